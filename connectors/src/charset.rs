@@ -1,0 +1,85 @@
+//! Bytes from a vendor to text. Never fails: what cannot be read is replaced, and the raw request is kept anyway.
+//!
+//! The rules, in order:
+//! 1. a `charset` the sender declared, other than UTF-8, decides;
+//! 2. well-formed UTF-8 is UTF-8;
+//! 3. otherwise the bytes are UTF-8 that was damaged (a name cut in the middle of a letter) when well-formed multi-byte
+//!    characters outnumber the bad bytes: each bad sequence becomes U+FFFD;
+//! 4. otherwise they are windows-1251, which old Russian senders still use.
+
+use std::borrow::Cow;
+
+use encoding_rs::{Encoding, UTF_8, WINDOWS_1251};
+
+/// The encoding named by the `charset` parameter of a `Content-Type`; `None` when there is none, when it is UTF-8, or
+/// when nobody knows it, so that the bytes themselves decide.
+pub fn declared(content_type: Option<&str>) -> Option<&'static Encoding> {
+    content_type?
+        .split(';')
+        .skip(1)
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
+        .and_then(|(_, label)| Encoding::for_label(label.trim().trim_matches('"').as_bytes()))
+        .filter(|encoding| *encoding != UTF_8)
+}
+
+/// Text of the bytes by the rules above.
+pub fn text(bytes: Cow<'_, [u8]>, declared: Option<&'static Encoding>) -> String {
+    if let Some(encoding) = declared {
+        return encoding.decode_without_bom_handling(&bytes).0.into_owned();
+    }
+    match String::from_utf8(bytes.into_owned()) {
+        Ok(text) => text,
+        Err(error) => guess(error.as_bytes()),
+    }
+}
+
+fn guess(bytes: &[u8]) -> String {
+    let (mut good, mut bad) = (0_usize, 0_usize);
+    for chunk in bytes.utf8_chunks() {
+        good += chunk.valid().chars().filter(|letter| !letter.is_ascii()).count();
+        bad += chunk.invalid().len();
+    }
+    let encoding = if good > bad { UTF_8 } else { WINDOWS_1251 };
+    encoding.decode_without_bom_handling(bytes).0.into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> String {
+        text(Cow::Borrowed(bytes), None)
+    }
+
+    #[test]
+    fn utf8_is_read_as_utf8() {
+        assert_eq!(read("Пётр".as_bytes()), "Пётр");
+    }
+
+    #[test]
+    fn windows_1251_is_recognised_even_with_letters_that_look_like_utf8() {
+        for name in ["Привет", "Пётр", "Фёдор", "перезвонить"] {
+            assert_eq!(read(&WINDOWS_1251.encode(name).0), name);
+        }
+    }
+
+    #[test]
+    fn damaged_utf8_keeps_its_good_letters() {
+        let cut = &"Иванов".as_bytes()[..11];
+        assert_eq!(read(cut), "Ивано\u{fffd}");
+    }
+
+    #[test]
+    fn a_declared_charset_decides() {
+        let encoding = declared(Some("application/x-www-form-urlencoded; Charset=\"koi8-r\"")).expect("known");
+        assert_eq!(text(Cow::Owned(encoding_rs::KOI8_R.encode("Имя").0.into_owned()), Some(encoding)), "Имя");
+    }
+
+    #[test]
+    fn an_unknown_charset_leaves_it_to_the_bytes() {
+        assert!(declared(Some("text/plain; charset=klingon")).is_none());
+        assert!(declared(Some("text/plain; charset=utf-8")).is_none());
+        assert!(declared(Some("text/plain")).is_none());
+    }
+}

@@ -1,0 +1,313 @@
+//! Form bodies and query strings with brackets (`comment[0][party]=user1`) to a tree.
+//!
+//! Written rules, all of them total (only a passed limit is an error):
+//! - Pairs are divided by `&`, name from value by the first `=`; a pair without a name is dropped, one without `=` has an empty value.
+//! - `+` is a space; `%` that two hexadecimal digits do not follow stays as it is. Bytes become text by [`crate::charset`].
+//! - A name is read as a path only when its brackets are well formed to the end (`a[b][c]`); any other name is plain text.
+//! - Names are keys: an index allocates nothing. A branch becomes a list only when its keys are exactly 0, 1, … n-1, in
+//!   whatever order they came; otherwise it stays an object by text key.
+//! - `a[]` takes the number after the greatest index used so far (0 at first), so `a[]=x&a[0]=y` is one element, `y`.
+//! - Of two pairs that cannot both hold (`a=1&a=2`, `a=1&a[b]=2`) the later one wins.
+
+use std::borrow::Cow;
+
+use encoding_rs::Encoding;
+use indexmap::IndexMap;
+use percent_encoding::percent_decode;
+use sheaf_bundles::value::{Map, Value};
+
+use crate::charset;
+
+/// Most pairs of one form.
+pub const PAIRS_MAX: usize = 10_000;
+/// Most parts of one name, the head counted: `a[b]` has two.
+pub const DEPTH_MAX: usize = 16;
+/// Most nodes of the tree, branches and values together.
+pub const NODES_MAX: usize = 100_000;
+
+/// The form passes a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// More than [`PAIRS_MAX`] pairs.
+    #[error("more than {PAIRS_MAX} pairs")]
+    TooManyPairs,
+    /// A name of more than [`DEPTH_MAX`] parts.
+    #[error("a name of more than {DEPTH_MAX} parts")]
+    TooDeep,
+    /// More than [`NODES_MAX`] nodes.
+    #[error("more than {NODES_MAX} nodes")]
+    TooManyNodes,
+}
+
+/// The tree of a form body or a query string (without `?`). `declared` is the charset of the `Content-Type`, if any.
+pub fn parse(raw: &[u8], declared: Option<&'static Encoding>) -> Result<Map, FormError> {
+    let mut form = Form::default();
+    for (count, pair) in raw.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
+        if count == PAIRS_MAX {
+            return Err(FormError::TooManyPairs);
+        }
+        let (name, value) = halves(pair);
+        if !name.is_empty() {
+            form.add(decoded(name, declared), decoded(value, declared))?;
+        }
+    }
+    Ok(form.finish())
+}
+
+/// Text of a percent-encoded part.
+pub(crate) fn decoded(part: &[u8], declared: Option<&'static Encoding>) -> String {
+    let spaced: Cow<'_, [u8]> = if part.contains(&b'+') {
+        part.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<u8>>().into()
+    } else {
+        part.into()
+    };
+    let bytes = if spaced.contains(&b'%') { percent_decode(&spaced).collect::<Vec<u8>>().into() } else { spaced };
+    charset::text(bytes, declared)
+}
+
+fn halves(pair: &[u8]) -> (&[u8], &[u8]) {
+    match pair.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, &[]),
+    }
+}
+
+/// A form being read. Plain names go straight to `fields`; a branch grows beside and keeps its place there.
+#[derive(Default)]
+struct Form {
+    fields: Map,
+    branches: IndexMap<String, Branch>,
+    nodes: usize,
+}
+
+#[derive(Default)]
+struct Branch {
+    children: IndexMap<String, Child>,
+    /// What `[]` means next.
+    next: u64,
+}
+
+enum Child {
+    Text(String),
+    Branch(Branch),
+}
+
+impl Form {
+    fn add(&mut self, name: String, value: String) -> Result<(), FormError> {
+        let Some((head, rest)) = path(&name)? else {
+            if !self.branches.is_empty() {
+                self.branches.swap_remove(&name);
+            }
+            self.count(1)?;
+            self.fields.insert(name, Value::Text(value));
+            return Ok(());
+        };
+        self.count(rest.len() + 1)?;
+        if !self.branches.contains_key(head) {
+            self.fields.insert(head.to_owned(), Value::Null);
+        }
+        self.branches.entry(head.to_owned()).or_default().add(&rest, value);
+        Ok(())
+    }
+
+    /// Counts the most nodes a pair can make; a form that shares branches is counted too high rather than too low.
+    fn count(&mut self, nodes: usize) -> Result<(), FormError> {
+        self.nodes += nodes;
+        if self.nodes > NODES_MAX { Err(FormError::TooManyNodes) } else { Ok(()) }
+    }
+
+    fn finish(mut self) -> Map {
+        for (name, branch) in self.branches {
+            self.fields.insert(name, branch.into_value());
+        }
+        self.fields
+    }
+}
+
+impl Branch {
+    fn add(&mut self, rest: &[&str], value: String) {
+        let mut branch = self;
+        let (last, inner) = rest.split_last().expect("a path has at least one bracket");
+        for key in inner {
+            branch = branch.step_into(key);
+        }
+        let key = branch.key(last);
+        branch.children.insert(key, Child::Text(value));
+    }
+
+    fn step_into(&mut self, key: &str) -> &mut Branch {
+        let key = self.key(key);
+        let child = self.children.entry(key).or_insert_with(|| Child::Branch(Branch::default()));
+        if let Child::Text(_) = child {
+            *child = Child::Branch(Branch::default());
+        }
+        match child {
+            Child::Branch(branch) => branch,
+            Child::Text(_) => unreachable!("a text was just replaced by a branch"),
+        }
+    }
+
+    fn key(&mut self, key: &str) -> String {
+        if key.is_empty() {
+            let index = self.next;
+            self.next = index.saturating_add(1);
+            return index.to_string();
+        }
+        if let Some(index) = index(key) {
+            self.next = self.next.max(index.saturating_add(1));
+        }
+        key.to_owned()
+    }
+
+    /// A list when the keys are exactly 0..n, an object otherwise.
+    fn into_value(self) -> Value {
+        let dense = self.next == self.children.len() as u64 && self.children.keys().all(|key| index(key).is_some());
+        if !dense {
+            return Value::Object(self.children.into_iter().map(|(key, child)| (key, child.into_value())).collect());
+        }
+        let mut items: Vec<(u64, Child)> =
+            self.children.into_iter().filter_map(|(key, child)| Some((index(&key)?, child))).collect();
+        items.sort_unstable_by_key(|(index, _)| *index);
+        Value::List(items.into_iter().map(|(_, child)| child.into_value()).collect())
+    }
+}
+
+impl Child {
+    fn into_value(self) -> Value {
+        match self {
+            Child::Text(text) => Value::Text(text),
+            Child::Branch(branch) => branch.into_value(),
+        }
+    }
+}
+
+/// `a[b][c]` as its head and the keys inside; `None` when it is a plain name.
+fn path(name: &str) -> Result<Option<(&str, Vec<&str>)>, FormError> {
+    let Some(open) = name.find('[') else { return Ok(None) };
+    let (head, mut rest) = name.split_at(open);
+    if head.is_empty() || !name.ends_with(']') {
+        return Ok(None);
+    }
+    let mut keys = Vec::new();
+    while let Some(inside) = rest.strip_prefix('[') {
+        let Some((key, after)) = inside.split_once(']') else { return Ok(None) };
+        if keys.len() + 1 == DEPTH_MAX {
+            return Err(FormError::TooDeep);
+        }
+        keys.push(key);
+        rest = after;
+    }
+    Ok(rest.is_empty().then_some((head, keys)))
+}
+
+/// A canonical index: decimal, no sign, no leading zero, below 2^63.
+fn index(key: &str) -> Option<u64> {
+    let canonical = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
+    key.parse().ok().filter(|index| canonical && *index <= i64::MAX as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(raw: &str) -> String {
+        fn write(value: &Value) -> serde_json::Value {
+            match value {
+                Value::Null => serde_json::Value::Null,
+                Value::Bool(flag) => (*flag).into(),
+                Value::Number(_) => unreachable!("a form holds texts"),
+                Value::Text(text) => text.clone().into(),
+                Value::List(items) => items.iter().map(write).collect(),
+                Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), write(value))).collect(),
+            }
+        }
+        write(&Value::Object(parse(raw.as_bytes(), None).expect("within limits"))).to_string()
+    }
+
+    #[test]
+    fn plain_pairs_are_texts_in_their_order() {
+        assert_eq!(json("b=1&a=%D0%B0+b&&c&=x"), r#"{"b":"1","a":"а b","c":""}"#);
+    }
+
+    #[test]
+    fn brackets_build_lists_of_objects() {
+        assert_eq!(
+            json("comment%5B0%5D%5Bparty%5D=u1&comment[0][comment]=hi&comment[1][party]=u2"),
+            r#"{"comment":[{"party":"u1","comment":"hi"},{"party":"u2"}]}"#
+        );
+    }
+
+    #[test]
+    fn a_list_needs_indexes_dense_from_zero_in_any_order() {
+        assert_eq!(json("a[1]=y&a[0]=x"), r#"{"a":["x","y"]}"#);
+        assert_eq!(json("a[1]=x"), r#"{"a":{"1":"x"}}"#);
+        assert_eq!(json("a[0]=x&a[01]=y"), r#"{"a":{"0":"x","01":"y"}}"#);
+        assert_eq!(json("a[0]=x&a[b]=y"), r#"{"a":{"0":"x","b":"y"}}"#);
+    }
+
+    #[test]
+    fn a_huge_index_allocates_nothing() {
+        assert_eq!(json("a[18446744073709551615]=x"), r#"{"a":{"18446744073709551615":"x"}}"#);
+        assert_eq!(json("a[9223372036854775807]=x&a[]=y"), r#"{"a":{"9223372036854775807":"x","9223372036854775808":"y"}}"#);
+    }
+
+    #[test]
+    fn empty_brackets_take_the_number_after_the_greatest() {
+        assert_eq!(json("a[]=x&a[]=y"), r#"{"a":["x","y"]}"#);
+        assert_eq!(json("a[]=x&a[0]=y"), r#"{"a":["y"]}"#);
+        assert_eq!(json("a[1]=x&a[]=y"), r#"{"a":{"1":"x","2":"y"}}"#);
+    }
+
+    #[test]
+    fn of_two_pairs_that_cannot_both_hold_the_later_wins() {
+        assert_eq!(json("a=1&a=2"), r#"{"a":"2"}"#);
+        assert_eq!(json("a=1&a[b]=2"), r#"{"a":{"b":"2"}}"#);
+        assert_eq!(json("a[b]=2&a=1"), r#"{"a":"1"}"#);
+        assert_eq!(json("a[b]=2&a=1&a[c]=3"), r#"{"a":{"c":"3"}}"#);
+        assert_eq!(json("a[b]=1&a[b][c]=2&a[b][d][]=3"), r#"{"a":{"b":{"c":"2","d":["3"]}}}"#);
+        assert_eq!(json("a[b][c]=1&a[b]=2"), r#"{"a":{"b":"2"}}"#);
+    }
+
+    #[test]
+    fn a_name_with_malformed_brackets_is_plain_text() {
+        assert_eq!(json("a[b=1&[c]=2&a]b=3&a[b]c=4&a[b]]=5"), r#"{"a[b":"1","[c]":"2","a]b":"3","a[b]c":"4","a[b]]":"5"}"#);
+    }
+
+    #[test]
+    fn a_malformed_percent_sign_stays() {
+        assert_eq!(json("a=100%&b=%zz%41&c=%4"), r#"{"a":"100%","b":"%zzA","c":"%4"}"#);
+    }
+
+    #[test]
+    fn windows_1251_is_read_value_by_value() {
+        assert_eq!(json("a=%CF%F0%E8%E2%E5%F2&b=%D0%9F"), r#"{"a":"Привет","b":"П"}"#);
+    }
+
+    #[test]
+    fn every_limit_is_an_error_one_past_it() {
+        let pairs = |count: usize| vec!["a=1"; count].join("&");
+        assert!(parse(pairs(PAIRS_MAX).as_bytes(), None).is_ok());
+        assert_eq!(parse(pairs(PAIRS_MAX + 1).as_bytes(), None), Err(FormError::TooManyPairs));
+
+        let deep = |parts: usize| format!("a{}=1", "[b]".repeat(parts - 1));
+        assert!(parse(deep(DEPTH_MAX).as_bytes(), None).is_ok());
+        assert_eq!(parse(deep(DEPTH_MAX + 1).as_bytes(), None), Err(FormError::TooDeep));
+
+        let wide: Vec<String> = (0..PAIRS_MAX).map(|index| format!("a[{index}]{}=1", "[b]".repeat(14))).collect();
+        assert_eq!(parse(wide.join("&").as_bytes(), None), Err(FormError::TooManyNodes));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_without_panic(raw in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&raw, None);
+        }
+
+        #[test]
+        fn any_tangle_of_brackets_is_read(raw in "([ab0-2\\[\\]=&%]){0,80}") {
+            let _ = parse(raw.as_bytes(), None);
+        }
+    }
+}
