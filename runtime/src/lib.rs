@@ -1,1 +1,3 @@
+//! All input and output of Sheaf: hooks, the queue, the way out, settings and logs.
 
+pub mod egress;

@@ -1,0 +1,234 @@
+//! The only way out: every outgoing request of the product is sent here, past the address guard and inside limits.
+//!
+//! http and https only, no user-info, no redirects, no proxy; a literal address and every address a name resolves to are
+//! classified, and the connection goes to a classified address; the answer is capped while it streams.
+
+pub mod address;
+mod failure;
+pub mod origin;
+pub mod resolver;
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+
+use reqwest::{
+    Client, Method, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use sheaf_bundles::request::{Exchange, Response, TransportError, TransportErrorKind};
+
+use self::{
+    address::Allowed,
+    origin::Override,
+    resolver::{CheckedNames, Names, SystemNames},
+};
+
+/// The longest answer body that is read, in bytes, after decompression.
+pub const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+/// The most headers an answer may have.
+pub const RESPONSE_HEADERS_MAX: usize = 100;
+/// The longest that making a connection may take, TLS included, in milliseconds.
+pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
+/// How long an unused connection is kept, in milliseconds. Short of what servers commonly keep (60 s and more), so that
+/// a request rarely meets a connection that the other side is closing: its fate would be unknown.
+pub const IDLE_CONNECTION_MS: u64 = 20_000;
+/// The most unused connections kept for one host.
+pub const IDLE_CONNECTIONS_MAX: usize = 256;
+
+/// Headers that frame the message or belong to the connection; a request may not carry its own.
+const RESERVED_HEADERS: [&str; 8] =
+    ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// A request with its secrets filled in. Has no `Debug` on purpose.
+pub struct Outgoing {
+    /// `POST`, …
+    pub method: String,
+    /// The origin that was checked when the bundle was compiled.
+    pub origin: String,
+    /// The whole URL; must be of that origin.
+    pub url: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
+    /// The body; empty for none.
+    pub body: Vec<u8>,
+    /// The longest the whole exchange may take, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// What an operator sets.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Networks that may be reached although they are not public.
+    pub allowed: Vec<Allowed>,
+    /// Origins that are sent elsewhere.
+    pub overrides: Vec<Override>,
+}
+
+/// The client could not be built (no TLS roots, for one).
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client could not be built: {0}")]
+pub struct EgressError(#[from] reqwest::Error);
+
+/// The outgoing client. Cheap to share; keeps connections open between requests.
+pub struct Egress {
+    guarded: Client,
+    /// Clients whose resolver lets the operator's networks through, by port: see [`CheckedNames`].
+    by_port: HashMap<u16, Client>,
+    /// Goes to override addresses only, so its names are not checked.
+    unguarded: Option<Client>,
+    rules: Rules,
+}
+
+impl Egress {
+    /// A client that resolves names by the operating system.
+    pub fn new(rules: Rules) -> Result<Self, EgressError> {
+        Self::with_names(rules, Arc::new(SystemNames))
+    }
+
+    /// A client that resolves names by `names`.
+    pub fn with_names(rules: Rules, names: Arc<dyn Names>) -> Result<Self, EgressError> {
+        install_tls();
+        let guarded = guarded(CheckedNames::new(names.clone(), Vec::new(), 0))?;
+        let mut by_port = HashMap::new();
+        for port in rules.allowed.iter().map(|allowed| allowed.port) {
+            by_port.insert(port, guarded_with(&rules, names.clone(), port)?);
+        }
+        let unguarded = if rules.overrides.is_empty() { None } else { Some(client().build()?) };
+        Ok(Egress { guarded, by_port, unguarded, rules })
+    }
+
+    /// Sends a request and reads the answer, both inside `timeout_ms`.
+    pub async fn send(&self, outgoing: Outgoing) -> Exchange {
+        let timeout = Duration::from_millis(u64::from(outgoing.timeout_ms));
+        let (client, request) = self.prepare(outgoing)?;
+        match tokio::time::timeout(timeout, exchange(client, request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(failure::timeout(timeout)),
+        }
+    }
+
+    /// Every check that needs no network, then the override.
+    fn prepare(&self, outgoing: Outgoing) -> Result<(&Client, reqwest::Request), TransportError> {
+        let mut url = Url::parse(&outgoing.url).map_err(|_| blocked("the URL cannot be read"))?;
+        let port = self.check(&url, &outgoing.origin)?;
+        let mut headers = headers(&outgoing.headers)?;
+        let client = match (self.override_of(&url), &self.unguarded) {
+            (Some(to), Some(client)) => {
+                let host = origin::redirect(&mut url, &to.to).ok_or_else(|| blocked("the override cannot be applied"))?;
+                headers.insert(reqwest::header::HOST, HeaderValue::try_from(host).map_err(|_| blocked("bad host"))?);
+                client
+            }
+            (None, _) | (Some(_), None) => self.by_port.get(&port).unwrap_or(&self.guarded),
+        };
+        let method = Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| blocked("the method is not one"))?;
+        let mut request = reqwest::Request::new(method, url);
+        *request.headers_mut() = headers;
+        if !outgoing.body.is_empty() {
+            *request.body_mut() = Some(outgoing.body.into());
+        }
+        Ok((client, request))
+    }
+
+    /// Scheme, user-info, origin and literal address. Returns the port.
+    fn check(&self, url: &Url, checked_origin: &str) -> Result<u16, TransportError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(blocked("only http and https are allowed"));
+        }
+        if origin::has_user(url) {
+            return Err(blocked("a URL may not carry a user name or password"));
+        }
+        let expected = Url::parse(checked_origin).map_err(|_| blocked("the checked origin cannot be read"))?;
+        if url.origin() != expected.origin() {
+            return Err(blocked(format!("the URL left its origin {}", origin::of(&expected))));
+        }
+        let port = url.port_or_known_default().ok_or_else(|| blocked("the URL has no port"))?;
+        match literal(url).and_then(|address| Some((address, resolver::judge(address, port, &self.rules.allowed)?))) {
+            Some((address, why)) => Err(blocked(format!("{address} is {}", why.as_str()))),
+            None => Ok(port),
+        }
+    }
+
+    fn override_of(&self, url: &Url) -> Option<&Override> {
+        if self.rules.overrides.is_empty() {
+            return None;
+        }
+        let origin = origin::of(url);
+        self.rules.overrides.iter().find(|rule| rule.from == origin)
+    }
+}
+
+/// Chooses the TLS implementation of this process; the first call wins, later ones change nothing.
+pub fn install_tls() {
+    // An error means that one is installed already, which is what we want.
+    drop(rustls::crypto::ring::default_provider().install_default());
+}
+
+fn guarded_with(rules: &Rules, names: Arc<dyn Names>, port: u16) -> Result<Client, EgressError> {
+    let allowed = rules.allowed.iter().copied().filter(|allowed| allowed.port == port).collect();
+    guarded(CheckedNames::new(names, allowed, port))
+}
+
+fn guarded(names: CheckedNames) -> Result<Client, EgressError> {
+    Ok(client().dns_resolver(names).build()?)
+}
+
+fn client() -> reqwest::ClientBuilder {
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .user_agent(concat!("sheaf/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
+        .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .http1_max_headers(RESPONSE_HEADERS_MAX)
+}
+
+/// The address in the URL, if its host is one. The URL parser has already read decimal, octal, hexadecimal and short
+/// forms the way a connecting socket would.
+fn literal(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
+    let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
+    host.parse().ok()
+}
+
+fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, TransportError> {
+    let mut headers = HeaderMap::with_capacity(pairs.len() + 4);
+    for (name, value) in pairs {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| blocked("a header name is not one"))?;
+        if RESERVED_HEADERS.contains(&name.as_str()) {
+            return Err(blocked(format!("the header {name} is not the request's to set")));
+        }
+        let value = HeaderValue::from_bytes(value.as_bytes())
+            .map_err(|_| blocked(format!("the value of the header {name} holds control characters")))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+async fn exchange(client: &Client, request: reqwest::Request) -> Exchange {
+    let mut response = client.execute(request).await.map_err(|error| failure::of(&error))?;
+    let status = response.status().as_u16();
+    let headers = readable(response.headers());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| failure::of(&error))? {
+        if body.len() + chunk.len() > RESPONSE_BYTES_MAX {
+            return Err(failure::too_large(RESPONSE_BYTES_MAX));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response { status, headers, body })
+}
+
+fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect()
+}
+
+fn blocked(detail: impl Into<String>) -> TransportError {
+    TransportError { kind: TransportErrorKind::Blocked, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests;
