@@ -1,0 +1,30 @@
+//! Text of others, made safe to show: short, and with nothing that moves a terminal's cursor.
+
+/// How many characters of a value a message may quote.
+pub const EXCERPT_CHARS_MAX: usize = 60;
+
+/// The text's first [`EXCERPT_CHARS_MAX`] characters with control characters escaped; `…` where it was cut.
+pub fn excerpt(text: &str) -> String {
+    let mut shown: String = text.chars().take(EXCERPT_CHARS_MAX).map(visible).collect();
+    if text.chars().nth(EXCERPT_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// The same text with every character that is not meant to be seen written as one that is.
+pub fn escape(text: &str) -> String {
+    text.chars().map(visible).collect()
+}
+
+/// One character that shows another one, so that columns stay where they are.
+pub(super) fn visible(c: char) -> char {
+    const PICTURES: u32 = 0x2400;
+    match c {
+        '\u{0}'..='\u{1f}' => char::from_u32(PICTURES + c as u32).unwrap_or('\u{fffd}'),
+        '\u{7f}' => '\u{2421}',
+        // C1 controls; marks that reorder or hide text (bidi, zero width, separators, byte order mark)
+        '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '\u{fffd}',
+        other => other,
+    }
+}
