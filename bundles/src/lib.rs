@@ -1,10 +1,16 @@
 //! The language of Sheaf: what a user writes, checked and turned into plans. Pure: no clock, network, disk or environment.
 
+pub mod artefact;
+pub mod connection;
 pub mod diagnostic;
 pub mod event;
 pub mod id;
+pub mod plan;
 pub mod request;
+pub mod retry;
+pub mod run;
 pub mod shape;
 pub mod value;
+pub mod verdict;
 pub mod words;
 pub mod yaml;

@@ -1,0 +1,128 @@
+//! The state of one run: what is done, and the request that must be sent again byte for byte.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::{event::Event, id::EventId, request::Request, value::Value};
+
+/// How far one run of a plan has come. Grows only by [`crate::plan::Plan::record`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    /// The event it processes.
+    pub event: Arc<Event>,
+    /// 0 for the first run and its retries; a replay as new has the next number, and so new idempotency keys.
+    pub generation: u32,
+    /// One entry for each step that is done, in the plan's order.
+    pub done: Vec<StepResult>,
+    /// The request of the first step that is not done, once it was sent without success.
+    pub pending: Option<Request>,
+}
+
+/// What a finished step leaves for later ones.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// The HTTP status it got.
+    pub status: u16,
+    /// The parsed answer, when a later step reads it.
+    pub body: Option<Value>,
+}
+
+/// The stored state of a run is not readable.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored state of the run cannot be read: {0}")]
+pub struct StateError(#[from] serde_json::Error);
+
+/// What is stored beside the event.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Stored {
+    generation: u32,
+    done: Vec<u16>,
+    pending: Option<Request>,
+}
+
+impl RunState {
+    /// A run that has not begun.
+    pub fn new(event: Arc<Event>, generation: u32) -> RunState {
+        RunState { event, generation, done: Vec::new(), pending: None }
+    }
+
+    /// True when nothing has happened yet, so nothing needs to be stored.
+    pub fn is_fresh(&self) -> bool {
+        self.generation == 0 && self.done.is_empty() && self.pending.is_none()
+    }
+
+    /// The bytes to store; the event is stored by its own id.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let stored = Stored { generation: self.generation, done: self.done.iter().map(|step| step.status).collect(), pending: self.pending.clone() };
+        serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
+    }
+
+    /// Reads back what [`RunState::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// The bytes are not a stored state.
+    pub fn from_bytes(event: Arc<Event>, bytes: &[u8]) -> Result<RunState, StateError> {
+        let Stored { generation, done, pending } = serde_json::from_slice(bytes)?;
+        let done = done.into_iter().map(|status| StepResult { status, body: None }).collect();
+        Ok(RunState { event, generation, done, pending })
+    }
+}
+
+/// The idempotency key of one delivery, in the form of a UUID (version 8): the same over every attempt and every
+/// replay as retry, different for every event, bundle version, step and replay as new.
+pub fn delivery_key(event: EventId, version: &[u8; 32], step: &str, generation: u32) -> String {
+    let mut hash = Sha256::new();
+    hash.update(event.0.to_be_bytes());
+    hash.update(version);
+    hash.update(generation.to_be_bytes());
+    hash.update(step.as_bytes());
+    let digest = hash.finalize();
+    let mut bytes = [0u8; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    hyphenated(&bytes)
+}
+
+/// `8-4-4-4-12` lower-case hex.
+fn hyphenated(bytes: &[u8; 16]) -> String {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 15)]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_delivery_key_looks_like_a_uuid_and_is_the_same_every_time() {
+        let key = delivery_key(EventId(7), &[1; 32], "send", 0);
+        assert_eq!(key, delivery_key(EventId(7), &[1; 32], "send", 0));
+        assert_eq!(key.len(), 36);
+        assert_eq!(key.as_bytes()[14], b'8');
+        assert!(matches!(key.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+    }
+
+    #[test]
+    fn another_event_version_step_or_generation_has_another_key() {
+        let keys = BTreeSet::from([
+            delivery_key(EventId(7), &[1; 32], "send", 0),
+            delivery_key(EventId(8), &[1; 32], "send", 0),
+            delivery_key(EventId(7), &[2; 32], "send", 0),
+            delivery_key(EventId(7), &[1; 32], "sent", 0),
+            delivery_key(EventId(7), &[1; 32], "send", 1),
+        ]);
+        assert_eq!(keys.len(), 5);
+    }
+}
