@@ -1,0 +1,37 @@
+# The two commands of a newcomer are `make run` and `make test`.
+CARGO ?= cargo
+SHEAF := target/release/sheaf
+DEMO ?=
+
+.PHONY: run test lint gen bench faults
+
+## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
+run:
+	$(CARGO) build --release --bin sheaf
+	$(SHEAF) demo examples/calltouch-mindbox $(DEMO)
+
+## Install what the tests need, then run everything.
+test:
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+	$(CARGO) build --release --bins
+	$(CARGO) nextest run --workspace
+	$(CARGO) test --workspace --doc --quiet
+
+## Formatting, Clippy, purity of the pure crates.
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+## Write the generated files: JSON Schemas for editors and the web form.
+gen:
+	$(CARGO) run --quiet --bin sheaf -- schema --write ui-schema
+
+## Throughput, latency, memory, CPU and bytes written, beside two ceilings in the same run.
+bench:
+	$(CARGO) build --release --bins
+	target/release/bench --sheaf $(SHEAF) $(BENCH)
+
+## kill -9 at random moments under load, with ledgers outside the product.
+faults:
+	$(CARGO) build --release --bins
+	target/release/faults --sheaf $(SHEAF) $(FAULTS)
