@@ -1,3 +1,5 @@
 //! All input and output of Sheaf: hooks, the queue, the way out, settings and logs.
 
+pub mod clock;
 pub mod egress;
+pub mod queue;

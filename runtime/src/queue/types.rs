@@ -1,0 +1,229 @@
+//! What goes into the queue and what comes out of it.
+
+use std::sync::Arc;
+
+use sheaf_bundles::{
+    event::{Event, Received},
+    id::{EventId, RunId, VersionId},
+};
+
+use super::delivery::DeliveryRecord;
+
+/// A request at a hook, ready to be committed.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Name of the connection it came through.
+    pub connection: Arc<str>,
+    /// The request exactly as it came in; kept whatever the content is.
+    pub received: Received,
+    /// What was made of it.
+    pub content: Content,
+}
+
+/// What decoding and the bundles' filters made of a request.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// It decoded.
+    Event(Accepted),
+    /// It could not be decoded; the raw request is kept and can be read again.
+    Quarantine {
+        /// Why, for the operator.
+        reason: String,
+    },
+}
+
+/// A decoded event and what the bundles decided about it.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The catalogue epoch the decisions were made under; compared in the commit.
+    pub epoch: u64,
+    /// 128-bit hash of the event's identity within its connection; `None` when every request is a new event.
+    pub dedupe: Option<[u64; 2]>,
+    /// The decoded event. Its id is given by the queue when the event is committed; what stands there before is ignored.
+    pub event: Event,
+    /// One decision per subscribed bundle whose trigger fired.
+    pub decisions: Vec<Decision>,
+}
+
+/// What one bundle version decided about an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// The bundle version.
+    pub version: VersionId,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+/// Whether a bundle takes an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A run is made.
+    Take {
+        /// How long after the commit it becomes due, milliseconds; 0 for at once.
+        delay_ms: i64,
+    },
+    /// The filter said no; only that fact is kept, the reason is computed again on demand.
+    Filtered,
+}
+
+/// What became of a publish. Everything but `StaleEpoch` is committed and fsynced.
+#[derive(Debug)]
+pub enum Published {
+    /// A new event.
+    Accepted {
+        /// Its id.
+        event: EventId,
+        /// How many runs were made.
+        runs: usize,
+    },
+    /// The same event had been accepted within the window; only the ledger counted it.
+    Duplicate {
+        /// The first one.
+        of: EventId,
+    },
+    /// Kept as received, to be looked at by a person.
+    Quarantined {
+        /// Its id.
+        event: EventId,
+    },
+    /// The catalogue changed since the decisions were made: nothing was stored. Decide again and publish again.
+    StaleEpoch {
+        /// The epoch that is current now.
+        epoch: u64,
+        /// The publish, handed back.
+        publish: Box<Publish>,
+    },
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every step is done.
+    Delivered,
+    /// To be tried again.
+    Retry {
+        /// When, unix milliseconds.
+        due_ms: i64,
+        /// The run's state for the next attempt, opaque to the queue.
+        state: Vec<u8>,
+    },
+    /// Given up until a person looks at it.
+    Parked {
+        /// Why, for the operator; holds neither secrets nor bodies.
+        reason: String,
+        /// The run's state for a replay, opaque to the queue.
+        state: Vec<u8>,
+    },
+    /// Not begun (the node is stopping): due again at once, nothing is recorded.
+    Released,
+}
+
+/// The end of one attempt.
+#[derive(Debug, Clone)]
+pub struct Settle {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When the attempt began, unix milliseconds.
+    pub started_ms: i64,
+    /// The deliveries of this attempt, in order.
+    pub deliveries: Vec<DeliveryRecord>,
+}
+
+/// The event of a claimed run.
+#[derive(Debug, Clone)]
+pub enum ClaimedEvent {
+    /// Handed over in memory right after its commit.
+    Decoded(Arc<Event>),
+    /// Read from the store; decode it again.
+    Stored {
+        /// Its id.
+        id: EventId,
+        /// The connection it came through.
+        connection: Arc<str>,
+        /// The request as received.
+        received: Received,
+    },
+}
+
+impl ClaimedEvent {
+    /// The event's id.
+    pub fn id(&self) -> EventId {
+        match self {
+            ClaimedEvent::Decoded(event) => event.id,
+            ClaimedEvent::Stored { id, .. } => *id,
+        }
+    }
+}
+
+/// How runs are replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replay {
+    /// The same version and the same idempotency keys: a vendor that already acted will know it. What was stored is sent again byte for byte.
+    Retry,
+    /// A new generation and so new idempotency keys: the vendor acts again.
+    New {
+        /// Run on this version instead of the one it ran on.
+        version: Option<VersionId>,
+    },
+}
+
+/// Why a run was not replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayRefusal {
+    /// There is no such run.
+    Unknown,
+    /// It is still pending: it runs by itself.
+    Pending,
+    /// There is no such version.
+    UnknownVersion,
+}
+
+/// What became of a replay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Runs that are due now.
+    pub runs: Vec<RunId>,
+    /// Runs that were left alone.
+    pub refused: Vec<(RunId, ReplayRefusal)>,
+}
+
+/// A bundle version to be made active.
+#[derive(Debug, Clone)]
+pub struct NewVersion {
+    /// Name of the bundle.
+    pub bundle: String,
+    /// Name of the connection whose events it takes.
+    pub connection: String,
+    /// Hash of the artefact.
+    pub hash: [u8; 32],
+    /// Everything needed to compile this very version again.
+    pub artefact: Vec<u8>,
+}
+
+/// The catalogue after a switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Activated {
+    /// The epoch to publish under; unchanged when the active set did not change.
+    pub epoch: u64,
+    /// The id of each given version, in the given order.
+    pub versions: Vec<VersionId>,
+}
+
+/// A stored bundle version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Its id.
+    pub id: VersionId,
+    /// Name of the bundle.
+    pub bundle: String,
+    /// Name of the connection whose events it takes.
+    pub connection: String,
+    /// Hash of the artefact.
+    pub hash: [u8; 32],
+    /// Everything needed to compile it again.
+    pub artefact: Vec<u8>,
+    /// When it was first activated, unix milliseconds.
+    pub created_ms: i64,
+    /// Whether it is in the active set.
+    pub active: bool,
+}
