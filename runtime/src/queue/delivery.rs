@@ -1,7 +1,10 @@
 //! The record of one HTTP request of one action in one attempt.
 
 use serde::{Deserialize, Serialize};
-use sheaf_bundles::request::{Request, TransportErrorKind};
+use sheaf_bundles::{
+    request::{Request, TransportErrorKind},
+    verdict::Class,
+};
 
 /// One delivery as history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,8 +19,8 @@ pub struct DeliveryRecord {
     pub request: SentRequest,
     /// What came back.
     pub answer: Answer,
-    /// The verdict's code, as the judgement spells it (`delivered`, `refused`, …).
-    pub verdict: String,
+    /// The verdict's class.
+    pub class: Class,
     /// What the vendor said, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

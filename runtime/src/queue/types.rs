@@ -59,8 +59,8 @@ pub struct Decision {
 pub enum Verdict {
     /// A run is made.
     Take {
-        /// How long after the commit it becomes due, milliseconds; 0 for at once.
-        delay_ms: i64,
+        /// When it becomes due, unix milliseconds; a time that has passed means at once.
+        due_ms: i64,
     },
     /// The filter said no; only that fact is kept, the reason is computed again on demand.
     Filtered,
