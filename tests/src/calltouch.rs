@@ -121,11 +121,8 @@ pub enum AttributesForm {
 
 impl AttributesForm {
     /// All of them.
-    pub const ALL: [AttributesForm; 3] = [
-        AttributesForm::Json,
-        AttributesForm::Brackets,
-        AttributesForm::Broken,
-    ];
+    pub const ALL: [AttributesForm; 3] =
+        [AttributesForm::Json, AttributesForm::Brackets, AttributesForm::Broken];
 }
 
 /// How a space is written; "URL Encode" may mean either.
@@ -146,21 +143,11 @@ pub struct Payload {
 impl Payload {
     /// A call's webhook with every parameter a call has at this moment. First of its lead where the moment can be.
     pub fn call(moment: Moment, id: u64) -> Payload {
-        assert!(
-            moment != Moment::RequestCreated,
-            "a call cannot be a created request"
-        );
+        assert!(moment != Moment::RequestCreated, "a call cannot be a created request");
         let started = moment == Moment::CallStarted;
         let payload = Payload::sample(Leads::Requests, started)
             .set("id", &id.to_string())
-            .set(
-                "callphase",
-                if started {
-                    "callconnected"
-                } else {
-                    "calldisconnected"
-                },
-            );
+            .set("callphase", if started { "callconnected" } else { "calldisconnected" });
         match moment {
             Moment::CallStarted => payload.set("redirectNumber", "undefined"),
             Moment::CallEnded => payload,
@@ -170,12 +157,7 @@ impl Payload {
 
     /// A request's webhook with every parameter a request has.
     pub fn request(moment: Moment, id: u64) -> Payload {
-        let of_calls = [
-            Moment::CallStarted,
-            Moment::CallEnded,
-            Moment::StatusChanged,
-            Moment::SpamChanged,
-        ];
+        let of_calls = [Moment::CallStarted, Moment::CallEnded, Moment::StatusChanged, Moment::SpamChanged];
         assert!(
             !of_calls.contains(&moment) && moment != Moment::Transcribed,
             "{moment:?} happens to calls only"
@@ -188,34 +170,24 @@ impl Payload {
 
     /// The end of a call whose start was sent before by the same webhook.
     pub fn call_end_after_start(id: u64) -> Payload {
-        Payload::call(Moment::CallEnded, id)
-            .set("changedFields", Moment::CallEnded.changed_fields())
+        Payload::call(Moment::CallEnded, id).set("changedFields", Moment::CallEnded.changed_fields())
     }
 
     /// Any pairs.
     pub fn of(pairs: &[(&str, &str)]) -> Payload {
         Payload {
-            pairs: pairs
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            pairs: pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         }
     }
 
     fn sample(without: Leads, at_start: bool) -> Payload {
         let mut payload = Payload { pairs: Vec::new() };
-        for parameter in PARAMETERS
-            .iter()
-            .filter(|it| it.leads != without && (it.at_start || !at_start))
-        {
+        for parameter in PARAMETERS.iter().filter(|it| it.leads != without && (it.at_start || !at_start)) {
             match parameter.shape {
-                Shape::Text(sample) => payload
-                    .pairs
-                    .push((parameter.name.to_owned(), sample.to_owned())),
+                Shape::Text(sample) => payload.pairs.push((parameter.name.to_owned(), sample.to_owned())),
                 Shape::List(items) => payload.push_list(parameter.name, items),
                 Shape::Attributes => {
-                    payload =
-                        payload.attributes(AttributesForm::Json, &[(DEVICE_ATTRIBUTE, DEVICE)])
+                    payload = payload.attributes(AttributesForm::Json, &[(DEVICE_ATTRIBUTE, DEVICE)])
                 }
             }
         }
@@ -225,8 +197,7 @@ impl Payload {
     fn push_list(&mut self, name: &str, items: &[[(&str, &str); 2]]) {
         for (index, item) in items.iter().enumerate() {
             for (key, value) in item {
-                self.pairs
-                    .push((format!("{name}[{index}][{key}]"), (*value).to_owned()));
+                self.pairs.push((format!("{name}[{index}][{key}]"), (*value).to_owned()));
             }
         }
     }
@@ -243,10 +214,7 @@ impl Payload {
     /// The same without a parameter, all of its `name[…]` included: the user unticked it.
     pub fn without(mut self, name: &str) -> Payload {
         self.pairs.retain(|(key, _)| {
-            key != name
-                && !key
-                    .strip_prefix(name)
-                    .is_some_and(|rest| rest.starts_with('['))
+            key != name && !key.strip_prefix(name).is_some_and(|rest| rest.starts_with('['))
         });
         self
     }
@@ -254,9 +222,7 @@ impl Payload {
     /// The same with a parameter under the name the user gave it.
     pub fn renamed(mut self, from: &str, to: &str) -> Payload {
         for (key, _) in &mut self.pairs {
-            if let Some(rest) = key
-                .strip_prefix(from)
-                .filter(|rest| rest.is_empty() || rest.starts_with('['))
+            if let Some(rest) = key.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('['))
             {
                 *key = format!("{to}{rest}");
             }
@@ -269,18 +235,12 @@ impl Payload {
         let mut payload = self.without("attrs");
         match form {
             AttributesForm::Json => {
-                let object: serde_json::Map<_, _> = attributes
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), (*value).into()))
-                    .collect();
-                payload.pairs.push((
-                    "attrs".to_owned(),
-                    serde_json::Value::Object(object).to_string(),
-                ));
+                let object: serde_json::Map<_, _> =
+                    attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+                payload.pairs.push(("attrs".to_owned(), serde_json::Value::Object(object).to_string()));
             }
             AttributesForm::Brackets => {
-                let pair =
-                    |(name, value): &(&str, &str)| (format!("attrs[{name}]"), (*value).to_owned());
+                let pair = |(name, value): &(&str, &str)| (format!("attrs[{name}]"), (*value).to_owned());
                 payload.pairs.extend(attributes.iter().map(pair));
             }
             AttributesForm::Broken => payload.pairs.push(("attrs".to_owned(), broken(attributes))),
@@ -290,26 +250,17 @@ impl Payload {
 
     /// What a manual re-send makes of it: a fresh record link (its token is new at each send) and a fresh sending time.
     pub fn sent_again(&self, nonce: u64) -> Payload {
-        let seconds: u64 = self
-            .get("sendingTimestamp")
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0);
+        let seconds: u64 = self.get("sendingTimestamp").and_then(|text| text.parse().ok()).unwrap_or(0);
         let mut again = self.clone();
         if again.get("reclink").is_some() {
-            again = again.set(
-                "reclink",
-                &format!("https://calls.example/rec?token=jwt-{nonce}"),
-            );
+            again = again.set("reclink", &format!("https://calls.example/rec?token=jwt-{nonce}"));
         }
         again.set("sendingTimestamp", &(seconds + nonce).to_string())
     }
 
     /// A parameter's value.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.pairs
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// The pairs, decoded.
@@ -386,10 +337,7 @@ pub struct Calltouch {
 impl Calltouch {
     /// A webhook that was just saved.
     pub fn new(webhook: Webhook) -> Calltouch {
-        Calltouch {
-            webhook,
-            attempts: Mutex::default(),
-        }
+        Calltouch { webhook, attempts: Mutex::default() }
     }
 
     /// What turning the webhook on sends: a request without parameters. Anything but 200 gives the user a warning.
@@ -399,25 +347,14 @@ impl Calltouch {
 
     /// Something happened to a lead: one attempt, never repeated by itself.
     pub async fn happens(&self, moment: Moment, payload: &Payload) -> io::Result<Sent> {
-        assert!(
-            self.webhook.model.moments().contains(&moment),
-            "{:?} has no {moment:?}",
-            self.webhook.model
-        );
-        self.attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(payload.clone());
+        assert!(self.webhook.model.moments().contains(&moment), "{:?} has no {moment:?}", self.webhook.model);
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).push(payload.clone());
         self.exchange(payload).await
     }
 
     /// The user asks for a re-send: every attempt again, whatever came of it.
     pub async fn resend(&self) -> io::Result<Vec<Sent>> {
-        let attempts = self
-            .attempts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut answers = Vec::new();
         for (nonce, payload) in (1..).zip(&attempts) {
             answers.push(self.exchange(&payload.sent_again(nonce)).await?);
@@ -427,14 +364,8 @@ impl Calltouch {
 
     async fn exchange(&self, payload: &Payload) -> io::Result<Sent> {
         let request = self.webhook.request(payload);
-        let answer = wire::Client::connect(self.webhook.address)
-            .await?
-            .exchange(&request)
-            .await?;
-        Ok(Sent {
-            status: answer.status(),
-            body: String::from_utf8_lossy(&answer.body).into_owned(),
-        })
+        let answer = wire::Client::connect(self.webhook.address).await?.exchange(&request).await?;
+        Ok(Sent { status: answer.status(), body: String::from_utf8_lossy(&answer.body).into_owned() })
     }
 }
 

@@ -72,17 +72,11 @@ pub enum Answer {
 
 impl Answer {
     fn protocol(status: u16, message: impl Into<String>) -> Answer {
-        Answer::ProtocolError {
-            status,
-            message: message.into(),
-        }
+        Answer::ProtocolError { status, message: message.into() }
     }
 
     fn invalid(message: &str, location: &str) -> Answer {
-        Answer::ValidationError {
-            message: message.to_owned(),
-            location: location.to_owned(),
-        }
+        Answer::ValidationError { message: message.to_owned(), location: location.to_owned() }
     }
 
     /// Whether the transaction counts as done.
@@ -102,10 +96,7 @@ impl Answer {
             Answer::Success => Reply::json(200, &json!({"status": "Success"})),
             Answer::ValidationError { message, location } => {
                 let messages = json!([{"message": message, "location": location}]);
-                Reply::json(
-                    200,
-                    &json!({"status": "ValidationError", "validationMessages": messages}),
-                )
+                Reply::json(200, &json!({"status": "ValidationError", "validationMessages": messages}))
             }
             Answer::AlreadyProcessed(status) => {
                 Reply::json(*status, &json!({"status": "TransactionAlreadyProcessed"}))
@@ -113,10 +104,9 @@ impl Answer {
             Answer::ProtocolError { status, message } => {
                 Reply::json(*status, &problem("ProtocolError", message, *status))
             }
-            Answer::InternalServerError(status) => Reply::json(
-                *status,
-                &problem("InternalServerError", "Internal error", *status),
-            ),
+            Answer::InternalServerError(status) => {
+                Reply::json(*status, &problem("InternalServerError", "Internal error", *status))
+            }
             Answer::Empty(status) => Reply::answer(*status, &[], b""),
             Answer::Lost => Reply::BytesThenClose(Vec::new()),
         }
@@ -146,10 +136,7 @@ pub struct Record {
 impl Record {
     /// The first value of a query parameter.
     pub fn parameter(&self, name: &str) -> Option<&str> {
-        self.query
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -175,11 +162,7 @@ struct Shared {
 impl Mindbox {
     /// Starts it on a free port.
     pub async fn start(project: Project) -> io::Result<Mindbox> {
-        let shared = Arc::new(Shared {
-            project,
-            state: Mutex::default(),
-            changed: Notify::new(),
-        });
+        let shared = Arc::new(Shared { project, state: Mutex::default(), changed: Notify::new() });
         let handling = Arc::clone(&shared);
         let server = Server::start(move |message| {
             let reply = handling.handle(&message);
@@ -229,18 +212,12 @@ impl Shared {
         let transaction = first(&query, "transactionId").map(str::to_owned);
         let answer = match check(&self.project, message, &query, body.as_ref()) {
             Err(refusal) => refusal,
-            Ok(())
-                if transaction
-                    .as_ref()
-                    .is_some_and(|it| state.processed.contains(it)) =>
-            {
+            Ok(()) if transaction.as_ref().is_some_and(|it| state.processed.contains(it)) => {
                 Answer::AlreadyProcessed(200)
             }
-            Ok(()) => state
-                .script
-                .pop_front()
-                .or_else(|| validate(body.as_ref()).err())
-                .unwrap_or(Answer::Success),
+            Ok(()) => {
+                state.script.pop_front().or_else(|| validate(body.as_ref()).err()).unwrap_or(Answer::Success)
+            }
         };
         if answer.processed() {
             state.processed.extend(transaction);
@@ -249,10 +226,7 @@ impl Shared {
         state.records.push(Record {
             path: message.path().to_owned(),
             query,
-            headers: message
-                .headers()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            headers: message.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             body: body.unwrap_or_default(),
             answer,
         });
@@ -308,11 +282,7 @@ fn check_query(project: &Project, query: &[(String, String)]) -> Result<(), Answ
         }
         Some(_) => {}
     }
-    if !project
-        .operations
-        .iter()
-        .any(|known| first(query, "operation") == Some(known))
-    {
+    if !project.operations.iter().any(|known| first(query, "operation") == Some(known)) {
         return Err(Answer::protocol(400, "Operation not found"));
     }
     for name in ["deviceUUID", "transactionId"] {
@@ -332,18 +302,12 @@ fn validate(body: Option<&Value>) -> Result<(), Answer> {
     match body.and_then(|body| body.pointer("/customer/mobilePhone")) {
         None => Ok(()),
         Some(phone) if phone.as_str().is_some_and(is_phone) => Ok(()),
-        Some(_) => Err(Answer::invalid(
-            "Некорректный номер",
-            "/customer/mobilePhone",
-        )),
+        Some(_) => Err(Answer::invalid("Некорректный номер", "/customer/mobilePhone")),
     }
 }
 
 fn first<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    query
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.as_str())
+    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 fn is_guid(text: &str) -> bool {

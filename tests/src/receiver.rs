@@ -40,16 +40,12 @@ impl Behaviour {
 
     async fn perform(self) -> Reply {
         match self {
-            Behaviour::Status(status, body) => Reply::answer(
-                status,
-                &[("Content-Type", "application/json")],
-                body.as_bytes(),
-            ),
+            Behaviour::Status(status, body) => {
+                Reply::answer(status, &[("Content-Type", "application/json")], body.as_bytes())
+            }
             Behaviour::Answer(status, headers, body) => {
-                let headers: Vec<_> = headers
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_str()))
-                    .collect();
+                let headers: Vec<_> =
+                    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
                 Reply::answer(status, &headers, &body)
             }
             Behaviour::Redirect(to) => Reply::answer(302, &[("Location", &to)], b""),
@@ -86,11 +82,7 @@ pub struct Receiver {
 impl Receiver {
     /// Starts it on a free port; it answers [`Behaviour::success`] unless told otherwise.
     pub async fn start() -> io::Result<Receiver> {
-        let state = State {
-            script: VecDeque::new(),
-            otherwise: Behaviour::success(),
-            messages: Vec::new(),
-        };
+        let state = State { script: VecDeque::new(), otherwise: Behaviour::success(), messages: Vec::new() };
         let state = Arc::new(Mutex::new(state));
         let changed = Arc::new(Notify::new());
         let (recording, telling) = (Arc::clone(&state), Arc::clone(&changed));
@@ -100,11 +92,7 @@ impl Receiver {
             behaviour.perform()
         })
         .await?;
-        Ok(Receiver {
-            server,
-            state,
-            changed,
-        })
+        Ok(Receiver { server, state, changed })
     }
 
     /// `http://127.0.0.1:port`.
@@ -143,10 +131,7 @@ impl Receiver {
 fn record(state: &Mutex<State>, message: Message) -> Behaviour {
     let mut state = lock(state);
     state.messages.push(message);
-    state
-        .script
-        .pop_front()
-        .unwrap_or_else(|| state.otherwise.clone())
+    state.script.pop_front().unwrap_or_else(|| state.otherwise.clone())
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

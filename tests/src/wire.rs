@@ -37,9 +37,7 @@ pub struct Message {
 impl Message {
     /// The first header of that name, any case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.headers().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
     /// All headers, names as sent.
@@ -63,19 +61,12 @@ impl Message {
 
     /// Decoded query of a request, in order, repeated names kept.
     pub fn query(&self) -> Vec<(String, String)> {
-        self.target()
-            .split_once('?')
-            .map(|(_, query)| decode_pairs(query))
-            .unwrap_or_default()
+        self.target().split_once('?').map(|(_, query)| decode_pairs(query)).unwrap_or_default()
     }
 
     /// Status of an answer; 0 when there is none.
     pub fn status(&self) -> u16 {
-        self.head
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .unwrap_or(0)
+        self.head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
     }
 
     fn target(&self) -> &str {
@@ -107,40 +98,26 @@ impl Reader {
         };
         let head = String::from_utf8_lossy(&self.buffer[..head_bytes]).into_owned();
         self.buffer.drain(..head_bytes + 4);
-        let mut message = Message {
-            head,
-            body: Vec::new(),
-        };
-        message.body = if message
-            .header("transfer-encoding")
-            .is_some_and(|it| it.eq_ignore_ascii_case("chunked"))
-        {
-            self.chunks().await?
-        } else {
-            let length = message
-                .header("content-length")
-                .and_then(|it| it.parse().ok())
-                .unwrap_or(0);
-            self.take(length).await?
-        };
+        let mut message = Message { head, body: Vec::new() };
+        message.body =
+            if message.header("transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case("chunked")) {
+                self.chunks().await?
+            } else {
+                let length = message.header("content-length").and_then(|it| it.parse().ok()).unwrap_or(0);
+                self.take(length).await?
+            };
         Ok(Some(message))
     }
 
     async fn find_head(&mut self) -> io::Result<Option<usize>> {
         let mut searched = 0;
         loop {
-            if let Some(at) = self.buffer[searched..]
-                .windows(4)
-                .position(|it| it == b"\r\n\r\n")
-            {
+            if let Some(at) = self.buffer[searched..].windows(4).position(|it| it == b"\r\n\r\n") {
                 return Ok(Some(searched + at));
             }
             searched = self.buffer.len().saturating_sub(3);
             if self.buffer.len() > HEAD_BYTES_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the head is too long",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the head is too long"));
             }
             if !self.fill().await? {
                 return if self.buffer.is_empty() {
@@ -154,10 +131,7 @@ impl Reader {
 
     async fn take(&mut self, bytes: usize) -> io::Result<Vec<u8>> {
         if bytes > BODY_BYTES_MAX {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the body is too long",
-            ));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is too long"));
         }
         while self.buffer.len() < bytes {
             if !self.fill().await? {
@@ -172,14 +146,10 @@ impl Reader {
         let mut body = Vec::new();
         loop {
             let line = self.line().await?;
-            let bytes =
-                usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
-                    .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            let bytes = usize::from_str_radix(line.split(';').next().unwrap_or_default().trim(), 16)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             if body.len() + bytes > BODY_BYTES_MAX {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "the body is too long",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the body is too long"));
             }
             body.extend(self.take(bytes).await?);
             self.line().await?;
@@ -225,20 +195,13 @@ impl Client {
     /// Sends the bytes of one whole request and reads the answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Message> {
         self.writer.write_all(request).await?;
-        self.reader
-            .next()
-            .await?
-            .ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        self.reader.next().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
 /// The bytes of a request with a body.
 pub fn request(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    message(
-        format!("{method} {target} HTTP/1.1\r\nHost: stand-in\r\n"),
-        headers,
-        body,
-    )
+    message(format!("{method} {target} HTTP/1.1\r\nHost: stand-in\r\n"), headers, body)
 }
 
 fn message(mut head: String, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
@@ -263,11 +226,7 @@ pub enum Reply {
 impl Reply {
     /// A well-formed answer.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        Reply::Bytes(message(
-            format!("HTTP/1.1 {status} Stand-in\r\n"),
-            headers,
-            body,
-        ))
+        Reply::Bytes(message(format!("HTTP/1.1 {status} Stand-in\r\n"), headers, body))
     }
 
     /// A JSON answer.
@@ -296,10 +255,7 @@ impl Server {
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        Ok(Server {
-            address,
-            accepting: tokio::spawn(accept(listener, Arc::new(handler))),
-        })
+        Ok(Server { address, accepting: tokio::spawn(accept(listener, Arc::new(handler))) })
     }
 
     /// `http://127.0.0.1:port`.
@@ -352,11 +308,5 @@ where
 fn split(stream: TcpStream) -> io::Result<(Reader, OwnedWriteHalf)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
-    Ok((
-        Reader {
-            stream: read,
-            buffer: Vec::new(),
-        },
-        write,
-    ))
+    Ok((Reader { stream: read, buffer: Vec::new() }, write))
 }

@@ -38,21 +38,11 @@ pub struct Parameter {
 }
 
 const fn text(name: &'static str, leads: Leads, sample: &'static str) -> Parameter {
-    Parameter {
-        name,
-        leads,
-        at_start: true,
-        shape: Shape::Text(sample),
-    }
+    Parameter { name, leads, at_start: true, shape: Shape::Text(sample) }
 }
 
 const fn after_start(name: &'static str, leads: Leads, sample: &'static str) -> Parameter {
-    Parameter {
-        name,
-        leads,
-        at_start: false,
-        shape: Shape::Text(sample),
-    }
+    Parameter { name, leads, at_start: false, shape: Shape::Text(sample) }
 }
 
 use Leads::{Both, Calls, Requests};
@@ -123,17 +113,8 @@ pub const PARAMETERS: &[Parameter] = &[
     text("yaClientId", Both, "1772690000123456789"),
     text("sessionId", Both, "9001"),
     text("hostname", Both, "shop.example"),
-    text(
-        "url",
-        Both,
-        "https://shop.example/?utm_source=yandex&utm_medium=cpc",
-    ),
-    Parameter {
-        name: "attrs",
-        leads: Both,
-        at_start: true,
-        shape: Shape::Attributes,
-    },
+    text("url", Both, "https://shop.example/?utm_source=yandex&utm_medium=cpc"),
+    Parameter { name: "attrs", leads: Both, at_start: true, shape: Shape::Attributes },
     text("callUrl", Calls, "https://shop.example/contacts"),
     text("requestUrl", Requests, "https://shop.example/form"),
     text("callback_request_id", Calls, "88001"),
@@ -150,11 +131,7 @@ pub const PARAMETERS: &[Parameter] = &[
     after_start("orderId", Both, "3301"),
     text("siteId", Both, "12345"),
     text("siteName", Both, "Магазин"),
-    text(
-        "userAgent",
-        Both,
-        "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/131.0",
-    ),
+    text("userAgent", Both, "Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/131.0"),
     text("sendingTimestamp", Both, "1772695000"),
     Parameter {
         name: "text",
