@@ -3,13 +3,17 @@
 pub mod artefact;
 pub mod connection;
 pub mod diagnostic;
+pub mod duration;
 pub mod event;
 pub mod id;
+pub mod json;
+pub mod path;
 pub mod plan;
 pub mod request;
 pub mod retry;
 pub mod run;
 pub mod shape;
+pub mod types;
 pub mod value;
 pub mod verdict;
 pub mod words;
