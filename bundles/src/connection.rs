@@ -35,7 +35,7 @@ pub struct SecretReference {
 }
 
 /// Where a secret's value is read from when it is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SecretSource {
     /// An environment variable.
     Env(String),
