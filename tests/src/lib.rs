@@ -1,6 +1,12 @@
 //! What Sheaf is tested with: stand-ins for vendors, and harnesses that load it and kill it. The product never needs it.
 
 pub mod calltouch;
+pub mod ceiling;
+pub mod clock;
+pub mod latencies;
+pub mod load;
 pub mod mindbox;
+pub mod process;
 pub mod receiver;
+pub mod sink;
 pub mod wire;
