@@ -14,7 +14,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::StatusCode,
-    routing::post,
+    routing::{get, post},
     serve::ListenerExt,
 };
 use tokio::{
@@ -47,7 +47,11 @@ struct Shared {
 }
 
 /// Serves until killed; calls `ready` with the address once it listens.
-pub async fn run(ceiling: Ceiling, receiver: String, ready: impl FnOnce(std::net::SocketAddr)) -> anyhow::Result<()> {
+pub async fn run(
+    ceiling: Ceiling,
+    receiver: String,
+    ready: impl FnOnce(std::net::SocketAddr),
+) -> anyhow::Result<()> {
     let store = match ceiling {
         Ceiling::NoStorage => None,
         Ceiling::Durable(file) => Some(Store::open(&file).await?),
@@ -60,7 +64,10 @@ pub async fn run(ceiling: Ceiling, receiver: String, ready: impl FnOnce(std::net
         // Without it only latency suffers.
         let _ = stream.set_nodelay(true);
     });
-    let app = Router::new().route(PATH, post(take)).with_state(Shared { store, backlog });
+    let app = Router::new()
+        .route(PATH, post(take))
+        .route("/metrics", get(metrics))
+        .with_state(Shared { store, backlog });
     axum::serve(listener, app).await.context("the listener broke")
 }
 
@@ -79,6 +86,11 @@ async fn take(State(shared): State<Shared>, body: Bytes) -> StatusCode {
     }
 }
 
+async fn metrics(State(shared): State<Shared>) -> String {
+    let (rows, commits) = shared.store.map(|store| store.committed()).unwrap_or_default();
+    format!("ceiling_batch_rows_sum {rows}\nceiling_batch_rows_count {commits}\n")
+}
+
 /// The number after `&id=`: all that the least server has to know of a webhook.
 fn call_id(body: &[u8]) -> Option<i64> {
     let key = b"&id=";
@@ -88,9 +100,11 @@ fn call_id(body: &[u8]) -> Option<i64> {
 }
 
 async fn deliver_all(mut taken: mpsc::Receiver<(i64, i64)>, receiver: String, store: Option<Store>) {
-    let client = reqwest::Client::builder().no_proxy().build().expect("the client has no settings that can fail");
+    let client =
+        reqwest::Client::builder().no_proxy().build().expect("the client has no settings that can fail");
     let slots = Arc::new(Semaphore::new(DELIVERIES_MAX));
-    let url: Arc<str> = format!("{receiver}/v3/operations/async?endpointId=shop-site&operation=CallTouch").into();
+    let url: Arc<str> =
+        format!("{receiver}/v3/operations/async?endpointId=shop-site&operation=CallTouch").into();
     while let Some((row, call)) = taken.recv().await {
         let slot = Arc::clone(&slots).acquire_owned().await.expect("the semaphore is never closed");
         let (client, url, store) = (client.clone(), Arc::clone(&url), store.clone());

@@ -1,5 +1,6 @@
 //! What Sheaf is tested with: stand-ins for vendors, and harnesses that load it and kill it. The product never needs it.
 
+pub mod bench;
 pub mod calltouch;
 pub mod ceiling;
 pub mod clock;
@@ -7,6 +8,7 @@ pub mod latencies;
 pub mod load;
 pub mod mindbox;
 pub mod process;
+pub mod product;
 pub mod receiver;
 pub mod sink;
 pub mod wire;

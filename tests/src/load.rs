@@ -42,8 +42,14 @@ impl Template {
         let mut payload = Payload::call(Moment::CallEnded, PLACE)
             .without("comment[1]")
             .without("text[1]")
-            .set("userAgent", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0 Safari/537.36")
-            .set("reclink", &format!("https://calls.example/rec?token={}", "eyJhbGciOiJIUzI1NiJ9.".repeat(8)));
+            .set(
+                "userAgent",
+                "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/131.0 Safari/537.36",
+            )
+            .set(
+                "reclink",
+                &format!("https://calls.example/rec?token={}", "eyJhbGciOiJIUzI1NiJ9.".repeat(8)),
+            );
         if !known {
             payload = payload.set("sessionId", "").set("attrs", "");
         }
@@ -162,7 +168,9 @@ impl Shared {
 
     /// The due time, moved by nanoseconds where it would not be unique.
     fn id(&self, due_ns: i64) -> i64 {
-        let last = self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(due_ns.max(last + 1)));
+        let last = self
+            .last_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(due_ns.max(last + 1)));
         due_ns.max(last.unwrap_or(0) + 1)
     }
 }
@@ -212,7 +220,11 @@ mod tests {
         let text = String::from_utf8(buffer).expect("ASCII");
         let body = text.split("\r\n\r\n").nth(1).expect("a body");
         assert_eq!(body.split('&').count(), BODY_PARAMETERS);
-        assert!((2200..2400).contains(&template.body_bytes) && body.len() == template.body_bytes, "{}", body.len());
+        assert!(
+            (2200..2400).contains(&template.body_bytes) && body.len() == template.body_bytes,
+            "{}",
+            body.len()
+        );
         assert!(body.contains("&id=1772694930123456789&"));
     }
 }

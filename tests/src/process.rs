@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    process::{Child, Command},
+    process::{Child, ChildStdout, Command},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -35,6 +35,11 @@ impl Process {
     /// Its number.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Its standard output, once, when that is a pipe.
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// SIGKILL, and waits until it is gone.
@@ -81,7 +86,10 @@ fn usage(process: &str) -> io::Result<Usage> {
     let ticks = after_name.split_whitespace().skip(FIELDS_BEFORE_UTIME).take(2);
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
     let written = fs::read_to_string(format!("/proc/{process}/io"))?;
-    Ok(Usage { cpu_s: ticks as f64 / TICKS_PER_SECOND, written_bytes: number_after(&written, "\nwrite_bytes:") })
+    Ok(Usage {
+        cpu_s: ticks as f64 / TICKS_PER_SECOND,
+        written_bytes: number_after(&written, "\nwrite_bytes:"),
+    })
 }
 
 fn number_after(text: &str, key: &str) -> u64 {

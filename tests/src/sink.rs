@@ -106,7 +106,9 @@ pub fn call_id(body: &[u8]) -> Option<i64> {
     let rest = &body[at..];
     let from = rest.iter().position(u8::is_ascii_digit)?;
     let digits = rest[from..].iter().take_while(|byte| byte.is_ascii_digit());
-    digits.map(|digit| i64::from(digit - b'0')).try_fold(0i64, |id, digit| id.checked_mul(10)?.checked_add(digit))
+    digits
+        .map(|digit| i64::from(digit - b'0'))
+        .try_fold(0i64, |id, digit| id.checked_mul(10)?.checked_add(digit))
 }
 
 fn lock(counted: &Mutex<Counted>) -> MutexGuard<'_, Counted> {
@@ -119,7 +121,10 @@ mod tests {
 
     #[test]
     fn a_call_id_is_read_quoted_and_bare() {
-        assert_eq!(call_id(br#"{"a":{"callId":"1772694930123456789","b":1}}"#), Some(1_772_694_930_123_456_789));
+        assert_eq!(
+            call_id(br#"{"a":{"callId":"1772694930123456789","b":1}}"#),
+            Some(1_772_694_930_123_456_789)
+        );
         assert_eq!(call_id(br#"{"callId": 17}"#), Some(17));
         assert_eq!(call_id(br#"{"callId":null}"#), None);
         assert_eq!(call_id(b"{}"), None);

@@ -1,11 +1,18 @@
 //! Ceiling (b)'s storage: one writer, natural batches, one transaction each for appends and completions.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use anyhow::{Context, ensure};
 use axum::body::Bytes;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement, TransactionTrait, Value,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+    TransactionTrait, Value,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -25,6 +32,13 @@ enum Work {
 #[derive(Clone)]
 pub struct Store {
     work: mpsc::Sender<Work>,
+    committed: Arc<Committed>,
+}
+
+#[derive(Default)]
+struct Committed {
+    appended: AtomicU64,
+    commits: AtomicU64,
 }
 
 impl Store {
@@ -46,8 +60,9 @@ impl Store {
             database.execute_unprepared(table).await?;
         }
         let (work, waiting) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(write_all(database, waiting));
-        Ok(Store { work })
+        let committed = Arc::new(Committed::default());
+        tokio::spawn(write_all(database, waiting, Arc::clone(&committed)));
+        Ok(Store { work, committed })
     }
 
     /// The row's number once it is on disk; `None` when it could not be stored.
@@ -62,6 +77,11 @@ impl Store {
         // The writer ends only with the process.
         let _ = self.work.send(Work::Done(row)).await;
     }
+
+    /// Appended rows, and commits.
+    pub fn committed(&self) -> (u64, u64) {
+        (self.committed.appended.load(Ordering::Relaxed), self.committed.commits.load(Ordering::Relaxed))
+    }
 }
 
 async fn read_pragma(database: &DatabaseConnection, name: &str) -> anyhow::Result<String> {
@@ -73,7 +93,11 @@ async fn read_pragma(database: &DatabaseConnection, name: &str) -> anyhow::Resul
     }
 }
 
-async fn write_all(database: DatabaseConnection, mut waiting: mpsc::Receiver<Work>) {
+async fn write_all(
+    database: DatabaseConnection,
+    mut waiting: mpsc::Receiver<Work>,
+    committed: Arc<Committed>,
+) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut next_row = 1;
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
@@ -88,6 +112,8 @@ async fn write_all(database: DatabaseConnection, mut waiting: mpsc::Receiver<Wor
                 Work::Done(row) => done.push(row),
             }
         }
+        committed.appended.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        committed.commits.fetch_add(1, Ordering::Relaxed);
         match commit(&database, &rows, &done).await {
             Ok(()) => answers.into_iter().for_each(|(row, answer)| {
                 // Whoever asked may be gone; the row stays.
@@ -146,7 +172,8 @@ mod tests {
         assert_eq!(store.append(Bytes::from_static(b"next")).await, Some(row + 1));
         let reader = Database::connect(format!("sqlite://{}", file.display())).await.expect("a reader");
         let sql = "SELECT count(*) FROM event JOIN done USING (id)";
-        let counted = reader.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.expect("an answer");
+        let counted =
+            reader.query_one_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.expect("an answer");
         assert_eq!(counted.expect("a row").try_get_by_index::<i64>(0).expect("a number"), 1);
     }
 }

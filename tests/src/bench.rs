@@ -1,0 +1,152 @@
+//! The product beside its ceilings: started one after another in pairs, under the same load, on the same machine.
+
+mod contender;
+mod report;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+
+pub use contender::Contender;
+use contender::Running;
+pub use report::{Half, Report, Sample};
+
+use crate::{
+    clock::unix_ns,
+    load::{Load, Outcome, Pace},
+    process::{Usage, own_usage},
+    sink::Sink,
+};
+
+/// How long a process is left alone before its idle memory is read.
+const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// How long the load runs before anything is measured.
+const WARM_UP: Duration = Duration::from_millis(500);
+/// How often the sink is asked whether everything came.
+const DRAIN_EVERY: Duration = Duration::from_millis(5);
+/// A drain without a new arrival for so long has failed.
+const DRAIN_STUCK: Duration = Duration::from_secs(10);
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The product's binary.
+    pub sheaf: PathBuf,
+    /// This harness's binary, for the ceilings.
+    pub harness: PathBuf,
+    /// Where data directories are made; a real disk, or written bytes say nothing.
+    pub data_root: PathBuf,
+    /// Rounds of product and ceilings.
+    pub pairs: usize,
+    /// How long each load runs.
+    pub duration: Duration,
+    /// Connections of the generator.
+    pub connections: usize,
+    /// Who takes part.
+    pub contenders: Vec<Contender>,
+}
+
+/// Runs all rounds; `tell` hears of every sample as it is there.
+pub async fn run(plan: &Plan, sink: Arc<Sink>, mut tell: impl FnMut(&Sample)) -> anyhow::Result<Report> {
+    let mut samples = Vec::new();
+    for pair in 0..plan.pairs {
+        let mut order = plan.contenders.clone();
+        // Whoever runs second meets a warmer machine, so they take turns.
+        if pair % 2 == 1 {
+            order.reverse();
+        }
+        for contender in order {
+            let sample =
+                measure(plan, contender, pair, &sink).await.with_context(|| format!("{contender:?}"))?;
+            tell(&sample);
+            samples.push(sample);
+        }
+    }
+    Ok(Report::new(samples, plan))
+}
+
+async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) -> anyhow::Result<Sample> {
+    let data = tempfile::tempdir_in(&plan.data_root)?;
+    let running = Running::start(contender, plan, data.path(), &sink.origin()).await?;
+    tokio::time::sleep(IDLE_AFTER).await;
+    let (idle_kib, _) = running.process.memory_kib()?;
+
+    let load = Load {
+        address: running.address,
+        path: running.path.clone(),
+        connections: plan.connections,
+        pace: Pace::Closed,
+        duration: WARM_UP,
+    };
+    drained(load.clone(), sink).await?;
+    let before = (running.process.usage()?, own_usage()?);
+    let full = drained(Load { duration: plan.duration, ..load.clone() }, sink).await?;
+    let after = (running.process.usage()?, own_usage()?);
+    let (_, peak_kib) = running.process.memory_kib()?;
+
+    let pace = Pace::Open { per_second: full.events_per_s / 2.0 };
+    let half = drained(Load { duration: plan.duration, pace, ..load }, sink).await?;
+    let thousands = full.outcome.acknowledged.len() as f64 / 1000.0;
+    let spent = |from: Usage, to: Usage| (to.cpu_s - from.cpu_s) / thousands;
+    Ok(Sample {
+        contender,
+        pair,
+        ready_ms: running.ready_after.as_secs_f64() * 1000.0,
+        idle_mib: idle_kib as f64 / 1024.0,
+        peak_mib: peak_kib as f64 / 1024.0,
+        events: full.outcome.acknowledged.len(),
+        events_per_s: full.events_per_s,
+        lost: full.lost + half.lost,
+        repeated: full.repeated + half.repeated,
+        refused: full.outcome.refused
+            + full.outcome.unanswered
+            + half.outcome.refused
+            + half.outcome.unanswered,
+        cpu_s_per_1000: spent(before.0, after.0),
+        harness_cpu_s_per_1000: spent(before.1, after.1),
+        written_per_received: (after.0.written_bytes - before.0.written_bytes) as f64
+            / full.outcome.body_bytes as f64,
+        half: Half {
+            events_per_s: half.events_per_s,
+            ack: half.outcome.latencies.points(),
+            end_to_end: half.end_to_end,
+        },
+        batches: running.batches().await,
+    })
+}
+
+/// One load whose every acknowledged event was waited for.
+struct Drained {
+    outcome: Outcome,
+    events_per_s: f64,
+    lost: usize,
+    repeated: u64,
+    end_to_end: crate::latencies::Points,
+}
+
+async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
+    sink.reset();
+    let started_ns = unix_ns();
+    let outcome = load.run().await;
+    ensure!(!outcome.acknowledged.is_empty(), "nothing was acknowledged, so nothing was measured");
+    let mut seen = (sink.unique(), Instant::now());
+    while sink.unique() < outcome.acknowledged.len() && seen.1.elapsed() < DRAIN_STUCK {
+        tokio::time::sleep(DRAIN_EVERY).await;
+        if sink.unique() > seen.0 {
+            seen = (sink.unique(), Instant::now());
+        }
+    }
+    ensure!(sink.unreadable() == 0, "requests without a call id came");
+    let seconds = (sink.last_ns() - started_ns) as f64 / 1e9;
+    Ok(Drained {
+        events_per_s: sink.unique() as f64 / seconds,
+        lost: sink.missing(&outcome.acknowledged),
+        repeated: sink.repeats(),
+        end_to_end: sink.latencies().points(),
+        outcome,
+    })
+}

@@ -1,0 +1,176 @@
+//! The product's own binary as a child process, with the Calltouch-Mindbox bundles.
+
+use std::{
+    fs,
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::{process::Process, wire};
+
+/// What the bundles' connections are sent to in production.
+const MINDBOX_ORIGIN: &str = "https://api.mindbox.ru";
+/// Longest time to become ready.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// How often readiness is asked for.
+const READY_EVERY: Duration = Duration::from_millis(2);
+/// The connection that takes the webhooks.
+const HOOK: &str = "calltouch-main";
+
+/// The files of an integration: two bundles that take every ended call between them.
+const FILES: [(&str, &str); 5] = [
+    ("sheaf.yaml", include_str!("../../examples/calltouch-mindbox/sheaf.yaml")),
+    (
+        "connections/calltouch-main.yaml",
+        include_str!("../../examples/calltouch-mindbox/connections/calltouch-main.yaml"),
+    ),
+    (
+        "connections/mindbox-main.yaml",
+        include_str!("../../examples/calltouch-mindbox/connections/mindbox-main.yaml"),
+    ),
+    (
+        "bundles/mindbox-dynamic.yaml",
+        include_str!("../../examples/calltouch-mindbox/bundles/mindbox-dynamic.yaml"),
+    ),
+    (
+        "bundles/mindbox-static.yaml",
+        include_str!("../../examples/calltouch-mindbox/bundles/mindbox-static.yaml"),
+    ),
+];
+
+/// Writes those files.
+pub fn write_bundles(directory: &Path) -> anyhow::Result<()> {
+    for (name, text) in FILES {
+        let file = directory.join(name);
+        fs::create_dir_all(file.parent().context("every file is in a folder")?)?;
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// How to start the product.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// The binary `sheaf`.
+    pub binary: PathBuf,
+    /// The integration's files.
+    pub directory: PathBuf,
+    /// Its data; kept over restarts.
+    pub data: PathBuf,
+    /// Who stands in for Mindbox, `http://127.0.0.1:port`.
+    pub receiver: String,
+    /// Runs executed at once; the product's default when not given.
+    pub slots: Option<usize>,
+}
+
+/// The product, running.
+pub struct Product {
+    /// The process.
+    pub process: Process,
+    /// Where vendors' hooks are served.
+    pub hooks: SocketAddr,
+    /// Where health and metrics are served.
+    pub management: SocketAddr,
+    /// From start to ready.
+    pub ready_after: Duration,
+}
+
+#[derive(serde::Deserialize)]
+struct Addresses {
+    hooks: SocketAddr,
+    manage: SocketAddr,
+}
+
+impl Setup {
+    /// Starts it and waits until it is ready.
+    pub async fn start(&self) -> anyhow::Result<Product> {
+        fs::create_dir_all(&self.data)?;
+        let addresses = self.data.join("addresses.json");
+        // The last process left it behind if it was killed.
+        let _ = fs::remove_file(&addresses);
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let mut command = self.command(&["serve"]);
+        command.arg(&self.directory).stdout(log.try_clone()?).stderr(log);
+        let started = Instant::now();
+        let mut process = Process::start(&mut command).with_context(|| self.binary.display().to_string())?;
+        loop {
+            if let Some(found) = read_addresses(&addresses)
+                && get(found.manage, "/readyz").await.is_ok()
+            {
+                let ready_after = started.elapsed();
+                return Ok(Product { process, hooks: found.hooks, management: found.manage, ready_after });
+            }
+            ensure!(!process.has_ended()?, "it ended before it was ready; see {}", self.log().display());
+            ensure!(started.elapsed() < READY_MAX, "it is not ready; see {}", self.log().display());
+            tokio::time::sleep(READY_EVERY).await;
+        }
+    }
+
+    /// The path that Calltouch's webhooks go to.
+    pub fn hook_path(&self) -> anyhow::Result<String> {
+        let url = self.output(self.command(&["hook", HOOK, "--dir"]).arg(&self.directory))?;
+        let url = url.trim();
+        let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let path = after_scheme.find('/').map(|at| after_scheme[at..].to_owned());
+        path.with_context(|| format!("`sheaf hook` printed {url:?}"))
+    }
+
+    /// What `sheaf ledger --json` says, while the product runs.
+    pub fn ledger(&self) -> anyhow::Result<serde_json::Value> {
+        let text = self.output(self.command(&["ledger", "--json", "--dir"]).arg(&self.directory))?;
+        serde_json::from_str(&text).with_context(|| format!("`sheaf ledger` printed {text:?}"))
+    }
+
+    /// Everything it logged.
+    pub fn log(&self) -> PathBuf {
+        self.data.join("sheaf.log")
+    }
+
+    /// Settings go by environment variables, so they reach every subcommand alike.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .env("SHEAF_DATA", &self.data)
+            .env("SHEAF_HOOKS_ADDRESS", "127.0.0.1:0")
+            .env("SHEAF_MANAGEMENT_ADDRESS", "127.0.0.1:0")
+            .env("SHEAF_EGRESS_OVERRIDE", format!("{MINDBOX_ORIGIN}={}", self.receiver))
+            .env("MINDBOX_SECRET_KEY", "test-key");
+        if let Some(slots) = self.slots {
+            command.env("SHEAF_SLOTS", slots.to_string());
+        }
+        command
+    }
+
+    fn output(&self, command: &mut Command) -> anyhow::Result<String> {
+        let output = command.output().with_context(|| self.binary.display().to_string())?;
+        if !output.status.success() {
+            bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Product {
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> anyhow::Result<String> {
+        get(self.management, "/metrics").await
+    }
+}
+
+fn read_addresses(file: &Path) -> Option<Addresses> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
+}
+
+/// The body of a GET; any status but 200 is an error.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let request = wire::request("GET", path, &[], b"");
+    let answer = wire::Client::connect(address).await?.exchange(&request).await?;
+    ensure!(answer.status() == 200, "{path} answered {}", answer.status());
+    Ok(String::from_utf8(answer.body)?)
+}
