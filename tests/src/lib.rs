@@ -4,6 +4,7 @@ pub mod bench;
 pub mod calltouch;
 pub mod ceiling;
 pub mod clock;
+pub mod faults;
 pub mod latencies;
 pub mod load;
 pub mod mindbox;

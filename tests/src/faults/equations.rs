@@ -1,0 +1,69 @@
+//! The product's own ledger, and the two equations it promises for every connection at any moment.
+
+use anyhow::{Context, ensure};
+use serde_json::Value;
+
+/// One connection's counters, as `sheaf ledger --json` prints them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Counters {
+    /// Whose.
+    pub connection: String,
+    /// All that came.
+    pub received: u64,
+    /// Became events.
+    pub accepted: u64,
+    /// Were there already.
+    pub duplicate: u64,
+    /// Could not be decoded.
+    pub quarantined: u64,
+    /// One for each accepted event and subscribed bundle.
+    pub decisions: u64,
+    /// Done.
+    pub delivered: u64,
+    /// The bundle said no.
+    pub filtered: u64,
+    /// Waiting for a person.
+    pub parked: u64,
+    /// To be done.
+    pub pending: u64,
+    /// Dropped by a person.
+    pub discarded: u64,
+}
+
+/// Reads them; an array, or an object with it under `connections`.
+pub fn counters(printed: &Value) -> anyhow::Result<Vec<Counters>> {
+    let list = printed.get("connections").unwrap_or(printed);
+    serde_json::from_value(list.clone()).with_context(|| format!("`sheaf ledger --json` printed {printed}"))
+}
+
+/// An error when an equation does not hold.
+pub fn check(all: &[Counters]) -> anyhow::Result<()> {
+    for it in all {
+        let came = it.accepted + it.duplicate + it.quarantined;
+        ensure!(it.received == came, "received {} but accounted for {came}: {it:?}", it.received);
+        let decided = it.delivered + it.filtered + it.parked + it.pending + it.discarded;
+        ensure!(it.decisions == decided, "{} decisions but accounted for {decided}: {it:?}", it.decisions);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn printed(delivered: u64) -> Value {
+        json!({"connections": [{
+            "connection": "calltouch-main", "received": 12, "accepted": 10, "duplicate": 1, "quarantined": 1, "unrouted": 0,
+            "decisions": 20, "delivered": delivered, "filtered": 10, "parked": 1, "pending": 1, "discarded": 0,
+        }]})
+    }
+
+    #[test]
+    fn both_equations_are_checked() {
+        check(&counters(&printed(8)).expect("counters")).expect("they hold");
+        let error = check(&counters(&printed(7)).expect("counters")).expect_err("one decision is nowhere");
+        assert!(error.to_string().contains("20 decisions but accounted for 19"));
+    }
+}

@@ -1,0 +1,147 @@
+//! The judgement over both ledgers: nothing acknowledged is missing, and whatever came twice is explained by a kill.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::ledger::Entry;
+
+/// How long before a kill an answer may have come whose settling the kill undid.
+pub const SETTLE_NS_MAX: i64 = 2_000_000_000;
+
+/// What the ledgers come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Judgement {
+    /// Calls answered 200.
+    pub acknowledged: usize,
+    /// Calls whose answer was lost; they may arrive or not.
+    pub unknown: usize,
+    /// Calls refused.
+    pub refused: usize,
+    /// Different calls that arrived.
+    pub delivered: usize,
+    /// Acknowledged and never arrived.
+    pub missing: Vec<i64>,
+    /// Arrived, though refused or never sent.
+    pub unexpected: Vec<i64>,
+    /// Repeats by the kill that explains them.
+    pub repeats_by_kill: BTreeMap<usize, usize>,
+    /// Repeats that no kill explains.
+    pub unexplained: Vec<i64>,
+    /// Kills with more repeats than runs may be under way at once.
+    pub beyond_concurrency: Vec<usize>,
+}
+
+impl Judgement {
+    /// Judges both ledgers; `concurrency` is how many runs the product has under way at most.
+    pub fn of(sender: &[Entry], receiver: &[Entry], concurrency: usize) -> Judgement {
+        let mut judgement = Judgement::default();
+        let mut kills = Vec::new();
+        let (mut acknowledged, mut possible) = (HashSet::new(), HashSet::new());
+        for entry in sender {
+            match *entry {
+                Entry::Acknowledged(id) => {
+                    acknowledged.insert(id);
+                    possible.insert(id);
+                }
+                Entry::Unknown(id) => {
+                    judgement.unknown += 1;
+                    possible.insert(id);
+                }
+                Entry::Refused(..) => judgement.refused += 1,
+                Entry::Killed(round, at_ns) => kills.push((round, at_ns)),
+                Entry::Sent(_) | Entry::Delivered(..) => {}
+            }
+        }
+        let arrivals = arrivals(receiver);
+        judgement.acknowledged = acknowledged.len();
+        judgement.delivered = arrivals.len();
+        judgement.missing = sorted(acknowledged.iter().filter(|id| !arrivals.contains_key(id)));
+        judgement.unexpected = sorted(arrivals.keys().filter(|id| !possible.contains(id)));
+        for (id, times) in &arrivals {
+            for pair in times.windows(2) {
+                match explaining(&kills, pair[0], pair[1]) {
+                    Some(round) => *judgement.repeats_by_kill.entry(round).or_default() += 1,
+                    None => judgement.unexplained.push(*id),
+                }
+            }
+        }
+        judgement.unexplained.sort_unstable();
+        let beyond = judgement.repeats_by_kill.iter().filter(|(_, repeats)| **repeats > concurrency);
+        judgement.beyond_concurrency = beyond.map(|(round, _)| *round).collect();
+        judgement
+    }
+
+    /// True when every promise held.
+    pub fn holds(&self) -> bool {
+        self.missing.is_empty()
+            && self.unexpected.is_empty()
+            && self.unexplained.is_empty()
+            && self.beyond_concurrency.is_empty()
+    }
+}
+
+fn arrivals(receiver: &[Entry]) -> HashMap<i64, Vec<i64>> {
+    let mut arrivals: HashMap<i64, Vec<i64>> = HashMap::new();
+    for entry in receiver {
+        if let Entry::Delivered(id, at_ns) = *entry {
+            arrivals.entry(id).or_default().push(at_ns);
+        }
+    }
+    arrivals
+}
+
+/// The first kill after the first arrival, if it is near it and before the second.
+fn explaining(kills: &[(usize, i64)], first_ns: i64, second_ns: i64) -> Option<usize> {
+    let (round, at_ns) = kills.iter().copied().find(|(_, at_ns)| *at_ns >= first_ns)?;
+    (at_ns <= second_ns && at_ns - first_ns <= SETTLE_NS_MAX).then_some(round)
+}
+
+fn sorted<'a>(ids: impl Iterator<Item = &'a i64>) -> Vec<i64> {
+    let mut ids: Vec<i64> = ids.copied().collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn a_call_that_was_acknowledged_and_never_came_is_missing_and_an_unknown_one_is_not() {
+        let sender = [Entry::Acknowledged(1), Entry::Acknowledged(2), Entry::Unknown(3), Entry::Unknown(4)];
+        let judgement = Judgement::of(&sender, &[Entry::Delivered(1, 0), Entry::Delivered(3, 0)], 8);
+        assert_eq!((judgement.missing.clone(), judgement.holds()), (vec![2], false));
+        assert!(judgement.unexpected.is_empty());
+    }
+
+    #[test]
+    fn a_refused_call_that_comes_is_unexpected() {
+        let judgement = Judgement::of(&[Entry::Refused(1, 503)], &[Entry::Delivered(1, 0)], 8);
+        assert_eq!((judgement.unexpected.clone(), judgement.holds()), (vec![1], false));
+    }
+
+    #[test]
+    fn a_repeat_is_explained_only_by_a_kill_soon_after_the_first_arrival() {
+        let judge = |first_ns, killed_ns, second_ns| {
+            let sender = [Entry::Acknowledged(1), Entry::Killed(0, killed_ns)];
+            Judgement::of(&sender, &[Entry::Delivered(1, first_ns), Entry::Delivered(1, second_ns)], 8)
+        };
+        assert!(judge(0, SECOND, 2 * SECOND).holds());
+        assert_eq!(judge(0, 2 * SECOND, SECOND).unexplained, [1], "no kill between the two");
+        assert_eq!(judge(0, 9 * SECOND, 10 * SECOND).unexplained, [1], "the kill came much later");
+        assert_eq!(judge(SECOND, 0, 2 * SECOND).unexplained, [1], "the kill came before both");
+    }
+
+    #[test]
+    fn a_kill_explains_no_more_repeats_than_runs_were_under_way() {
+        let mut sender = vec![Entry::Killed(7, 10)];
+        sender.extend((0..9).map(Entry::Acknowledged));
+        let twice = (0..9).flat_map(|id| [Entry::Delivered(id, 0), Entry::Delivered(id, 20)]);
+        let judgement = Judgement::of(&sender, &twice.collect::<Vec<_>>(), 8);
+        assert_eq!((judgement.beyond_concurrency.clone(), judgement.holds()), (vec![7], false));
+        assert_eq!(judgement.repeats_by_kill, BTreeMap::from([(7, 9)]));
+    }
+}
