@@ -6,6 +6,7 @@
 pub mod places;
 mod reader;
 mod scalar;
+mod syntax;
 
 use std::ops::Range;
 

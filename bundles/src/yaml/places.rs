@@ -45,12 +45,8 @@ impl Places {
 pub(super) fn find(text: &str, file: &str, raw: Range<usize>, style: ScalarStyle) -> Places {
     let mut walk = Walk { text, file, end: raw.end, at_text: 0, at_file: raw.start, anchors: Vec::new() };
     match style {
-        ScalarStyle::Plain => walk.lines(),
+        ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => walk.lines(),
         ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => walk.quoted(style == ScalarStyle::DoubleQuoted),
-        ScalarStyle::Literal | ScalarStyle::Folded => {
-            walk.skip_line();
-            walk.lines();
-        }
     }
     Places { known: walk.at_text as u32, anchors: walk.anchors.into_boxed_slice() }
 }
@@ -89,7 +85,7 @@ impl Walk<'_> {
 
     fn quoted(&mut self, escapes: bool) {
         self.at_file += 1;
-        self.end -= 1;
+        self.end = self.end.saturating_sub(1);
         self.anchor();
         while self.at_file < self.end {
             let rest = &self.file[self.at_file..self.end];
@@ -160,11 +156,6 @@ impl Walk<'_> {
         self.at_text += bytes;
         self.anchor();
         true
-    }
-
-    fn skip_line(&mut self) {
-        let line = self.file[self.at_file..self.end].find('\n').map_or(self.end, |at| self.at_file + at + 1);
-        self.at_file = line;
     }
 
     fn anchor(&mut self) {
