@@ -67,14 +67,17 @@ impl Sources {
         let byte = (byte as usize).min(source.text.len());
         let line = source.line_starts.partition_point(|start| *start <= byte);
         let start = source.line_starts[line - 1];
-        let before = source.text[start..].char_indices().take_while(|(at, c)| start + at + c.len_utf8() <= byte);
+        let before =
+            source.text[start..].char_indices().take_while(|(at, c)| start + at + c.len_utf8() <= byte);
         Position { line, column: before.count() + 1 }
     }
 
     /// A line's text without its line break, lines counted from 1.
     pub fn line(&self, file: FileId, line: usize) -> &str {
         let Some(source) = self.source(file) else { return "" };
-        let Some(start) = line.checked_sub(1).and_then(|index| source.line_starts.get(index)) else { return "" };
+        let Some(start) = line.checked_sub(1).and_then(|index| source.line_starts.get(index)) else {
+            return "";
+        };
         let end = source.line_starts.get(line).copied().unwrap_or(source.text.len());
         source.text[*start..end].trim_end_matches(['\n', '\r'])
     }
@@ -130,9 +133,8 @@ impl Diagnostic {
     /// The same with "did you mean …" as the hint, when there is a suggestion and no hint yet.
     pub fn with_suggestion(self, suggestion: Option<String>) -> Self {
         match suggestion {
-            Some(word) if self.hint.is_none() => {
-                self.with_hint(Words::new(format!("did you mean `{word}`?"), format!("может быть, `{word}`?")))
-            }
+            Some(word) if self.hint.is_none() => self
+                .with_hint(Words::new(format!("did you mean `{word}`?"), format!("может быть, `{word}`?"))),
             Some(_) | None => self,
         }
     }
@@ -178,7 +180,9 @@ impl Diagnostics {
 
     /// Is there an error about that file?
     pub fn has_errors_in(&self, file: FileId) -> bool {
-        self.items.iter().any(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.span.file == file)
+        self.items
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error && diagnostic.span.file == file)
     }
 
     /// Nothing to say?

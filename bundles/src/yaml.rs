@@ -92,10 +92,17 @@ pub fn parse(file: FileId, text: &str, out: &mut Diagnostics) -> Option<Node> {
 }
 
 /// Adds a file to the sources and reads it; a file that is too large or not UTF-8 is kept as an empty text.
-pub fn load(path: &str, bytes: &[u8], sources: &mut Sources, out: &mut Diagnostics) -> (FileId, Option<Node>) {
+/// A byte order mark is not part of the text.
+pub fn load(
+    path: &str,
+    bytes: &[u8],
+    sources: &mut Sources,
+    out: &mut Diagnostics,
+) -> (FileId, Option<Node>) {
     let problem = match std::str::from_utf8(bytes) {
         _ if bytes.len() > FILE_BYTES_MAX => too_large(bytes.len()),
         Ok(text) => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text);
             let file = sources.add(path, text);
             return (file, parse(file, text, out));
         }
@@ -169,9 +176,9 @@ impl Node {
             Kind::Number(number) => Value::Number(number.clone()),
             Kind::Text { text, .. } => Value::Text(text.clone()),
             Kind::List(items) => Value::List(items.iter().map(Node::to_value).collect()),
-            Kind::Map(entries) => {
-                Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_value())).collect())
-            }
+            Kind::Map(entries) => Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_value())).collect(),
+            ),
         }
     }
 

@@ -24,7 +24,11 @@ pub(super) fn visible(c: char) -> char {
         '\u{0}'..='\u{1f}' => char::from_u32(PICTURES + c as u32).unwrap_or('\u{fffd}'),
         '\u{7f}' => '\u{2421}',
         // C1 controls; marks that reorder or hide text (bidi, zero width, separators, byte order mark)
-        '\u{80}'..='\u{9f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => '\u{fffd}',
+        '\u{80}'..='\u{9f}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{feff}' => '\u{fffd}',
         other => other,
     }
 }

@@ -1,6 +1,5 @@
 //! Diagnostics for a terminal and for programs.
 
-
 use super::{Diagnostics, Sources};
 use crate::words::Language;
 

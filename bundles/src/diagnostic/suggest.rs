@@ -20,7 +20,11 @@ pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 
 /// Case and the usual word separators do not count: `utmSource` is near `utm_source`.
 fn fold(word: &str) -> Vec<char> {
-    word.chars().take(WORD_CHARS_MAX + 1).filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+    word.chars()
+        .take(WORD_CHARS_MAX + 1)
+        .filter(|c| !matches!(c, '_' | '-'))
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours.

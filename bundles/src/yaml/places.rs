@@ -24,7 +24,9 @@ struct Anchor {
 impl Places {
     /// The part of the file under a part of the text, or `whole` when that is not known.
     pub fn span_of(&self, range: Range<usize>, whole: Span) -> Span {
-        let (Ok(start), Ok(end)) = (u32::try_from(range.start), u32::try_from(range.end)) else { return whole };
+        let (Ok(start), Ok(end)) = (u32::try_from(range.start), u32::try_from(range.end)) else {
+            return whole;
+        };
         if self.anchors.is_empty() || start > end || end > self.known {
             return whole;
         }
@@ -35,7 +37,9 @@ impl Places {
 
     fn place(&self, byte: u32) -> u32 {
         let next = self.anchors.partition_point(|anchor| anchor.text <= byte);
-        let Some(anchor) = next.checked_sub(1).map(|index| self.anchors[index]) else { return self.anchors[0].file };
+        let Some(anchor) = next.checked_sub(1).map(|index| self.anchors[index]) else {
+            return self.anchors[0].file;
+        };
         let straight = anchor.file + (byte - anchor.text);
         self.anchors.get(next).map_or(straight, |following| straight.min(following.file - 1))
     }
@@ -46,7 +50,9 @@ pub(super) fn find(text: &str, file: &str, raw: Range<usize>, style: ScalarStyle
     let mut walk = Walk { text, file, end: raw.end, at_text: 0, at_file: raw.start, anchors: Vec::new() };
     match style {
         ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => walk.lines(),
-        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => walk.quoted(style == ScalarStyle::DoubleQuoted),
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
+            walk.quoted(style == ScalarStyle::DoubleQuoted)
+        }
     }
     Places { known: walk.at_text as u32, anchors: walk.anchors.into_boxed_slice() }
 }
@@ -143,7 +149,9 @@ impl Walk<'_> {
     }
 
     fn verbatim(&mut self, rest: &str) -> bool {
-        let (Some(raw), Some(c)) = (rest.chars().next(), self.text[self.at_text..].chars().next()) else { return false };
+        let (Some(raw), Some(c)) = (rest.chars().next(), self.text[self.at_text..].chars().next()) else {
+            return false;
+        };
         self.at_file += raw.len_utf8();
         self.at_text += c.len_utf8();
         raw == c

@@ -42,7 +42,8 @@ fn forbidden_character(file: FileId, text: &str) -> Option<Diagnostic> {
     let mut chars = text.char_indices().peekable();
     while let Some((at, c)) = chars.next() {
         let lone_return = c == '\r' && chars.peek().is_none_or(|(_, next)| *next != '\n');
-        let allowed = matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
+        let allowed =
+            matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{fffd}' | '\u{10000}'..);
         let late_mark = c == '\u{feff}' && at > 0;
         if lone_return || late_mark || !allowed {
             let span = Span { file, start: at as u32, end: (at + c.len_utf8()) as u32 };
@@ -158,6 +159,8 @@ impl Reader<'_> {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, range: Range<usize>) -> Result<(), Stop> {
+        let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let range = if block { self.without_blank_end(range) } else { range };
         let span = self.span(range.clone());
         if matches!(self.open.last(), Some(Open { what: Collection::Map { key: Pending::Key, .. }, .. })) {
             let key_places = places::find(text, self.text, range, style);
@@ -166,7 +169,10 @@ impl Reader<'_> {
         }
         let kind = match style {
             ScalarStyle::Plain => self.plain(text, span),
-            ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted | ScalarStyle::Literal | ScalarStyle::Folded => None,
+            ScalarStyle::SingleQuoted
+            | ScalarStyle::DoubleQuoted
+            | ScalarStyle::Literal
+            | ScalarStyle::Folded => None,
         };
         let kind = kind.unwrap_or_else(|| Kind::Text {
             text: text.to_owned(),
@@ -192,10 +198,15 @@ impl Reader<'_> {
     }
 
     fn key(&mut self, text: &str, span: Span, key_places: places::Places) {
-        let Some(Open { what: Collection::Map { entries, places, key }, .. }) = self.open.last_mut() else { return };
+        let Some(Open { what: Collection::Map { entries, places, key }, .. }) = self.open.last_mut() else {
+            return;
+        };
         if let Some(first) = places.get(text) {
             let shown = excerpt(text);
-            let words = Words::new(format!("the key `{shown}` is here twice"), format!("ключ `{shown}` указан дважды"));
+            let words = Words::new(
+                format!("the key `{shown}` is here twice"),
+                format!("ключ `{shown}` указан дважды"),
+            );
             let before = Words::new("it is here already", "впервые он здесь");
             let hint = Words::new("keep one of them", "оставьте один из них");
             let duplicate = Diagnostic::error(Code::DuplicateKey, span, words);
@@ -270,7 +281,9 @@ impl Reader<'_> {
         let end = at + self.text[at..].chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
         let span = self.span(at..end);
         let (words, hint) = syntax::explain(&escape(error.info()));
-        let mut diagnostic = Diagnostic::error(Code::YamlSyntax, span, words);
+        let code =
+            if error.info().contains("recursion limit") { Code::YamlTooComplex } else { Code::YamlSyntax };
+        let mut diagnostic = Diagnostic::error(code, span, words);
         diagnostic.hint = hint;
         self.out.push(diagnostic);
         Err(Stop)
@@ -284,9 +297,17 @@ impl Reader<'_> {
     }
 
     fn too_complex(&mut self, span: Span, most: usize, en: &str, ru: &str) -> Result<(), Stop> {
-        let words = Words::new(format!("more than {most} {en} in one file"), format!("больше {most} {ru} в одном файле"));
+        let words = Words::new(
+            format!("more than {most} {en} in one file"),
+            format!("больше {most} {ru} в одном файле"),
+        );
         self.out.push(Diagnostic::error(Code::YamlTooComplex, Span { end: span.start, ..span }, words));
         Err(Stop)
+    }
+
+    /// A block scalar's blank lines at the end are not worth a caret.
+    fn without_blank_end(&self, range: Range<usize>) -> Range<usize> {
+        range.start..range.start + self.text[range].trim_end().len()
     }
 
     fn span(&self, range: Range<usize>) -> Span {
@@ -300,7 +321,10 @@ fn respelt(text: &str, number: &crate::value::Number, span: Span) -> Diagnostic 
         crate::value::Number::Integer(value) => value.to_string(),
         crate::value::Number::Exact(digits) => digits.to_string(),
     };
-    let words = Words::new(format!("`{shown}` is read as the number {read}"), format!("`{shown}` читается как число {read}"));
+    let words = Words::new(
+        format!("`{shown}` is read as the number {read}"),
+        format!("`{shown}` читается как число {read}"),
+    );
     let hint = Words::new(
         format!("put it in quotes to keep it as text: \"{shown}\""),
         format!("возьмите в кавычки, чтобы осталось текстом: \"{shown}\""),
@@ -310,7 +334,10 @@ fn respelt(text: &str, number: &crate::value::Number, span: Span) -> Diagnostic 
 
 fn no_number(text: &str, span: Span) -> Diagnostic {
     let shown = excerpt(text);
-    let words = Words::new(format!("`{shown}` is not a number that can be sent"), format!("`{shown}` — не число, которое можно передать"));
+    let words = Words::new(
+        format!("`{shown}` is not a number that can be sent"),
+        format!("`{shown}` — не число, которое можно передать"),
+    );
     let hint = Words::new("put it in quotes if it is text", "возьмите в кавычки, если это текст");
     Diagnostic::error(Code::BadNumber, span, words).with_hint(hint)
 }

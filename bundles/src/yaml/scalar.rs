@@ -71,7 +71,12 @@ fn is_number(unsigned: &str) -> bool {
         let text = text.strip_prefix(['-', '+']).unwrap_or(text);
         !text.is_empty() && digits(text)
     });
-    digits(whole) && digits(part) && !(whole.is_empty() && part.is_empty()) && exponent_ok && mantissa.starts_with(|c: char| c.is_ascii_digit() || c == '.') && mantissa != "."
+    digits(whole)
+        && digits(part)
+        && !(whole.is_empty() && part.is_empty())
+        && exponent_ok
+        && mantissa.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        && mantissa != "."
 }
 
 /// The same number as JSON writes it (RFC 8259).
@@ -82,7 +87,8 @@ fn json_spelling(text: &str) -> String {
     };
     let mantissa_end = unsigned.find(['e', 'E']).unwrap_or(unsigned.len());
     let (mantissa, exponent) = unsigned.split_at(mantissa_end);
-    let (whole, part) = mantissa.split_once('.').map_or((mantissa, None), |(whole, part)| (whole, Some(part)));
+    let (whole, part) =
+        mantissa.split_once('.').map_or((mantissa, None), |(whole, part)| (whole, Some(part)));
     let whole = match whole.trim_start_matches('0') {
         "" => "0",
         digits => digits,

@@ -69,6 +69,20 @@ const EXPLANATIONS: &[Explanation] = &[
         hint_ru: "возьмите значение с `,` или `: ` в кавычки",
     },
     Explanation {
+        said: "illegal placement of ':'",
+        en: "a `:` that is not allowed here",
+        ru: "двоеточию здесь не место",
+        hint_en: "is a `[` or `{` above closed?",
+        hint_ru: "закрыта ли `[` или `{` выше?",
+    },
+    Explanation {
+        said: "recursion limit",
+        en: "lists and mappings are nested too deep",
+        ru: "слишком глубокая вложенность",
+        hint_en: "a file rarely needs more than ten levels",
+        hint_ru: "файлу редко нужно больше десяти уровней",
+    },
+    Explanation {
         said: "block mapping, did not find expected key",
         en: "a key was expected here",
         ru: "здесь ожидался ключ",
