@@ -100,6 +100,8 @@ fn call_id(body: &[u8]) -> Option<i64> {
 }
 
 async fn deliver_all(mut taken: mpsc::Receiver<(i64, i64)>, receiver: String, store: Option<Store>) {
+    // Fails only where one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client =
         reqwest::Client::builder().no_proxy().build().expect("the client has no settings that can fail");
     let slots = Arc::new(Semaphore::new(DELIVERIES_MAX));
