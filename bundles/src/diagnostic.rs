@@ -82,6 +82,12 @@ impl Sources {
         source.text[*start..end].trim_end_matches(['\n', '\r'])
     }
 
+    /// The byte a line starts at, lines counted from 1.
+    fn line_start(&self, file: FileId, line: usize) -> usize {
+        let starts = self.source(file).map_or(&[][..], |source| &source.line_starts);
+        line.checked_sub(1).and_then(|index| starts.get(index)).copied().unwrap_or(0)
+    }
+
     fn source(&self, file: FileId) -> Option<&Source> {
         self.files.get(file.0 as usize)
     }

@@ -1,7 +1,10 @@
 //! Shapes: one table says what a file or a value may look like. The check, the JSON Schema and the editor's forms come from it.
 
 pub mod check;
+mod describe;
 pub mod schema;
+mod secret;
+mod word;
 
 use crate::{value::Value, words::Words};
 
@@ -23,7 +26,7 @@ pub enum Shape {
     },
     /// A number.
     Number,
-    /// A duration: `30s`, `15m`, `1h 30m`, `35d`.
+    /// A duration: `30s`, `15m`, `1h30m`, `35d`.
     Duration,
     /// The name of a thing: lower-case letters, digits, `-` and `_`, up to [`NAME_CHARS_MAX`].
     Name,

@@ -1,16 +1,162 @@
 //! Diagnostics for a terminal and for programs.
 
-use super::{Diagnostics, Sources};
-use crate::words::Language;
+use std::ops::Range;
 
-/// For a terminal: `severity[code]: message`, file:line:column, the line with carets, the hint.
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
+use serde_json::{Value as Json, json};
+
+use super::{Diagnostic, Diagnostics, Severity, Sources, excerpt};
+use crate::{
+    words::{Language, Words},
+    yaml::Span,
+};
+
+/// How many characters of a source line are shown; a longer one is cut around its caret.
+const LINE_CHARS_MAX: usize = 120;
+/// How many characters before the caret a cut line keeps.
+const BEFORE_CHARS: usize = 50;
+/// The width the terminal text is laid out for, columns; nothing is cut by it, since no line is that long.
+const WIDTH: usize = 1_000;
+
+/// For a terminal: `severity[code]: message`, file:line:column, the line with carets, the hint. Empty for no diagnostics.
 pub fn text(sources: &Sources, diagnostics: &Diagnostics, language: Language, color: bool) -> String {
-    let _ = (sources, diagnostics, language, color);
-    String::new()
+    let hidden = hidden(diagnostics);
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() }.term_width(WIDTH);
+    let mut out = String::new();
+    for diagnostic in diagnostics.sorted() {
+        out.push_str(&renderer.render(&[group(sources, &hidden, diagnostic, language)]));
+        out.push_str("\n\n");
+    }
+    if diagnostics.dropped() > 0 {
+        let count = diagnostics.dropped();
+        let words = Words::new(format!("… and {count} more\n"), format!("… и ещё {count}\n"));
+        out.push_str(words.in_language(language));
+    }
+    out
 }
 
-/// For programs: a list of objects, sorted by place.
-pub fn json(sources: &Sources, diagnostics: &Diagnostics, language: Language) -> serde_json::Value {
-    let _ = (sources, diagnostics, language);
-    serde_json::Value::Null
+/// For programs: a list of objects, sorted by place. `end_line` and `end_column` are those of one past the last character.
+pub fn json(sources: &Sources, diagnostics: &Diagnostics, language: Language) -> Json {
+    let objects = diagnostics.sorted().into_iter().map(|diagnostic| {
+        let related: Vec<Json> = diagnostic
+            .related
+            .iter()
+            .map(|(span, words)| {
+                let mut object = place(sources, *span);
+                object["message"] = shown(words, language).into();
+                object
+            })
+            .collect();
+        let mut object = place(sources, diagnostic.span);
+        object["code"] = diagnostic.code.as_str().into();
+        object["severity"] = severity_code(diagnostic.severity).into();
+        object["message"] = shown(&diagnostic.message, language).into();
+        object["hint"] = diagnostic.hint.as_ref().map(|words| shown(words, language)).into();
+        object["related"] = related.into();
+        object
+    });
+    Json::Array(objects.collect())
+}
+
+fn place(sources: &Sources, span: Span) -> Json {
+    let start = sources.position(span.file, span.start);
+    let end = sources.position(span.file, span.end.max(span.start));
+    json!({
+        "path": sources.path(span.file),
+        "line": start.line,
+        "column": start.column,
+        "end_line": end.line,
+        "end_column": end.column,
+    })
+}
+
+fn shown(words: &Words, language: Language) -> String {
+    excerpt::escape(words.in_language(language))
+}
+
+fn severity_code(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}
+
+fn group<'a>(sources: &Sources, hidden: &[Span], diagnostic: &Diagnostic, language: Language) -> Group<'a> {
+    let level = level(diagnostic.severity, language);
+    let title = level.primary_title(shown(&diagnostic.message, language)).id(diagnostic.code.as_str());
+    let mut group = title.elements(excerpt_of(sources, hidden, diagnostic.span, None));
+    for (span, words) in &diagnostic.related {
+        group = group.elements(excerpt_of(sources, hidden, *span, Some(shown(words, language))));
+    }
+    match &diagnostic.hint {
+        Some(hint) => group.element(help(language).message(shown(hint, language))),
+        None => group,
+    }
+}
+
+fn level(severity: Severity, language: Language) -> Level<'static> {
+    match (severity, language) {
+        (Severity::Error, Language::En) => Level::ERROR,
+        (Severity::Error, Language::Ru) => Level::ERROR.with_name("ошибка"),
+        (Severity::Warning, Language::En) => Level::WARNING,
+        (Severity::Warning, Language::Ru) => Level::WARNING.with_name("предупреждение"),
+    }
+}
+
+fn help(language: Language) -> Level<'static> {
+    match language {
+        Language::En => Level::HELP,
+        Language::Ru => Level::HELP.with_name("подсказка"),
+    }
+}
+
+/// `path:line:column` and the line with its carets; a span of several lines is shown by its first.
+fn excerpt_of<'a>(sources: &Sources, hidden: &[Span], span: Span, label: Option<String>) -> Vec<Element<'a>> {
+    let start = sources.position(span.file, span.start);
+    let path = excerpt::escape(sources.path(span.file));
+    let origin = Origin::path(path).line(start.line).char_column(start.column).into();
+    let end = sources.position(span.file, span.end.max(span.start));
+    let line = masked_line(sources, hidden, span, start.line);
+    if line.is_empty() {
+        return vec![origin];
+    }
+    let last = if end.line == start.line { end.column - 1 } else { line.len() };
+    let (shown, carets) = cut(&line, start.column - 1..last);
+    let kind = if label.is_some() { AnnotationKind::Context } else { AnnotationKind::Primary };
+    let snippet = Snippet::source(shown).line_start(start.line).annotation(kind.span(carets).label(label));
+    vec![origin, snippet.into()]
+}
+
+/// The characters of a line, those that must not be seen replaced by `*`.
+fn masked_line(sources: &Sources, hidden: &[Span], span: Span, line: usize) -> Vec<char> {
+    let text = sources.line(span.file, line);
+    let first = sources.line_start(span.file, line);
+    let is_hidden = |at: usize| {
+        hidden
+            .iter()
+            .any(|span_| span_.file == span.file && (span_.start as usize..span_.end as usize).contains(&at))
+    };
+    text.char_indices().map(|(at, c)| if is_hidden(first + at) { '*' } else { excerpt::visible(c) }).collect()
+}
+
+fn hidden(diagnostics: &Diagnostics) -> Vec<Span> {
+    diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.code.hides_source())
+        .map(|diagnostic| diagnostic.span)
+        .collect()
+}
+
+/// The part of the line that is shown, and the bytes of it that get carets.
+fn cut(line: &[char], marked: Range<usize>) -> (String, Range<usize>) {
+    let marked = marked.start.min(line.len())..marked.end.clamp(marked.start.min(line.len()), line.len());
+    let from = if line.len() <= LINE_CHARS_MAX { 0 } else { marked.start.saturating_sub(BEFORE_CHARS) };
+    let to = line.len().min(from + LINE_CHARS_MAX);
+    let bytes = |chars: &[char]| chars.iter().map(|c| c.len_utf8()).sum::<usize>();
+    let lead = if from > 0 { "…" } else { "" };
+    let tail = if to < line.len() { "…" } else { "" };
+    let shown = format!("{lead}{}{tail}", line[from..to].iter().collect::<String>());
+    let start = lead.len() + bytes(&line[from..marked.start]);
+    let end = start + bytes(&line[marked.start..marked.end.min(to)]);
+    (shown, start..end)
 }
