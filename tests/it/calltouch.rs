@@ -1,0 +1,3 @@
+//! Calltouch's webhooks by the vendor's own article, against the connector that comes with the product.
+
+mod manifest;
