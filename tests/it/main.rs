@@ -1,4 +1,5 @@
 //! The one integration binary.
 
 mod calltouch;
+mod faults;
 mod stand_ins;

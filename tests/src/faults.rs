@@ -5,6 +5,7 @@
 pub mod equations;
 pub mod judge;
 pub mod ledger;
+mod subject;
 pub mod traffic;
 
 use std::{
@@ -14,34 +15,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::{
-    clock::unix_ns,
-    product::{self, Product, Setup},
-};
-use equations::Counters;
+use crate::clock::unix_ns;
 use judge::Judgement;
 use ledger::{Entry, Ledger};
+pub use subject::Who;
+use subject::{Subject, Up};
 use traffic::Gauge;
 
 /// Longest random wait between the first acknowledgement after a start and the kill.
 const KILL_AFTER_MS_MAX: u64 = 250;
 /// A kill that could not bite within this time makes the campaign invalid.
 const BITE_WITHIN: Duration = Duration::from_secs(10);
-/// A drain in which nothing happens for so long has failed.
-const DRAIN_STUCK: Duration = Duration::from_secs(60);
-/// How often a drain is looked at.
-const DRAIN_EVERY: Duration = Duration::from_millis(200);
 
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Campaign {
-    /// The product's binary.
-    pub sheaf: PathBuf,
+    /// Whom to kill.
+    pub who: Who,
     /// Where data and ledgers are made.
     pub data_root: PathBuf,
     /// How many kills.
@@ -50,8 +45,6 @@ pub struct Campaign {
     pub seed: u64,
     /// Senders, so requests in flight at most.
     pub senders: usize,
-    /// Runs the product has under way at most.
-    pub slots: usize,
 }
 
 /// One kill.
@@ -98,14 +91,7 @@ impl Campaign {
         let sent = Ledger::create(&folder.path().join("sender.ledger"))?;
         let received = Ledger::create(&folder.path().join("receiver.ledger"))?;
         let receiver = traffic::receiver(self.seed, received.pen()).await?;
-        let setup = Setup {
-            binary: self.sheaf.clone(),
-            directory: folder.path().join("integration"),
-            data: folder.path().join("data"),
-            receiver: receiver.origin(),
-            slots: Some(self.slots),
-        };
-        product::write_bundles(&setup.directory)?;
+        let subject = self.who.at(folder.path(), receiver.origin())?;
 
         let gauge = Arc::new(Gauge::default());
         let (target, targets) = watch::channel(None);
@@ -114,21 +100,21 @@ impl Campaign {
         let mut kills = Vec::new();
         let pen = sent.pen();
         for round in 0..self.kills {
-            let product = self.start(&setup, &target, round).await?;
+            let up = self.start(&subject, &target, round).await?;
             let after_ms = randomness.random_range(0..=KILL_AFTER_MS_MAX);
-            let kill = strike(product, &target, &gauge, round, after_ms).await?;
+            let kill = strike(up, &target, &gauge, round, after_ms).await?;
             pen.write(Entry::Killed(round, unix_ns()));
             tell(&kill);
             kills.push(kill);
         }
-        let _last = self.start(&setup, &target, self.kills).await?;
+        let _last = self.start(&subject, &target, self.kills).await?;
         gauge.over.store(true, Ordering::Relaxed);
         senders.join_all().await;
         drop(pen);
         let sent = closed(sent).await?;
-        drain(&setup).await?;
+        subject.drain().await?;
         drop(receiver);
-        let judgement = Judgement::of(&sent, &closed(received).await?, self.slots);
+        let judgement = Judgement::of(&sent, &closed(received).await?, self.who.concurrency());
         let bites = |kill: &&Kill| kill.in_flight == 0 || kill.acknowledged_since == 0;
         Ok(Report {
             seed: self.seed,
@@ -141,17 +127,13 @@ impl Campaign {
 
     async fn start(
         &self,
-        setup: &Setup,
+        subject: &Subject,
         target: &watch::Sender<traffic::Target>,
         round: usize,
-    ) -> anyhow::Result<Product> {
-        let started = async {
-            let product = setup.start().await?;
-            check_equations(setup)?;
-            target.send_replace(Some((product.hooks, setup.hook_path()?)));
-            anyhow::Ok(product)
-        };
-        started.await.with_context(|| format!("start {round}, seed {}", self.seed))
+    ) -> anyhow::Result<Up> {
+        let up = subject.start().await.with_context(|| format!("start {round}, seed {}", self.seed))?;
+        target.send_replace(Some(up.target.clone()));
+        Ok(up)
     }
 }
 
@@ -162,7 +144,7 @@ async fn closed(ledger: Ledger) -> anyhow::Result<Vec<Entry>> {
 
 /// Waits for the moment, and kills.
 async fn strike(
-    mut product: Product,
+    mut up: Up,
     target: &watch::Sender<traffic::Target>,
     gauge: &Gauge,
     round: usize,
@@ -181,31 +163,9 @@ async fn strike(
     let in_flight = gauge.in_flight.load(Ordering::Relaxed);
     let acknowledged_since = since();
     target.send_replace(None);
-    product.process.kill()?;
-    let ready_ms = product.ready_after.as_secs_f64() * 1000.0;
+    up.process.kill()?;
+    let ready_ms = up.ready_after.as_secs_f64() * 1000.0;
     Ok(Kill { round, after_ms, in_flight, acknowledged_since, ready_ms })
-}
-
-fn check_equations(setup: &Setup) -> anyhow::Result<Vec<Counters>> {
-    let counters = equations::counters(&setup.ledger()?)?;
-    equations::check(&counters)?;
-    Ok(counters)
-}
-
-/// Waits until the product has nothing left to do.
-async fn drain(setup: &Setup) -> anyhow::Result<()> {
-    let mut seen = (u64::MAX, Instant::now());
-    loop {
-        let pending = check_equations(setup)?.iter().map(|it| it.pending).sum();
-        if pending == 0 {
-            return Ok(());
-        }
-        if pending != seen.0 {
-            seen = (pending, Instant::now());
-        }
-        ensure!(seen.1.elapsed() < DRAIN_STUCK, "{pending} decisions stay pending");
-        tokio::time::sleep(DRAIN_EVERY).await;
-    }
 }
 
 impl fmt::Display for Report {

@@ -1,15 +1,7 @@
 //! Whoever is measured, as a process of its own.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
-use anyhow::Context;
 use serde::Serialize;
 
 use super::Plan;
@@ -89,18 +81,15 @@ impl Running {
     }
 
     fn ceiling(plan: &Plan, receiver: &str, database: Option<&Path>) -> anyhow::Result<Running> {
-        let mut command = Command::new(&plan.harness);
-        command.args(["ceiling", "--receiver", receiver]).stdout(Stdio::piped());
-        if let Some(file) = database {
-            command.arg("--database").arg(file);
-        }
-        let started = Instant::now();
-        let mut process = Process::start(&mut command)?;
-        let mut line = String::new();
-        BufReader::new(process.take_stdout().context("its output is a pipe")?).read_line(&mut line)?;
-        let address = line.trim().parse().with_context(|| format!("the ceiling said {line:?}"))?;
+        let it = ceiling::process::start(&plan.harness, receiver, database)?;
         let path = ceiling::PATH.to_owned();
-        Ok(Running { process, address, path, ready_after: started.elapsed(), metrics: address })
+        Ok(Running {
+            process: it.process,
+            address: it.address,
+            path,
+            ready_after: it.ready_after,
+            metrics: it.address,
+        })
     }
 
     /// Average batch sizes: of every `…batch…` histogram in the metrics, sum over count.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Parser;
-use sheaf_tests::faults::Campaign;
+use sheaf_tests::faults::{Campaign, Who};
 
 /// Kills the product at random moments under load and judges by ledgers outside it.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ struct Arguments {
     /// Where data and ledgers are made.
     #[arg(long, default_value = "target")]
     data_root: PathBuf,
+    /// Kills a server that stores nothing instead, started from this binary of the bench; losses must be found.
+    #[arg(long, value_name = "BENCH")]
+    control: Option<PathBuf>,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -34,9 +37,9 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { sheaf, kills, seed, senders, slots, data_root, json } = Arguments::parse();
-    let campaign =
-        Campaign { sheaf, data_root, kills, seed: seed.unwrap_or_else(rand::random), senders, slots };
+    let Arguments { sheaf, kills, seed, senders, slots, data_root, control, json } = Arguments::parse();
+    let who = control.map_or(Who::Sheaf { binary: sheaf, slots }, |harness| Who::Control { harness });
+    let campaign = Campaign { who, data_root, kills, seed: seed.unwrap_or_else(rand::random), senders };
     eprintln!("seed {}", campaign.seed);
     let report = campaign
         .run(|kill| {
