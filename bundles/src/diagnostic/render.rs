@@ -5,7 +5,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value as Json, json};
 
-use super::{Diagnostic, Diagnostics, Severity, Sources, excerpt};
+use super::{Diagnostic, Diagnostics, Position, Severity, Sources, excerpt};
 use crate::{
     words::{Language, Words},
     yaml::Span,
@@ -113,30 +113,18 @@ fn help(language: Language) -> Level<'static> {
 /// `path:line:column` and the line with its carets; a span of several lines is shown by its first.
 fn excerpt_of<'a>(sources: &Sources, hidden: &[Span], span: Span, label: Option<String>) -> Vec<Element<'a>> {
     let start = sources.position(span.file, span.start);
-    let path = excerpt::escape(sources.path(span.file));
-    let origin = Origin::path(path).line(start.line).char_column(start.column).into();
     let end = sources.position(span.file, span.end.max(span.start));
-    let line = masked_line(sources, hidden, span, start.line);
-    if line.is_empty() {
-        return vec![origin];
-    }
-    let last = if end.line == start.line { end.column - 1 } else { line.len() };
-    let (shown, carets) = cut(&line, start.column - 1..last);
+    let path = excerpt::escape(sources.path(span.file));
+    let origin = Origin::path(path.clone()).line(start.line).char_column(start.column);
+    let last = if end.line == start.line { end.column - 1 } else { usize::MAX };
+    let window = Window::around(sources, hidden, span, start);
+    let Some(window) = window else { return vec![origin.into()] };
+    let carets = window.bytes(start.column - 1..last);
     let kind = if label.is_some() { AnnotationKind::Context } else { AnnotationKind::Primary };
-    let snippet = Snippet::source(shown).line_start(start.line).annotation(kind.span(carets).label(label));
-    vec![origin, snippet.into()]
-}
-
-/// The characters of a line, those that must not be seen replaced by `*`.
-fn masked_line(sources: &Sources, hidden: &[Span], span: Span, line: usize) -> Vec<char> {
-    let text = sources.line(span.file, line);
-    let first = sources.line_start(span.file, line);
-    let is_hidden = |at: usize| {
-        hidden
-            .iter()
-            .any(|span_| span_.file == span.file && (span_.start as usize..span_.end as usize).contains(&at))
-    };
-    text.char_indices().map(|(at, c)| if is_hidden(first + at) { '*' } else { excerpt::visible(c) }).collect()
+    let snippet =
+        Snippet::source(window.text()).line_start(start.line).annotation(kind.span(carets).label(label));
+    // The renderer counts the column in what it is given: right for a whole line, not for a part of one.
+    if window.from == 0 { vec![snippet.path(path).into()] } else { vec![origin.into(), snippet.into()] }
 }
 
 fn hidden(diagnostics: &Diagnostics) -> Vec<Span> {
@@ -147,16 +135,53 @@ fn hidden(diagnostics: &Diagnostics) -> Vec<Span> {
         .collect()
 }
 
-/// The part of the line that is shown, and the bytes of it that get carets.
-fn cut(line: &[char], marked: Range<usize>) -> (String, Range<usize>) {
-    let marked = marked.start.min(line.len())..marked.end.clamp(marked.start.min(line.len()), line.len());
-    let from = if line.len() <= LINE_CHARS_MAX { 0 } else { marked.start.saturating_sub(BEFORE_CHARS) };
-    let to = line.len().min(from + LINE_CHARS_MAX);
-    let bytes = |chars: &[char]| chars.iter().map(|c| c.len_utf8()).sum::<usize>();
-    let lead = if from > 0 { "…" } else { "" };
-    let tail = if to < line.len() { "…" } else { "" };
-    let shown = format!("{lead}{}{tail}", line[from..to].iter().collect::<String>());
-    let start = lead.len() + bytes(&line[from..marked.start]);
-    let end = start + bytes(&line[marked.start..marked.end.min(to)]);
-    (shown, start..end)
+/// The part of a line that is shown.
+struct Window {
+    /// The first character of the line that is shown, from 0.
+    from: usize,
+    /// The characters; what must not be seen is `*` already.
+    shown: Vec<char>,
+    /// The line goes on.
+    more: bool,
+}
+
+impl Window {
+    /// `None` for an empty line.
+    fn around(sources: &Sources, hidden: &[Span], span: Span, start: Position) -> Option<Window> {
+        let line = sources.line(span.file, start.line);
+        let first = sources.line_start(span.file, start.line);
+        let long = line.chars().nth(LINE_CHARS_MAX).is_some();
+        let from = if long { (start.column - 1).saturating_sub(BEFORE_CHARS) } else { 0 };
+        let is_hidden = |at: usize| {
+            hidden.iter().any(|span_| {
+                span_.file == span.file && (span_.start as usize..span_.end as usize).contains(&at)
+            })
+        };
+        let mut rest = line.char_indices().skip(from);
+        let shown: Vec<char> = rest
+            .by_ref()
+            .take(LINE_CHARS_MAX)
+            .map(|(at, c)| if is_hidden(first + at) { '*' } else { excerpt::visible(c) })
+            .collect();
+        (!shown.is_empty()).then(|| Window { from, shown, more: rest.next().is_some() })
+    }
+
+    fn lead(&self) -> &'static str {
+        if self.from > 0 { "…" } else { "" }
+    }
+
+    fn text(&self) -> String {
+        let tail = if self.more { "…" } else { "" };
+        format!("{}{}{tail}", self.lead(), self.shown.iter().collect::<String>())
+    }
+
+    /// The bytes of [`Window::text`] under these characters of the line.
+    fn bytes(&self, characters: Range<usize>) -> Range<usize> {
+        let byte = |character: usize| {
+            let inside = character.saturating_sub(self.from).min(self.shown.len());
+            self.lead().len() + self.shown[..inside].iter().map(|c| c.len_utf8()).sum::<usize>()
+        };
+        let start = byte(characters.start);
+        start..byte(characters.end).max(start)
+    }
 }

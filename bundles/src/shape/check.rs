@@ -125,7 +125,10 @@ fn unknown_key(keys: &[Key], entries: &[Entry], entry: &Entry, out: &mut Diagnos
     };
     let diagnostic = Diagnostic::error(Code::UnknownKey, entry.key_span, words)
         .with_suggestion(suggest(&entry.key, free()));
-    let known: Vec<String> = free().take(LISTED_KEYS_MAX).map(|name| format!("`{name}`")).collect();
+    let mut known: Vec<String> = free().take(LISTED_KEYS_MAX).map(|name| format!("`{name}`")).collect();
+    if free().nth(LISTED_KEYS_MAX).is_some() {
+        known.push("…".to_owned());
+    }
     let listed = known.join(", ");
     out.push(match diagnostic.hint {
         Some(_) => diagnostic,

@@ -131,12 +131,8 @@ pub(super) fn hint(shape: &Shape, node: &Node) -> Option<Words> {
                 format!("добавьте единицу: `{shown}s`, `{shown}m`, `{shown}h`"),
             )
         }
-        (Shape::Text | Shape::Name | Shape::Choice(_) | Shape::Const(_), Kind::Number(number)) => {
-            let shown = number_text(number);
-            both(format!("put it in quotes: \"{shown}\""), format!("возьмите в кавычки: \"{shown}\""))
-        }
-        (Shape::Text | Shape::Name | Shape::Choice(_) | Shape::Const(_), Kind::Bool(value)) => {
-            both(format!("put it in quotes: \"{value}\""), format!("возьмите в кавычки: \"{value}\""))
+        (Shape::Text | Shape::Name | Shape::Choice(_) | Shape::Const(_), Kind::Number(_) | Kind::Bool(_)) => {
+            both("put it in quotes".to_owned(), "возьмите в кавычки".to_owned())
         }
         (Shape::Integer { .. } | Shape::Number, Kind::Text { text, .. }) if text.parse::<f64>().is_ok() => {
             both("write it without quotes".to_owned(), "запишите без кавычек".to_owned())

@@ -13,6 +13,8 @@ pub struct Places {
     anchors: Box<[Anchor]>,
     /// How many bytes of the text the anchors speak for.
     known: u32,
+    /// One past the scalar's last byte in the file; a block's last line break may not be in the file at all.
+    end: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +34,8 @@ impl Places {
         }
         let first = self.place(start);
         let last = if end > start { self.place(end - 1) + 1 } else { first };
-        Span { file: whole.file, start: first, end: last.max(first) }
+        let end = last.max(first).min(self.end);
+        Span { file: whole.file, start: first.min(end), end }
     }
 
     fn place(&self, byte: u32) -> u32 {
@@ -48,13 +51,14 @@ impl Places {
 /// Finds the places of a scalar's text in the file; stops at the first byte that is not where it should be.
 pub(super) fn find(text: &str, file: &str, raw: Range<usize>, style: ScalarStyle) -> Places {
     let mut walk = Walk { text, file, end: raw.end, at_text: 0, at_file: raw.start, anchors: Vec::new() };
+    let end = raw.end as u32;
     match style {
         ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => walk.lines(),
         ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => {
             walk.quoted(style == ScalarStyle::DoubleQuoted)
         }
     }
-    Places { known: walk.at_text as u32, anchors: walk.anchors.into_boxed_slice() }
+    Places { end, known: walk.at_text as u32, anchors: walk.anchors.into_boxed_slice() }
 }
 
 struct Walk<'a> {

@@ -145,7 +145,11 @@ impl Reader<'_> {
         if self.documents == 1 {
             return Ok(());
         }
-        self.unsupported(range, "a second document in one file", "второй документ в одном файле");
+        let words = Words::new("a file holds one document", "в файле может быть только один документ");
+        let hint =
+            Words::new("put what follows into a file of its own", "перенесите остальное в отдельный файл");
+        let span = self.span(range);
+        self.out.push(Diagnostic::error(Code::YamlUnsupported, span, words).with_hint(hint));
         Err(Stop)
     }
 
@@ -285,7 +289,13 @@ impl Reader<'_> {
             if error.info().contains("recursion limit") { Code::YamlTooComplex } else { Code::YamlSyntax };
         let mut diagnostic = Diagnostic::error(code, span, words);
         diagnostic.hint = hint;
-        self.out.push(diagnostic);
+        self.out.push(match self.open.last() {
+            Some(Open { start, flow: true, .. }) => {
+                let bracket = Span { end: start + 1, start: *start, ..span };
+                diagnostic.with_related(bracket, Words::new("this is not closed yet", "это ещё не закрыто"))
+            }
+            Some(_) | None => diagnostic,
+        });
         Err(Stop)
     }
 
@@ -344,7 +354,7 @@ fn no_number(text: &str, span: Span) -> Diagnostic {
 
 fn complex_key(text: &str, span: Span) -> Diagnostic {
     let words = Words::new("a key must be text", "ключом может быть только текст");
-    let braces = span.start > 0 && text[span.start as usize - 1..].starts_with("{{");
+    let braces = text[..span.start as usize].ends_with('{');
     let hint = if braces {
         Words::new(
             "a value with `{{ … }}` must be in quotes: \"{{ … }}\"",
