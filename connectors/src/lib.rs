@@ -3,8 +3,12 @@
 
 pub mod auth;
 pub mod charset;
+pub mod decode;
 pub mod form;
+pub mod identity;
 pub mod pairs;
+pub mod signature;
+pub mod typed;
 
 /// The connectors that come with the product: path below `catalog/` and text of each `connector.yaml`, sorted.
 pub fn builtin() -> &'static [(&'static str, &'static [u8])] {
