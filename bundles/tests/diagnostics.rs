@@ -1,6 +1,8 @@
 //! Every `diagnostics/*.yaml` is read and checked against the shapes below; what is said about it stands in the `.snap` beside it,
 //! for a terminal in both languages and as JSON.
 
+#![expect(clippy::disallowed_methods, reason = "reads the cases beside it")]
+
 use std::{fs, path::Path};
 
 use sheaf_bundles::{
@@ -68,6 +70,40 @@ fn no_two_codes_share_a_text() {
     texts.sort_unstable();
     texts.dedup();
     assert_eq!(texts.len(), Code::ALL.len());
+}
+
+#[test]
+fn a_file_that_fits_its_shape_is_left_alone() {
+    let text = r#"
+kind: sample
+name: mindbox-2_a
+text: "12345"
+active: false
+count: 9
+share: 0.5
+delay: 1h30m
+url: https://пример.рф/path?x=1
+time_zone: Europe/Moscow
+direction: out
+list: []
+words: {en: Hello, ru: Привет}
+named: {a: 1, b-2: -3}
+filter: {all: [{field: sessionId, op: is empty}, {not: {field: id, op: =, value: 1}}]}
+secrets: {token: {env: TOKEN}, key: {file: /run/secrets/key}}
+steps:
+  - name: send
+    action: mindbox.send
+    count: {path: "$.a", default: 1, when_empty: omit, as: integer}
+    with: {customer.phone: "{{ phone }}", nested: {value: 1, other: [1, {a: b}]}}
+    steps: [{name: inner, action: a, count: "{{ number }}", with: "{{ steps.send.body }}"}, {name: last, action: a, count: 3, with: }]
+  - {name: other, action: b, count: {value: "{{ n }}"}}
+"#;
+    assert_eq!(said_about("fine.yaml", text.as_bytes()), "[]");
+    let least = said_about(
+        "least.yaml",
+        b"kind: sample\nname: a\ntext:\ncount: ~\nsecrets:\nsteps:\nfilter: id is empty\n",
+    );
+    assert_eq!(least, "[]");
 }
 
 #[test]

@@ -203,7 +203,7 @@ fn hostile_files_hit_a_limit_and_not_the_machine() {
         ("colons", ":".repeat(much)),
         ("ampersands", "&".repeat(much)),
         ("too many nodes", format!("[{}]", "a,".repeat(NODES_MAX + 1))),
-        ("too deep", format!("{}1", "a:\n".repeat(1)).replace("a:\n", &deep(DEPTH_MAX + 1))),
+        ("too deep", deep(DEPTH_MAX + 1)),
         ("laughs", "a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n".to_owned()),
     ] {
         let read = read(&text);
@@ -212,7 +212,9 @@ fn hostile_files_hit_a_limit_and_not_the_machine() {
 }
 
 fn deep(levels: usize) -> String {
-    (0..levels).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>() + &" ".repeat(levels)
+    (0..levels).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>()
+        + &" ".repeat(levels)
+        + "1"
 }
 
 fn for_texts(node: &Node, visit: &mut impl FnMut(&Node, &str)) {

@@ -48,21 +48,23 @@ fn under(shape: &Shape, node: &Node, owner: Option<Span>, out: &mut Diagnostics)
 }
 
 fn list(shape: &Shape, items: &Shape, node: &Node, out: &mut Diagnostics) -> bool {
-    match node.as_list() {
-        // no short-circuit: every item is to be heard
-        Some(nodes) => nodes.iter().fold(true, |fine, node| under(items, node, None, out) && fine),
-        None => wrong_kind(shape, node, out),
+    let Some(nodes) = node.as_list() else { return wrong_kind(shape, node, out) };
+    let mut fine = true;
+    for node in nodes {
+        fine &= under(items, node, None, out);
     }
+    fine
 }
 
 fn map(shape: &Shape, keys: KeyRule, values: &Shape, node: &Node, out: &mut Diagnostics) -> bool {
     let Some(entries) = node.as_map() else { return node.is_null() || wrong_kind(shape, node, out) };
-    entries.iter().fold(true, |fine, entry| {
-        let named = keys == KeyRule::Any || word::name(&entry.key, entry.key_span, out);
-        let valued = entry.value.is_null() && nothing_will_do(values)
-            || under(values, &entry.value, Some(entry.key_span), out);
-        named && valued && fine
-    })
+    let mut fine = true;
+    for entry in entries {
+        fine &= keys == KeyRule::Any || word::name(&entry.key, entry.key_span, out);
+        let left_out = entry.value.is_null() && nothing_will_do(values);
+        fine &= left_out || under(values, &entry.value, Some(entry.key_span), out);
+    }
+    fine
 }
 
 /// May the value be left out, as in `secrets: {token: }`?

@@ -199,3 +199,81 @@ fn secret() -> Json {
         "x-description-ru": "Где хранится секрет; никогда не сам секрет.",
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step() -> Shape {
+        Shape::object([
+            Key::required("name", Shape::Name),
+            Key::optional("with", Shape::template(Shape::integer())),
+            Key::optional("steps", Shape::list(Shape::Named { name: "step", shape: step })),
+        ])
+    }
+
+    #[test]
+    fn a_key_carries_its_words_in_both_languages_its_default_and_its_sample() {
+        let key = Key::required("delay", Shape::Duration)
+            .title("Delay", "Задержка")
+            .help("How long to wait.", "Сколько ждать.")
+            .default("0m")
+            .sample("15m");
+        let schema = json_schema(&Shape::object([key]));
+        let expected = json!({
+            "$schema": DIALECT,
+            "type": "object",
+            "properties": {"delay": {
+                "type": "string",
+                "pattern": DURATION_PATTERN,
+                "examples": ["15m"],
+                "title": "Delay",
+                "x-title-ru": "Задержка",
+                "description": "How long to wait.",
+                "x-description-ru": "Сколько ждать.",
+                "default": "0m",
+            }},
+            "required": ["delay"],
+            "additionalProperties": false,
+        });
+        assert_eq!(schema, expected);
+    }
+
+    #[test]
+    fn a_shape_that_contains_itself_is_written_once_and_referred_to() {
+        let schema = json_schema(&Shape::list(Shape::Named { name: "step", shape: step }));
+        assert_eq!(schema["items"], json!({"$ref": "#/$defs/step"}));
+        assert_eq!(schema["$defs"]["step"]["properties"]["steps"]["items"], json!({"$ref": "#/$defs/step"}));
+        assert_eq!(schema["$defs"]["computed"]["additionalProperties"], json!(false));
+    }
+
+    #[test]
+    fn a_template_may_be_a_value_a_text_with_braces_or_computed() {
+        let schema = json_schema(&Shape::object([Key::optional("count", Shape::template(Shape::integer()))]));
+        let expected = json!([
+            {"type": "integer"},
+            {"type": "string", "pattern": TEMPLATE_PATTERN},
+            {"$ref": "#/$defs/computed"},
+        ]);
+        assert_eq!(schema["properties"]["count"]["anyOf"], expected);
+    }
+
+    #[test]
+    fn the_same_shape_gives_the_same_bytes() {
+        let written = || {
+            json_schema(&Shape::named_map(Shape::OneOf(vec![Shape::Filter, step(), Shape::Secret])))
+                .to_string()
+        };
+        assert_eq!(written(), written());
+    }
+
+    #[test]
+    fn titled_words_keep_their_titles_and_plain_ones_stay_short() {
+        let titled = Shape::Choice(vec![Choice::titled("in", "Incoming", "Входящие")]);
+        assert_eq!(
+            json_schema(&titled)["oneOf"][0],
+            json!({"const": "in", "title": "Incoming", "x-title-ru": "Входящие"})
+        );
+        assert_eq!(json_schema(&Shape::choice(["a", "b"]))["enum"], json!(["a", "b"]));
+    }
+}

@@ -33,18 +33,31 @@ impl Places {
             return whole;
         }
         let first = self.place(start);
-        let last = if end > start { self.place(end - 1) + 1 } else { first };
+        let last = if end > start { self.place_after(end - 1) } else { first };
         let end = last.max(first).min(self.end);
         Span { file: whole.file, start: first.min(end), end }
     }
 
+    /// Where a byte of the text stands; one that folding made stands where the line ended.
     fn place(&self, byte: u32) -> u32 {
+        let (straight, next) = self.straight(byte);
+        next.map_or(straight, |next| straight.min(next.file.saturating_sub(1)))
+    }
+
+    /// One past the place of a byte of the text.
+    fn place_after(&self, byte: u32) -> u32 {
+        let (straight, next) = self.straight(byte);
+        next.map_or(straight + 1, |next| (straight + 1).min(next.file))
+    }
+
+    /// The place by the last anchor at or before the byte, and the anchor after it. Before the first one stands indentation.
+    fn straight(&self, byte: u32) -> (u32, Option<Anchor>) {
         let next = self.anchors.partition_point(|anchor| anchor.text <= byte);
-        let Some(anchor) = next.checked_sub(1).map(|index| self.anchors[index]) else {
-            return self.anchors[0].file;
+        let straight = match next.checked_sub(1).map(|index| self.anchors[index]) {
+            Some(anchor) => anchor.file + (byte - anchor.text),
+            None => self.anchors[0].file.saturating_sub(self.anchors[0].text - byte),
         };
-        let straight = anchor.file + (byte - anchor.text);
-        self.anchors.get(next).map_or(straight, |following| straight.min(following.file - 1))
+        (straight, self.anchors.get(next).copied())
     }
 }
 
