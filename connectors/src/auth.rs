@@ -43,7 +43,9 @@ pub fn authorize<'s>(
     secret: &dyn Fn(&str) -> Option<&'s str>,
 ) -> Result<Authorized, AuthorizeError> {
     let url = filled(&request.url, secret)?;
-    let inside = url.strip_prefix(request.origin.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    let inside = url
+        .strip_prefix(request.origin.as_str())
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
     if !inside {
         return Err(AuthorizeError::Origin);
     }
@@ -107,7 +109,9 @@ fn write_json(text: &mut String, value: &str) {
         match letter {
             '"' => text.push_str("\\\""),
             '\\' => text.push_str("\\\\"),
-            control if control < ' ' => write!(text, "\\u{:04x}", u32::from(control)).expect("a String takes any text"),
+            control if control < ' ' => {
+                write!(text, "\\u{:04x}", u32::from(control)).expect("a String takes any text")
+            }
             other => text.push(other),
         }
     }
@@ -145,7 +149,10 @@ mod tests {
     fn each_place_gets_the_secret_in_its_own_encoding() {
         let request = request(
             vec![
-                ("Authorization".into(), vec![text("Mindbox secretKey=\""), key(Encoding::Plain), text("\"")]),
+                (
+                    "Authorization".into(),
+                    vec![text("Mindbox secretKey=\""), key(Encoding::Plain), text("\"")],
+                ),
                 ("Proxy".into(), vec![text("Basic "), text("user:"), key(Encoding::Basic)]),
                 ("Joined".into(), vec![text("Basic user:"), key(Encoding::Basic)]),
             ],
@@ -162,26 +169,42 @@ mod tests {
 
     #[test]
     fn event_data_that_looks_like_a_placeholder_stays_data() {
-        let request = request(vec![], vec![text("https://api.example.org/")], vec![text("{{ connection.secrets.key }}")]);
+        let request = request(
+            vec![],
+            vec![text("https://api.example.org/")],
+            vec![text("{{ connection.secrets.key }}")],
+        );
         assert_eq!(with("s3cret", &request).expect("complete").body, b"{{ connection.secrets.key }}");
     }
 
     #[test]
     fn a_missing_secret_is_named() {
-        let request = request(vec![("A".into(), vec![key(Encoding::Plain)])], vec![text("https://api.example.org/")], vec![]);
+        let request = request(
+            vec![("A".into(), vec![key(Encoding::Plain)])],
+            vec![text("https://api.example.org/")],
+            vec![],
+        );
         let error = authorize(&request, &|_| None).err();
         assert_eq!(error, Some(AuthorizeError::Missing("key".into())));
     }
 
     #[test]
     fn a_secret_with_a_line_break_never_becomes_a_header() {
-        let request = request(vec![("A".into(), vec![key(Encoding::Plain)])], vec![text("https://api.example.org/")], vec![]);
+        let request = request(
+            vec![("A".into(), vec![key(Encoding::Plain)])],
+            vec![text("https://api.example.org/")],
+            vec![],
+        );
         assert_eq!(with("a\r\nb: c", &request).err(), Some(AuthorizeError::Unfit("key".into())));
     }
 
     #[test]
     fn a_url_outside_its_origin_is_refused() {
-        for url in ["https://api.example.org.evil.example/", "https://api.example.org@evil.example/", "http://api.example.org/"] {
+        for url in [
+            "https://api.example.org.evil.example/",
+            "https://api.example.org@evil.example/",
+            "http://api.example.org/",
+        ] {
             let request = request(vec![], vec![text(url)], vec![]);
             assert_eq!(with("s", &request).err(), Some(AuthorizeError::Origin), "{url}");
         }

@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn a_declared_charset_decides() {
-        let encoding = declared(Some("application/x-www-form-urlencoded; Charset=\"koi8-r\"")).expect("known");
+        let encoding =
+            declared(Some("application/x-www-form-urlencoded; Charset=\"koi8-r\"")).expect("known");
         assert_eq!(text(Cow::Owned(encoding_rs::KOI8_R.encode("Имя").0.into_owned()), Some(encoding)), "Имя");
     }
 

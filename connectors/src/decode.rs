@@ -153,8 +153,13 @@ fn body(
 }
 
 /// What the body is: by its declared type when the hook reads that; with no type or a plain one, by its first letter.
-fn body_content(hook: &Hook, received: &Received, content_type: Option<&str>) -> Result<Content, DecodeError> {
-    let essence = content_type.and_then(|text| text.split(';').next()).unwrap_or("").trim().to_ascii_lowercase();
+fn body_content(
+    hook: &Hook,
+    received: &Received,
+    content_type: Option<&str>,
+) -> Result<Content, DecodeError> {
+    let essence =
+        content_type.and_then(|text| text.split(';').next()).unwrap_or("").trim().to_ascii_lowercase();
     let wanted = match essence.as_str() {
         "application/x-www-form-urlencoded" => Content::Form,
         "" | "text/plain" | "application/octet-stream" => {
@@ -192,7 +197,9 @@ fn put(inside: &mut Value, name: &str, value: Value) {
     }
     let Value::Object(map) = inside else { return };
     match name.split_once('.') {
-        Some((head, rest)) => put(map.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new())), rest, value),
+        Some((head, rest)) => {
+            put(map.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new())), rest, value)
+        }
         None => {
             map.insert(name.to_owned(), value);
         }

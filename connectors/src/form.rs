@@ -61,7 +61,8 @@ pub(crate) fn decoded(part: &[u8], declared: Option<&'static Encoding>) -> Strin
     } else {
         part.into()
     };
-    let bytes = if spaced.contains(&b'%') { percent_decode(&spaced).collect::<Vec<u8>>().into() } else { spaced };
+    let bytes =
+        if spaced.contains(&b'%') { percent_decode(&spaced).collect::<Vec<u8>>().into() } else { spaced };
     charset::text(bytes, declared)
 }
 
@@ -161,9 +162,12 @@ impl Branch {
 
     /// A list when the keys are exactly 0..n, an object otherwise.
     fn into_value(self) -> Value {
-        let dense = self.next == self.children.len() as u64 && self.children.keys().all(|key| index(key).is_some());
+        let dense =
+            self.next == self.children.len() as u64 && self.children.keys().all(|key| index(key).is_some());
         if !dense {
-            return Value::Object(self.children.into_iter().map(|(key, child)| (key, child.into_value())).collect());
+            return Value::Object(
+                self.children.into_iter().map(|(key, child)| (key, child.into_value())).collect(),
+            );
         }
         let mut items: Vec<(u64, Child)> =
             self.children.into_iter().filter_map(|(key, child)| Some((index(&key)?, child))).collect();
@@ -250,7 +254,10 @@ mod tests {
     #[test]
     fn a_huge_index_allocates_nothing() {
         assert_eq!(json("a[18446744073709551615]=x"), r#"{"a":{"18446744073709551615":"x"}}"#);
-        assert_eq!(json("a[9223372036854775807]=x&a[]=y"), r#"{"a":{"9223372036854775807":"x","9223372036854775808":"y"}}"#);
+        assert_eq!(
+            json("a[9223372036854775807]=x&a[]=y"),
+            r#"{"a":{"9223372036854775807":"x","9223372036854775808":"y"}}"#
+        );
     }
 
     #[test]
@@ -272,7 +279,10 @@ mod tests {
 
     #[test]
     fn a_name_with_malformed_brackets_is_plain_text() {
-        assert_eq!(json("a[b=1&[c]=2&a]b=3&a[b]c=4&a[b]]=5"), r#"{"a[b":"1","[c]":"2","a]b":"3","a[b]c":"4","a[b]]":"5"}"#);
+        assert_eq!(
+            json("a[b=1&[c]=2&a]b=3&a[b]c=4&a[b]]=5"),
+            r#"{"a[b":"1","[c]":"2","a]b":"3","a[b]c":"4","a[b]]":"5"}"#
+        );
     }
 
     #[test]
@@ -295,7 +305,8 @@ mod tests {
         assert!(parse(deep(DEPTH_MAX).as_bytes(), None).is_ok());
         assert_eq!(parse(deep(DEPTH_MAX + 1).as_bytes(), None), Err(FormError::TooDeep));
 
-        let wide: Vec<String> = (0..PAIRS_MAX).map(|index| format!("a[{index}]{}=1", "[b]".repeat(14))).collect();
+        let wide: Vec<String> =
+            (0..PAIRS_MAX).map(|index| format!("a[{index}]{}=1", "[b]".repeat(14))).collect();
         assert_eq!(parse(wide.join("&").as_bytes(), None), Err(FormError::TooManyNodes));
     }
 

@@ -17,7 +17,11 @@ pub fn of(rule: &DedupeFields, fields: &Map) -> Option<[u64; 2]> {
     let mut counted: Vec<(&str, &Value)> = match rule {
         DedupeFields::AllExcept(names) => {
             let counts = |name: &str| !names.iter().any(|volatile| volatile == name);
-            fields.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, _)| counts(name)).collect()
+            fields
+                .iter()
+                .map(|(name, value)| (name.as_str(), value))
+                .filter(|(name, _)| counts(name))
+                .collect()
         }
         DedupeFields::Only(names) => {
             let given = |name: &'_ String| find(fields, name).filter(|value| !value.is_empty());
@@ -111,7 +115,8 @@ mod tests {
 
     #[test]
     fn no_two_different_sets_of_parameters_look_alike() {
-        let forms = ["a=bc", "ab=c", "a=b&c=", "a=&bc=", "a[b]=c", "a[]=bc", "a[0]=b&a[1]=c", "a=b&a2=c", "a=b%00c"];
+        let forms =
+            ["a=bc", "ab=c", "a=b&c=", "a=&bc=", "a[b]=c", "a[]=bc", "a[0]=b&a[1]=c", "a=b&a2=c", "a=b%00c"];
         let hashes: std::collections::HashSet<_> = forms.iter().map(|form| all_but(&[], form)).collect();
         assert_eq!(hashes.len(), forms.len());
     }
@@ -120,7 +125,10 @@ mod tests {
     fn an_event_without_any_of_the_chosen_fields_is_an_event_of_its_own() {
         assert_eq!(only(&["order.number"], "x=1&order[number]="), None);
         assert_eq!(only(&[], "x=1"), None);
-        assert_eq!(only(&["order.number"], "x=1&order[number]=7"), only(&["order.number"], "x=2&order[number]=7"));
+        assert_eq!(
+            only(&["order.number"], "x=1&order[number]=7"),
+            only(&["order.number"], "x=2&order[number]=7")
+        );
         assert_eq!(all_but(&["x"], "x=1"), None);
     }
 

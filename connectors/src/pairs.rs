@@ -35,7 +35,8 @@ fn after_label(text: &str) -> &str {
 }
 
 fn is_label(text: &str) -> bool {
-    text.strip_suffix([':', '=']).is_some_and(|name| name.trim_end().chars().all(|c| c.is_alphanumeric() || c == '_'))
+    text.strip_suffix([':', '='])
+        .is_some_and(|name| name.trim_end().chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
 
 struct Reader<'a> {
@@ -57,7 +58,8 @@ impl Reader<'_> {
     }
 
     fn skip(&mut self, marks: &str) {
-        self.rest = self.rest.trim_start_matches(|letter: char| letter.is_whitespace() || marks.contains(letter));
+        self.rest =
+            self.rest.trim_start_matches(|letter: char| letter.is_whitespace() || marks.contains(letter));
     }
 
     /// A quoted text, or a bare one that ends before one of `ends`.
@@ -163,7 +165,10 @@ mod tests {
 
     #[test]
     fn escapes_and_punctuation_inside_quotes_are_text() {
-        assert_eq!(pairs(r#"{"a" "x, \"y\": {z}\u0416""#), [("a".to_owned(), Some("x, \"y\": {z}Ж".to_owned()))]);
+        assert_eq!(
+            pairs(r#"{"a" "x, \"y\": {z}\u0416""#),
+            [("a".to_owned(), Some("x, \"y\": {z}Ж".to_owned()))]
+        );
     }
 
     #[test]

@@ -67,7 +67,9 @@ fn verify_one<'s>(
 ) -> Result<(), Refused> {
     match check {
         SourceCheck::Addresses(networks) => address(networks, received.source),
-        SourceCheck::Header { name, prefix, secret: key } => header(received, name, prefix, &keys(key, secret)?),
+        SourceCheck::Header { name, prefix, secret: key } => {
+            header(received, name, prefix, &keys(key, secret)?)
+        }
         SourceCheck::Basic { user, secret: key } => basic(received, user, &keys(key, secret)?),
         SourceCheck::Hmac { style, secret: key, tolerance_ms } => {
             let window = Window { now_ms, tolerance_ms: *tolerance_ms };
@@ -93,12 +95,15 @@ fn keys<'s>(name: &str, secret: &dyn Fn(&str) -> Option<&'s str>) -> Result<Vec<
 
 fn address(networks: &[Network], source: Option<IpAddr>) -> Result<(), Refused> {
     let source = source.ok_or(Refused::Address)?.to_canonical();
-    let inside = |network: &Network| IpNet::new(network.address, network.prefix).is_ok_and(|net| net.contains(&source));
+    let inside = |network: &Network| {
+        IpNet::new(network.address, network.prefix).is_ok_and(|net| net.contains(&source))
+    };
     if networks.iter().any(inside) { Ok(()) } else { Err(Refused::Address) }
 }
 
 fn header(received: &Received, name: &str, prefix: &str, keys: &[&str]) -> Result<(), Refused> {
-    let value = received.header(name).and_then(|value| value.strip_prefix(prefix)).ok_or_else(|| malformed(name))?;
+    let value =
+        received.header(name).and_then(|value| value.strip_prefix(prefix)).ok_or_else(|| malformed(name))?;
     any(keys, |key| same(value.as_bytes(), key.as_bytes()))
 }
 
@@ -115,10 +120,12 @@ fn basic(received: &Received, user: &str, keys: &[&str]) -> Result<(), Refused> 
 /// <https://www.standardwebhooks.com>: `v1,<base64>` over `id.timestamp.body`, several divided by spaces.
 fn standard_webhooks(received: &Received, keys: &[Vec<u8>], window: Window) -> Result<(), Refused> {
     let part = |name: &str| received.header(name).ok_or_else(|| malformed(name));
-    let (id, time, signatures) = (part("webhook-id")?, part("webhook-timestamp")?, part("webhook-signature")?);
+    let (id, time, signatures) =
+        (part("webhook-id")?, part("webhook-timestamp")?, part("webhook-signature")?);
     window.holds(time).ok_or_else(|| malformed("webhook-timestamp"))??;
     let found = signatures.split(' ').filter_map(|signature| signature.strip_prefix("v1,"));
-    let decoded: Vec<Vec<u8>> = found.take(SIGNATURES_MAX).filter_map(|text| BASE64.decode(text).ok()).collect();
+    let decoded: Vec<Vec<u8>> =
+        found.take(SIGNATURES_MAX).filter_map(|text| BASE64.decode(text).ok()).collect();
     let parts = [id.as_bytes(), b".", time.as_bytes(), b".", &received.body];
     any(keys, |key| signed(key, &parts, &decoded))
 }
@@ -139,11 +146,15 @@ fn github(received: &Received, name: &str, keys: &[&str]) -> Result<(), Refused>
 fn timestamped(received: &Received, name: &str, keys: &[&str], window: Window) -> Result<(), Refused> {
     let value = received.header(name).ok_or_else(|| malformed(name))?;
     let values = |wanted: &'static str| {
-        value.split(',').filter_map(move |part| part.trim().split_once('=')).filter(move |(key, _)| *key == wanted)
+        value
+            .split(',')
+            .filter_map(move |part| part.trim().split_once('='))
+            .filter(move |(key, _)| *key == wanted)
     };
     let time = values("t").next().map(|(_, time)| time).ok_or_else(|| malformed(name))?;
     window.holds(time).ok_or_else(|| malformed(name))??;
-    let signatures: Vec<Vec<u8>> = values("v1").take(SIGNATURES_MAX).filter_map(|(_, text)| unhex(text)).collect();
+    let signatures: Vec<Vec<u8>> =
+        values("v1").take(SIGNATURES_MAX).filter_map(|(_, text)| unhex(text)).collect();
     any(keys, |key| signed(key.as_bytes(), &[time.as_bytes(), b".", &received.body], &signatures))
 }
 

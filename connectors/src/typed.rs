@@ -54,7 +54,9 @@ fn is_no_value(value: &Value, words: &[String]) -> bool {
 fn write_as_text(value: &mut Value) {
     match value {
         Value::Null | Value::Text(_) => {}
-        Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => *value = Value::Text(json::to_text(value)),
+        Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
+            *value = Value::Text(json::to_text(value))
+        }
     }
 }
 
@@ -82,7 +84,8 @@ fn scalar(value: &mut Value, ty: &Type) -> Result<(), ReadError> {
 
 fn list(value: &mut Value, items: &Type, no_value: &[String]) -> Result<(), ReadError> {
     if let Value::Text(text) = value {
-        let json = text.trim_start().starts_with('[').then(|| json::parse(text.as_bytes(), Limits::default()).ok());
+        let json =
+            text.trim_start().starts_with('[').then(|| json::parse(text.as_bytes(), Limits::default()).ok());
         let nested = matches!(items, Type::List(_) | Type::Map(_) | Type::Object { .. });
         *value = match json.flatten() {
             Some(list) => list,
@@ -137,13 +140,23 @@ fn opened(value: &mut Value) -> Result<Option<&mut Map>, ReadError> {
     match value {
         Value::Object(map) => Ok(Some(map)),
         Value::Null => Ok(None),
-        Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => refuse(value, "object").map(|()| None),
+        Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+            refuse(value, "object").map(|()| None)
+        }
     }
 }
 
-fn all<'v>(values: impl Iterator<Item = &'v mut Value>, ty: &Type, no_value: &[String]) -> Result<(), ReadError> {
-    // Every one is typed, also after one that failed.
-    values.fold(Ok(()), |outcome, value| outcome.and(convert(value, ty, no_value)))
+/// Types every one, also after one that failed.
+fn all<'v>(
+    values: impl Iterator<Item = &'v mut Value>,
+    ty: &Type,
+    no_value: &[String],
+) -> Result<(), ReadError> {
+    let mut outcome = Ok(());
+    for value in values {
+        outcome = outcome.and(convert(value, ty, no_value));
+    }
+    outcome
 }
 
 fn refuse(value: &mut Value, expected: &'static str) -> Result<(), ReadError> {
@@ -183,7 +196,10 @@ mod tests {
                 assert_eq!(typed(&ty, text), fine("null"), "{ty:?} {text}");
             }
         }
-        assert_eq!(typed(&map, r#"{"a":"undefined","b":"","c":"x","d":null}"#), fine(r#"{"a":null,"b":null,"c":"x","d":null}"#));
+        assert_eq!(
+            typed(&map, r#"{"a":"undefined","b":"","c":"x","d":null}"#),
+            fine(r#"{"a":null,"b":null,"c":"x","d":null}"#)
+        );
     }
 
     #[test]

@@ -73,7 +73,11 @@ fn a_body_is_read_by_its_type_and_without_one_by_its_first_letter() {
         ("text/plain", "n=7"),
         ("application/json", "\u{feff}{\"n\":7}"),
     ] {
-        assert_eq!(json(&hook, &received("", content_type, body.as_bytes())), r#"{"n":7}"#, "{content_type} {body}");
+        assert_eq!(
+            json(&hook, &received("", content_type, body.as_bytes())),
+            r#"{"n":7}"#,
+            "{content_type} {body}"
+        );
     }
     assert_eq!(json(&hook, &received("n=7", "", b"")), r#"{"n":7}"#);
 }
@@ -86,8 +90,14 @@ fn of_a_query_and_a_body_the_body_wins() {
 #[test]
 fn what_the_hook_does_not_read_is_refused() {
     let mut hook = hook(vec![]);
-    assert_eq!(decode(&hook, &received("", "multipart/form-data; boundary=x", b"--x")).err(), Some(DecodeError::ContentType("multipart/form-data".into())));
-    assert_eq!(decode(&hook, &received("", "application/json", b"[1]")).err(), Some(DecodeError::NotAnObject));
+    assert_eq!(
+        decode(&hook, &received("", "multipart/form-data; boundary=x", b"--x")).err(),
+        Some(DecodeError::ContentType("multipart/form-data".into()))
+    );
+    assert_eq!(
+        decode(&hook, &received("", "application/json", b"[1]")).err(),
+        Some(DecodeError::NotAnObject)
+    );
     assert!(matches!(decode(&hook, &received("", "application/json", b"{")), Err(DecodeError::Json(_))));
     hook.content = vec![Content::Json];
     assert_eq!(decode(&hook, &received("", FORM, b"a=1")).err(), Some(DecodeError::ContentType(FORM.into())));
@@ -97,7 +107,10 @@ fn what_the_hook_does_not_read_is_refused() {
 #[test]
 fn a_json_body_in_a_declared_charset_is_read() {
     let body = encoding_rs::WINDOWS_1251.encode(r#"{"имя":"Пётр"}"#).0.into_owned();
-    assert_eq!(json(&hook(vec![]), &received("", "application/json; charset=windows-1251", &body)), r#"{"имя":"Пётр"}"#);
+    assert_eq!(
+        json(&hook(vec![]), &received("", "application/json; charset=windows-1251", &body)),
+        r#"{"имя":"Пётр"}"#
+    );
 }
 
 #[test]
@@ -113,14 +126,21 @@ fn a_dotted_field_is_found_inside_and_when_written_flat() {
     let hook = hook(vec![field("order.total", Type::Decimal), field("order.n", Type::Integer)]);
     let nested = received("", "application/json", br#"{"order":{"total":"10.50","n":1,"x":true}}"#);
     assert_eq!(json(&hook, &nested), r#"{"order":{"total":10.50,"n":1,"x":true}}"#);
-    assert_eq!(json(&hook, &received("", FORM, b"order.total=10.50&order.n=1")), r#"{"order":{"total":10.50,"n":1}}"#);
-    assert_eq!(json(&hook, &received("", FORM, b"order[total]=10.50&order[n]=1")), r#"{"order":{"total":10.50,"n":1}}"#);
+    assert_eq!(
+        json(&hook, &received("", FORM, b"order.total=10.50&order.n=1")),
+        r#"{"order":{"total":10.50,"n":1}}"#
+    );
+    assert_eq!(
+        json(&hook, &received("", FORM, b"order[total]=10.50&order[n]=1")),
+        r#"{"order":{"total":10.50,"n":1}}"#
+    );
 }
 
 #[test]
 fn attributes_may_have_dots_dashes_and_cyrillic_in_their_names() {
     let attrs = field("attrs", Type::Map(Box::new(Type::Text)));
-    let hook = hook(vec![field("attrs.my.cookie-1", Type::Integer), field("attrs.кука", Type::Integer), attrs]);
+    let hook =
+        hook(vec![field("attrs.my.cookie-1", Type::Integer), field("attrs.кука", Type::Integer), attrs]);
     let request = received("", FORM, r#"attrs={"my.cookie-1":"5","кука":"6"}"#.as_bytes());
     assert_eq!(json(&hook, &request), r#"{"attrs":{"my.cookie-1":5,"кука":6}}"#);
 }
@@ -128,7 +148,8 @@ fn attributes_may_have_dots_dashes_and_cyrillic_in_their_names() {
 #[test]
 fn what_does_not_fit_is_noted_and_costs_neither_the_event_nor_its_identity() {
     let hook = hook(vec![field("n", Type::Integer)]);
-    let [first, second] = ["n=soon", "n=later"].map(|body| decode(&hook, &received("", FORM, body.as_bytes())).expect("decodes"));
+    let [first, second] = ["n=soon", "n=later"]
+        .map(|body| decode(&hook, &received("", FORM, body.as_bytes())).expect("decodes"));
     assert_eq!(first.fields.get("n"), Some(&Value::Null));
     assert_eq!(first.notes, [Note::Unreadable { field: "n".into(), expected: "integer" }]);
     assert_ne!(first.dedupe, second.dedupe);
@@ -142,14 +163,20 @@ fn a_parameter_that_is_always_sent_and_did_not_come_is_noted() {
         ..field(name, Type::Text)
     };
     let unticked = HookField { unticked: true, ..always("userAgent", &[]) };
-    let mut hook = hook(vec![always("sessionId", &[]), always("duration", &["call_end"]), unticked, field("comment", Type::Any)]);
+    let mut hook = hook(vec![
+        always("sessionId", &[]),
+        always("duration", &["call_end"]),
+        unticked,
+        field("comment", Type::Any),
+    ]);
     let trigger = |name: &str, kinds: &[&str]| Trigger {
         name: name.into(),
         title: Words::default(),
         kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         sample: Vec::new(),
     };
-    hook.triggers = vec![trigger("call_ended", &["call_end"]), trigger("tags_changed", &["call_end", "request"])];
+    hook.triggers =
+        vec![trigger("call_ended", &["call_end"]), trigger("tags_changed", &["call_end", "request"])];
     let decoded = decode(&hook, &received("", FORM, b"id=1")).expect("decodes");
     assert_eq!(decoded.notes, [Note::Absent { field: "sessionId".into() }]);
     assert_eq!(absent(&hook, "call_ended", &decoded.fields), ["sessionId", "duration"]);

@@ -16,7 +16,11 @@ fn received(headers: &[(&str, &str)], body: &str) -> Received {
     }
 }
 
-fn check(check: SourceCheck, received: &Received, secrets: &'static [(&'static str, &'static str)]) -> Result<(), Refused> {
+fn check(
+    check: SourceCheck,
+    received: &Received,
+    secrets: &'static [(&'static str, &'static str)],
+) -> Result<(), Refused> {
     check_at(NOW_MS, check, received, secrets)
 }
 
@@ -59,7 +63,8 @@ fn github_style() -> SourceCheck {
     hmac(HmacStyle::Github { header: "x-hub-signature-256".into() })
 }
 
-const TIMESTAMPED: &str = "t=1614265330,v1=00ff,v1=ea93c8cd5492266befd8b6ed489638f01d4a9af59f39c9872eec9f1cbf630af3";
+const TIMESTAMPED: &str =
+    "t=1614265330,v1=00ff,v1=ea93c8cd5492266befd8b6ed489638f01d4a9af59f39c9872eec9f1cbf630af3";
 
 fn timestamped_style() -> SourceCheck {
     hmac(HmacStyle::Timestamped { header: "x-signature".into() })
@@ -74,7 +79,10 @@ fn standard_webhooks_accepts_the_specifications_own_example() {
 
 #[test]
 fn standard_webhooks_refuses_another_signature_and_another_body() {
-    assert_eq!(check(hmac(HmacStyle::StandardWebhooks), &standard("v1,AAAA"), STANDARD_KEY), Err(Refused::Mismatch));
+    assert_eq!(
+        check(hmac(HmacStyle::StandardWebhooks), &standard("v1,AAAA"), STANDARD_KEY),
+        Err(Refused::Mismatch)
+    );
     let mut changed = standard(STANDARD_SIGNATURE);
     changed.body.push(b' ');
     assert_eq!(check(hmac(HmacStyle::StandardWebhooks), &changed, STANDARD_KEY), Err(Refused::Mismatch));
@@ -89,9 +97,17 @@ fn a_signed_time_outside_the_tolerance_is_refused_on_both_sides() {
         (-TOLERANCE_MS - 1, Err(Refused::Expired)),
     ] {
         let style = hmac(HmacStyle::StandardWebhooks);
-        assert_eq!(check_at(NOW_MS + shift_ms, style, &standard(STANDARD_SIGNATURE), STANDARD_KEY), expected, "{shift_ms}");
+        assert_eq!(
+            check_at(NOW_MS + shift_ms, style, &standard(STANDARD_SIGNATURE), STANDARD_KEY),
+            expected,
+            "{shift_ms}"
+        );
         let stamped = received(&[("x-signature", TIMESTAMPED)], r#"{"test": 1}"#);
-        assert_eq!(check_at(NOW_MS + shift_ms, timestamped_style(), &stamped, &[("key", "tkey")]), expected, "{shift_ms}");
+        assert_eq!(
+            check_at(NOW_MS + shift_ms, timestamped_style(), &stamped, &[("key", "tkey")]),
+            expected,
+            "{shift_ms}"
+        );
     }
 }
 
@@ -113,12 +129,18 @@ fn github_accepts_its_documentations_own_example() {
 #[test]
 fn a_missing_or_malformed_signature_is_named() {
     let refused = Err(Refused::Malformed("x-hub-signature-256".into()));
-    for headers in [vec![], vec![("x-hub-signature-256", "sha1=00")], vec![("x-hub-signature-256", "sha256=0")]] {
+    for headers in
+        [vec![], vec![("x-hub-signature-256", "sha1=00")], vec![("x-hub-signature-256", "sha256=0")]]
+    {
         assert_eq!(check(github_style(), &received(&headers, ""), GITHUB_KEY), refused);
     }
     let refused = Err(Refused::Malformed("x-signature".into()));
     for value in ["v1=00", "t=soon,v1=00", ""] {
-        assert_eq!(check(timestamped_style(), &received(&[("x-signature", value)], ""), GITHUB_KEY), refused, "{value}");
+        assert_eq!(
+            check(timestamped_style(), &received(&[("x-signature", value)], ""), GITHUB_KEY),
+            refused,
+            "{value}"
+        );
     }
 }
 
@@ -155,7 +177,9 @@ fn basic_needs_the_user_and_the_password() {
 
 #[test]
 fn an_address_must_be_in_one_of_the_networks_also_when_mapped() {
-    let networks = || SourceCheck::Addresses(vec![Network { address: "92.118.66.0".parse().expect("address"), prefix: 23 }]);
+    let networks = || {
+        SourceCheck::Addresses(vec![Network { address: "92.118.66.0".parse().expect("address"), prefix: 23 }])
+    };
     let mut request = received(&[], "");
     for (source, expected) in [
         (Some("92.118.67.255"), Ok(())),
@@ -172,7 +196,8 @@ fn an_address_must_be_in_one_of_the_networks_also_when_mapped() {
 #[test]
 fn every_check_must_pass() {
     let request = received(&[("x-token", "Bearer s")], "");
-    let elsewhere = SourceCheck::Addresses(vec![Network { address: "10.0.0.0".parse().expect("address"), prefix: 8 }]);
+    let elsewhere =
+        SourceCheck::Addresses(vec![Network { address: "10.0.0.0".parse().expect("address"), prefix: 8 }]);
     let secret = |name: &str| (name == "key").then_some("s");
     assert_eq!(verify(&[], &request, &secret, NOW_MS), Ok(()));
     assert_eq!(verify(&[token(), elsewhere], &request, &secret, NOW_MS), Err(Refused::Address));
