@@ -134,6 +134,13 @@ fn unknown_key(keys: &[Key], entries: &[Entry], entry: &Entry, out: &mut Diagnos
     let listed = known.join(", ");
     out.push(match diagnostic.hint {
         Some(_) => diagnostic,
+        // `{title: one, two}` is a key `two` with nothing under it
+        None if entry.value.is_null() && entry.value.span == entry.key_span => {
+            diagnostic.with_hint(Words::new(
+                "nothing stands under it; a text with a comma inside `{…}` goes in quotes",
+                "под ним ничего нет; текст с запятой внутри `{…}` берут в кавычки",
+            ))
+        }
         None if known.is_empty() => diagnostic.with_hint(Words::new("take it out", "уберите его")),
         None => diagnostic.with_hint(Words::new(
             format!("what else may stand here: {listed}"),

@@ -164,7 +164,12 @@ impl Reader<'_> {
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, range: Range<usize>) -> Result<(), Stop> {
         let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
-        let range = if block { self.without_blank_end(range) } else { range };
+        let range = match block {
+            true => self.without_blank_end(range),
+            // the crate gives a value that is not there the place of what follows
+            false if text.is_empty() && style == ScalarStyle::Plain => range.start..range.start,
+            false => range,
+        };
         let span = self.span(range.clone());
         if matches!(self.open.last(), Some(Open { what: Collection::Map { key: Pending::Key, .. }, .. })) {
             let key_places = places::find(text, self.text, range, style);
