@@ -1,5 +1,6 @@
 //! Types with meaning: what a field is, how it is read from the wire, and what may be put into what.
 
+pub mod assign;
 pub mod read;
 
 use chrono_tz::Tz;

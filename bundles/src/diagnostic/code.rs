@@ -56,6 +56,42 @@ codes! {
     BadDuration = "bad-duration",
     /// A secret's value in a file, where only a reference may stand.
     SecretValue = "secret-value",
+
+    // references, helpers, templates, filters, mappings
+    /// A name that nothing has here.
+    UnknownField = "unknown-field",
+    /// A field that this trigger never has.
+    UnavailableField = "unavailable-field",
+    /// A helper that does not exist.
+    UnknownHelper = "unknown-helper",
+    /// A helper with the wrong arguments.
+    HelperArguments = "helper-arguments",
+    /// A template that cannot be read.
+    BadTemplate = "bad-template",
+    /// A JSONPath query that cannot be read.
+    BadQuery = "bad-query",
+    /// A filter that cannot be read.
+    BadFilter = "bad-filter",
+    /// A regular expression that cannot be read, or is too large.
+    BadPattern = "bad-pattern",
+    /// A comparison with a word that means "no value".
+    NoValueWord = "no-value-word",
+    /// A value of the wrong type for its place.
+    WrongType = "wrong-type",
+    /// A local time where UTC is meant.
+    LocalTimeAsUtc = "local-time-as-utc",
+    /// A value that can be empty where there must be one.
+    CanBeEmpty = "can-be-empty",
+    /// A target that cannot be read.
+    BadTarget = "bad-target",
+    /// Two targets that cannot both hold.
+    TargetClash = "target-clash",
+    /// A target that does not exist.
+    UnknownTarget = "unknown-target",
+    /// A required target without a value.
+    MissingTarget = "missing-target",
+    /// A secret where it would become text.
+    SecretPlace = "secret-place",
 }
 
 impl Code {

@@ -1,0 +1,132 @@
+//! Helpers of time: from whatever a field holds to an instant, and back to text.
+
+use std::borrow::Cow;
+
+use chrono::{
+    DateTime, Duration, NaiveDateTime, TimeZone as _, Utc,
+    format::{Item, StrftimeItems},
+};
+use chrono_tz::Tz;
+
+use super::{Context, text::limited};
+use crate::{
+    expression::error::EvalErrorKind,
+    types::{InstantFormat, Type, read},
+    value::{Number, Value},
+};
+
+/// A bare number this large is milliseconds: as seconds it would be after the year 5138.
+const MILLISECONDS_FROM: i64 = 100_000_000_000;
+/// What `date` writes when no format is given.
+const FORMAT_DEFAULT: &str = "%Y-%m-%d";
+/// Longest format, bytes.
+const FORMAT_BYTES_MAX: usize = 200;
+
+type Outcome<'a> = Result<Cow<'a, Value>, EvalErrorKind>;
+
+/// An instant in UTC: `2026-03-05T07:15:30Z`, with milliseconds when there are any.
+pub fn rfc3339(instant: DateTime<Utc>) -> String {
+    let format =
+        if instant.timestamp_subsec_millis() == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
+    instant.format(format).to_string()
+}
+
+/// The instant at which a wall clock in a zone shows this. In a spring gap: as much after it; in an autumn overlap: the first.
+pub fn on_wall_clock(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    let found = zone.from_local_datetime(&local).earliest().or_else(|| {
+        // Every gap in use is an hour or less, but for islands that moved across the date line.
+        zone.from_local_datetime(&local.checked_add_signed(Duration::hours(1))?).earliest()
+    })?;
+    Some(found.with_timezone(&Utc))
+}
+
+/// The instant a value of that type means. `zone` is for local times that carry none.
+pub fn instant(value: &Value, ty: &Type, zone: Option<Tz>) -> Option<DateTime<Utc>> {
+    match (value, ty) {
+        (Value::Number(Number::Integer(number)), Type::Instant(InstantFormat::UnixSeconds)) => {
+            DateTime::from_timestamp(*number, 0)
+        }
+        (Value::Number(Number::Integer(number)), Type::Instant(InstantFormat::UnixMilliseconds)) => {
+            DateTime::from_timestamp_millis(*number)
+        }
+        (Value::Number(Number::Integer(number)), _) => from_number(*number),
+        (Value::Text(text), Type::LocalTime(own)) => on_wall_clock(read::local_time(text)?, zone.or(*own)?),
+        (Value::Text(text), _) => from_text(text, zone),
+        (
+            Value::Number(Number::Exact(_))
+            | Value::Null
+            | Value::Bool(_)
+            | Value::List(_)
+            | Value::Object(_),
+            _,
+        ) => None,
+    }
+}
+
+fn from_number(number: i64) -> Option<DateTime<Utc>> {
+    if number.abs() >= MILLISECONDS_FROM {
+        DateTime::from_timestamp_millis(number)
+    } else {
+        DateTime::from_timestamp(number, 0)
+    }
+}
+
+fn from_text(text: &str, zone: Option<Tz>) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
+        return Some(instant.with_timezone(&Utc));
+    }
+    if let Ok(number) = text.parse() {
+        return from_number(number);
+    }
+    on_wall_clock(read::local_time(text)?, zone?)
+}
+
+pub(super) fn utc<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
+    let instant = argument(context, arguments, zone_argument(arguments, 1))?;
+    limited(rfc3339(instant))
+}
+
+pub(super) fn unix<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
+    let instant = argument(context, arguments, zone_argument(arguments, 1))?;
+    Ok(Cow::Owned(Value::from(instant.timestamp())))
+}
+
+pub(super) fn local<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
+    let instant = argument(context, arguments, None)?;
+    let zone = written_in(context, zone_argument(arguments, 1));
+    limited(instant.with_timezone(&zone).format("%Y-%m-%dT%H:%M:%S%:z").to_string())
+}
+
+pub(super) fn date<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
+    let format = arguments.get(1).and_then(|format| format.as_text()).unwrap_or(FORMAT_DEFAULT);
+    let zone = written_in(context, zone_argument(arguments, 2));
+    let instant = argument(context, arguments, None)?;
+    limited(instant.with_timezone(&zone).format(format).to_string())
+}
+
+/// The zone to write in: as asked, else the local time's own, else the workspace's.
+fn written_in(context: &Context, asked: Option<Tz>) -> Tz {
+    let own = if let Type::LocalTime(zone) = context.input { zone } else { None };
+    asked.or(own).or(context.zone).unwrap_or(Tz::UTC)
+}
+
+fn argument(
+    context: &Context,
+    arguments: &[Cow<'_, Value>],
+    zone: Option<Tz>,
+) -> Result<DateTime<Utc>, EvalErrorKind> {
+    let value = arguments.first().map_or(&Value::Null, AsRef::as_ref);
+    instant(value, &context.input, zone)
+        .filter(|instant| (0..=9999).contains(&chrono::Datelike::year(instant)))
+        .ok_or(EvalErrorKind::NotConvertible(Type::Instant(InstantFormat::Rfc3339)))
+}
+
+fn zone_argument(arguments: &[Cow<'_, Value>], position: usize) -> Option<Tz> {
+    arguments.get(position)?.as_text()?.parse().ok()
+}
+
+/// Whether a format is one `date` can write.
+pub fn is_format(format: &str) -> bool {
+    format.len() <= FORMAT_BYTES_MAX && StrftimeItems::new(format).all(|item| !matches!(item, Item::Error))
+}
