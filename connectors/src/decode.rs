@@ -8,6 +8,8 @@
 //!
 //! A value that does not fit its field never costs the event: it is noted, and the request is kept anyway.
 
+use std::{collections::HashMap, sync::Arc};
+
 use encoding_rs::Encoding;
 use sheaf_bundles::{
     event::Received,
@@ -67,16 +69,83 @@ pub enum DecodeError {
     ContentType(String),
 }
 
-/// Reads a request by the hook's manifest.
+/// A hook with what decoding looks up, prepared once.
+#[derive(Debug)]
+pub struct Decoder {
+    hook: Arc<Hook>,
+    names: Names,
+}
+
+impl Decoder {
+    /// Prepares a hook.
+    pub fn new(hook: Arc<Hook>) -> Decoder {
+        Decoder { names: Names::of(&hook), hook }
+    }
+
+    /// The hook.
+    pub fn hook(&self) -> &Arc<Hook> {
+        &self.hook
+    }
+
+    /// Reads a request by the hook's manifest.
+    pub fn decode(&self, received: &Received) -> Result<Decoded, DecodeError> {
+        decode_with(&self.hook, &self.names, received)
+    }
+}
+
+/// Reads one request; for many, keep a [`Decoder`].
 pub fn decode(hook: &Hook, received: &Received) -> Result<Decoded, DecodeError> {
+    decode_with(hook, &Names::of(hook), received)
+}
+
+/// Where the fields of a hook are declared.
+#[derive(Debug)]
+struct Names {
+    by_name: HashMap<String, usize>,
+    /// Those inside others, by their dots.
+    dotted: Vec<usize>,
+    /// Those that every event must bring.
+    expected: Vec<usize>,
+}
+
+impl Names {
+    fn of(hook: &Hook) -> Names {
+        let all = || hook.fields.iter().enumerate();
+        let expected = |field: &HookField| field.sent_always && !field.unticked && field.kinds.is_empty();
+        Names {
+            by_name: all().map(|(at, field)| (field.field.name.clone(), at)).collect(),
+            dotted: all().filter(|(_, field)| field.field.name.contains('.')).map(|(at, _)| at).collect(),
+            expected: all().filter(|(_, field)| expected(field)).map(|(at, _)| at).collect(),
+        }
+    }
+}
+
+fn decode_with(hook: &Hook, names: &Names, received: &Received) -> Result<Decoded, DecodeError> {
     let mut fields = parameters(hook, received)?;
     if !hook.renames.is_empty() {
         fields = fields.into_iter().map(|(name, value)| (own_name(hook, name), value)).collect();
     }
-    nest(&hook.fields, &mut fields);
+    let dotted = || names.dotted.iter().map(|at| &hook.fields[*at]);
+    dotted().for_each(|field| nest(&field.field.name, &mut fields));
     let dedupe = hook.dedupe.as_ref().and_then(|rule| identity::of(&rule.fields, &fields));
+
     let mut notes = Vec::new();
-    type_fields(&hook.fields, &mut fields, &mut notes);
+    for (name, value) in &mut fields {
+        if let Some(at) = names.by_name.get(name) {
+            type_one(&hook.fields[*at], value, &mut notes);
+        }
+    }
+    // After the fields they are in, which may have come as text.
+    for field in dotted() {
+        if let Some(value) = find_mut(&mut fields, &field.field.name) {
+            type_one(field, value, &mut notes);
+        }
+    }
+    if !fields.is_empty() {
+        let expected = names.expected.iter().map(|at| hook.fields[*at].field.name.as_str());
+        let absent = expected.filter(|name| find(&fields, name).is_none());
+        notes.extend(absent.map(|name| Note::Absent { field: name.to_owned() }));
+    }
     Ok(Decoded { fields, dedupe, notes })
 }
 
@@ -179,15 +248,12 @@ fn own_name(hook: &Hook, name: String) -> String {
     }
 }
 
-/// Moves `order.number=1` to where `order[number]=1` would stand, for declared names with dots.
-fn nest(declared: &[HookField], fields: &mut Map) {
-    for field in declared {
-        let name = field.field.name.as_str();
-        let Some((head, rest)) = name.split_once('.') else { continue };
-        if let Some(value) = fields.shift_remove(name) {
-            let inside = fields.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new()));
-            put(inside, rest, value);
-        }
+/// Moves `order.number=1` to where `order[number]=1` would stand.
+fn nest(name: &str, fields: &mut Map) {
+    let Some((head, rest)) = name.split_once('.') else { return };
+    if let Some(value) = fields.shift_remove(name) {
+        let inside = fields.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new()));
+        put(inside, rest, value);
     }
 }
 
@@ -204,40 +270,6 @@ fn put(inside: &mut Value, name: &str, value: Value) {
             map.insert(name.to_owned(), value);
         }
     }
-}
-
-/// Types every declared field, and notes what did not come. Fields inside others are done after those they are in.
-fn type_fields(declared: &[HookField], fields: &mut Map, notes: &mut Vec<Note>) {
-    let mut seen = vec![false; declared.len()];
-    let mut next = 0;
-    for (name, value) in fields.iter_mut() {
-        if let Some(at) = position(declared, name, next) {
-            seen[at] = true;
-            next = at + 1;
-            type_one(&declared[at], value, notes);
-        }
-    }
-    for (at, field) in declared.iter().enumerate().filter(|(_, field)| field.field.name.contains('.')) {
-        if let Some(value) = find_mut(fields, &field.field.name) {
-            seen[at] = true;
-            type_one(field, value, notes);
-        }
-    }
-    if fields.is_empty() {
-        return;
-    }
-    for (field, _) in declared.iter().zip(&seen).filter(|(_, seen)| !**seen) {
-        if field.sent_always && !field.unticked && field.kinds.is_empty() {
-            notes.push(Note::Absent { field: field.field.name.clone() });
-        }
-    }
-}
-
-/// Where a field is declared. Vendors send in nearly the order they document, so the search goes on from the last find.
-fn position(declared: &[HookField], name: &str, from: usize) -> Option<usize> {
-    let is = |field: &HookField| field.field.name == name;
-    let from = from.min(declared.len());
-    declared[from..].iter().position(is).map(|at| at + from).or_else(|| declared[..from].iter().position(is))
 }
 
 fn type_one(field: &HookField, value: &mut Value, notes: &mut Vec<Note>) {

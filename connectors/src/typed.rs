@@ -65,6 +65,7 @@ fn scalar(value: &mut Value, ty: &Type) -> Result<(), ReadError> {
         Value::Null => return Ok(()),
         // Nothing to read and nothing to copy.
         Value::Text(_) if matches!(ty, Type::Phone | Type::Email | Type::Url | Type::Filter) => return Ok(()),
+        Value::Text(text) if is_choice(ty, text) => return Ok(()),
         Value::Text(text) => ty.read(text),
         Value::Bool(_) | Value::Number(_) => ty.read(&json::to_text(value)),
         Value::List(_) | Value::Object(_) => Err(wrong(ty)),
@@ -80,6 +81,10 @@ fn scalar(value: &mut Value, ty: &Type) -> Result<(), ReadError> {
         }
     }
     Ok(())
+}
+
+fn is_choice(ty: &Type, text: &str) -> bool {
+    matches!(ty, Type::Enum(choices) if choices.iter().any(|choice| choice.value == text))
 }
 
 fn list(value: &mut Value, items: &Type, no_value: &[String]) -> Result<(), ReadError> {
