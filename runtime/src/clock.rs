@@ -70,7 +70,9 @@ impl SetClock {
 
 fn system_now_ms() -> i64 {
     // A clock before 1970 is shown as 1970.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |past| i64::try_from(past.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |past| i64::try_from(past.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

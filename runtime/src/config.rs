@@ -55,11 +55,21 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
 
     /// Networks that requests may go to although they are not public.
-    #[arg(long = "egress-allow", env = "SHEAF_EGRESS_ALLOW", value_name = "CIDR:PORT", value_delimiter = ',')]
+    #[arg(
+        long = "egress-allow",
+        env = "SHEAF_EGRESS_ALLOW",
+        value_name = "CIDR:PORT",
+        value_delimiter = ','
+    )]
     pub egress_allow: Vec<Allowed>,
 
     /// Origins that are sent elsewhere, for stand-ins: https://api.mindbox.ru=http://127.0.0.1:9001.
-    #[arg(long = "egress-override", env = "SHEAF_EGRESS_OVERRIDE", value_name = "ORIGIN=ORIGIN", value_delimiter = ',')]
+    #[arg(
+        long = "egress-override",
+        env = "SHEAF_EGRESS_OVERRIDE",
+        value_name = "ORIGIN=ORIGIN",
+        value_delimiter = ','
+    )]
     pub egress_override: Vec<Override>,
 
     /// How many runs are executed at once.
@@ -159,7 +169,8 @@ impl Environment {
 
     /// Exactly these values.
     pub fn of<const N: usize>(pairs: [(&str, &str); N]) -> Environment {
-        let pairs: HashMap<String, String> = pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        let pairs: HashMap<String, String> =
+            pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         Environment(Arc::new(move |name| pairs.get(name).cloned()))
     }
 
@@ -210,7 +221,14 @@ mod tests {
 
     #[test]
     fn several_networks_and_overrides_may_be_given() {
-        let line = ["sheaf", "dir", "--egress-allow", "10.0.0.0/8:443,[fd00::]:80", "--egress-override", "https://a.example=http://127.0.0.1:1"];
+        let line = [
+            "sheaf",
+            "dir",
+            "--egress-allow",
+            "10.0.0.0/8:443,[fd00::]:80",
+            "--egress-override",
+            "https://a.example=http://127.0.0.1:1",
+        ];
         let parsed = Line::parse_from(line).config;
         assert_eq!((parsed.egress_allow.len(), parsed.egress_override.len()), (2, 1));
     }

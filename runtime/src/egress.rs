@@ -113,13 +113,18 @@ impl Egress {
         let mut headers = headers(&outgoing.headers)?;
         let client = match (self.override_of(&url), &self.unguarded) {
             (Some(to), Some(client)) => {
-                let host = origin::redirect(&mut url, &to.to).ok_or_else(|| blocked("the override cannot be applied"))?;
-                headers.insert(reqwest::header::HOST, HeaderValue::try_from(host).map_err(|_| blocked("bad host"))?);
+                let host = origin::redirect(&mut url, &to.to)
+                    .ok_or_else(|| blocked("the override cannot be applied"))?;
+                headers.insert(
+                    reqwest::header::HOST,
+                    HeaderValue::try_from(host).map_err(|_| blocked("bad host"))?,
+                );
                 client
             }
             (None, _) | (Some(_), None) => self.by_port.get(&port).unwrap_or(&self.guarded),
         };
-        let method = Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| blocked("the method is not one"))?;
+        let method =
+            Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| blocked("the method is not one"))?;
         let mut request = reqwest::Request::new(method, url);
         *request.headers_mut() = headers;
         if !outgoing.body.is_empty() {
@@ -136,12 +141,15 @@ impl Egress {
         if origin::has_user(url) {
             return Err(blocked("a URL may not carry a user name or password"));
         }
-        let expected = Url::parse(checked_origin).map_err(|_| blocked("the checked origin cannot be read"))?;
+        let expected =
+            Url::parse(checked_origin).map_err(|_| blocked("the checked origin cannot be read"))?;
         if url.origin() != expected.origin() {
             return Err(blocked(format!("the URL left its origin {}", origin::of(&expected))));
         }
         let port = url.port_or_known_default().ok_or_else(|| blocked("the URL has no port"))?;
-        match literal(url).and_then(|address| Some((address, resolver::judge(address, port, &self.rules.allowed)?))) {
+        match literal(url)
+            .and_then(|address| Some((address, resolver::judge(address, port, &self.rules.allowed)?)))
+        {
             Some((address, why)) => Err(blocked(format!("{address} is {}", why.as_str()))),
             None => Ok(port),
         }
@@ -194,7 +202,8 @@ fn literal(url: &Url) -> Option<IpAddr> {
 fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, TransportError> {
     let mut headers = HeaderMap::with_capacity(pairs.len() + 4);
     for (name, value) in pairs {
-        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| blocked("a header name is not one"))?;
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| blocked("a header name is not one"))?;
         if RESERVED_HEADERS.contains(&name.as_str()) {
             return Err(blocked(format!("the header {name} is not the request's to set")));
         }
@@ -222,7 +231,9 @@ async fn exchange(client: &Client, request: reqwest::Request) -> Exchange {
 fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+        })
         .collect()
 }
 

@@ -5,5 +5,6 @@ pub mod config;
 pub mod egress;
 pub mod queue;
 pub mod secrets;
+pub mod storage;
 pub mod telemetry;
 pub mod token;

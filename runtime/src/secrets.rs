@@ -72,7 +72,11 @@ impl Secrets {
                     SecretSource::Env(name) => format!("env {name}"),
                     SecretSource::File(path) => format!("file {path}"),
                 };
-                missing.push(Missing { connection: connection.name.clone(), name: secret.name.clone(), place });
+                missing.push(Missing {
+                    connection: connection.name.clone(),
+                    name: secret.name.clone(),
+                    place,
+                });
             }
         }
         missing
@@ -80,7 +84,9 @@ impl Secrets {
 
     /// What a request of this connection, or a check of its hook, may use. Those that are not there are left out.
     pub fn of(&self, connection: &Connection) -> Held {
-        let value = |secret: &sheaf_bundles::connection::SecretReference| Some((secret.name.clone(), self.value(&secret.source)?));
+        let value = |secret: &sheaf_bundles::connection::SecretReference| {
+            Some((secret.name.clone(), self.value(&secret.source)?))
+        };
         Held(connection.secrets.iter().filter_map(value).collect())
     }
 
@@ -150,7 +156,8 @@ impl Held {
                 *value = value.replace(secret, SCRUBBED);
             }
             if response.body.windows(secret.len()).any(|window| window == secret.as_bytes()) {
-                response.body = String::from_utf8_lossy(&response.body).replace(secret, SCRUBBED).into_bytes();
+                response.body =
+                    String::from_utf8_lossy(&response.body).replace(secret, SCRUBBED).into_bytes();
             }
         }
     }
@@ -176,7 +183,8 @@ mod tests {
     use super::*;
 
     fn connection(sources: Vec<(&str, SecretSource)>) -> Connection {
-        let secrets = sources.into_iter().map(|(name, source)| SecretReference { name: name.into(), source }).collect();
+        let secrets =
+            sources.into_iter().map(|(name, source)| SecretReference { name: name.into(), source }).collect();
         Connection {
             name: "main".into(),
             title: "main".into(),
@@ -199,9 +207,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("key"), "from file\r\n").unwrap();
         let secrets = Secrets::new(environment(), folder.path());
-        let connection = connection(vec![("a", SecretSource::Env("KEY".into())), ("b", SecretSource::File("key".into()))]);
+        let connection =
+            connection(vec![("a", SecretSource::Env("KEY".into())), ("b", SecretSource::File("key".into()))]);
         let held = secrets.of(&connection);
-        assert_eq!((held.expose("a"), held.expose("b"), held.expose("c")), (Some("canary-4711"), Some("from file"), None));
+        assert_eq!(
+            (held.expose("a"), held.expose("b"), held.expose("c")),
+            (Some("canary-4711"), Some("from file"), None)
+        );
     }
 
     #[test]
@@ -223,8 +235,13 @@ mod tests {
     #[test]
     fn references_that_lead_nowhere_are_all_reported_by_name() {
         let secrets = Secrets::new(environment(), "/nowhere");
-        let connection = connection(vec![("a", SecretSource::Env("EMPTY".into())), ("b", SecretSource::File("key".into())), ("c", SecretSource::Env("KEY".into()))]);
-        let places: Vec<_> = secrets.missing([&connection]).into_iter().map(|missing| missing.place).collect();
+        let connection = connection(vec![
+            ("a", SecretSource::Env("EMPTY".into())),
+            ("b", SecretSource::File("key".into())),
+            ("c", SecretSource::Env("KEY".into())),
+        ]);
+        let places: Vec<_> =
+            secrets.missing([&connection]).into_iter().map(|missing| missing.place).collect();
         assert_eq!(places, ["env EMPTY", "file key"]);
     }
 
@@ -241,7 +258,8 @@ mod tests {
         let secrets = Secrets::new(environment(), "/nowhere");
         let held = secrets.of(&connection(vec![("a", SecretSource::Env("KEY".into()))]));
         let echo = "you sent canary-4711".to_owned();
-        let mut response = Response { status: 401, headers: vec![("x-echo".into(), echo.clone())], body: echo.into_bytes() };
+        let mut response =
+            Response { status: 401, headers: vec![("x-echo".into(), echo.clone())], body: echo.into_bytes() };
         held.scrub(&mut response);
         assert_eq!(response.headers[0].1, "you sent [secret]");
         assert_eq!(response.body, b"you sent [secret]");

@@ -12,7 +12,8 @@ use crate::config::LogFormat;
 /// The filter cannot be read.
 pub fn start(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Escaping(io::stderr));
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Escaping(io::stderr));
     // An error means that somebody set a subscriber before, which then stays.
     let _ = match format {
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),

@@ -58,7 +58,8 @@ impl MasterKey {
     /// The key is malformed, or its file cannot be read or made.
     pub fn load(given: Option<String>, data_directory: &Path) -> Result<MasterKey, KeyError> {
         if let Some(given) = given {
-            return MasterKey::from_hex(&given).ok_or_else(|| KeyError::Malformed(crate::config::MASTER_KEY_VARIABLE.to_owned()));
+            return MasterKey::from_hex(&given)
+                .ok_or_else(|| KeyError::Malformed(crate::config::MASTER_KEY_VARIABLE.to_owned()));
         }
         let path = data_directory.join(KEY_FILE);
         let text = match fs::read_to_string(&path) {
@@ -75,7 +76,9 @@ impl MasterKey {
             return None;
         }
         let mut key = SecretBox::new(Box::new([0; MASTER_KEY_BYTES]));
-        for (byte, pair) in secrecy::ExposeSecretMut::expose_secret_mut(&mut key).iter_mut().zip(text.chunks_exact(2)) {
+        for (byte, pair) in
+            secrecy::ExposeSecretMut::expose_secret_mut(&mut key).iter_mut().zip(text.chunks_exact(2))
+        {
             *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
         }
         Some(MasterKey(key))
@@ -83,7 +86,8 @@ impl MasterKey {
 
     /// The token of a connection's hook: HMAC-SHA256 over purpose, connection and generation, cut to 160 bits.
     pub fn token(&self, connection: &str, generation: u32) -> Token {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes a key of any length");
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("HMAC takes a key of any length");
         mac.update(PURPOSE);
         mac.update(&(connection.len() as u64).to_be_bytes());
         mac.update(connection.as_bytes());
@@ -155,7 +159,9 @@ fn make(path: &Path) -> Result<String, KeyError> {
     }
     match write_durably(path, &text) {
         Ok(()) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => fs::read_to_string(path).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::read_to_string(path).map_err(failed)
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -199,7 +205,8 @@ mod tests {
         let text = token.expose();
         assert_eq!(text.len(), 32);
         assert!(Token::parse(text.as_bytes()).unwrap().is(&token));
-        for wrong in ["", "short", &text.to_uppercase(), &text.replace(&text[..1], "1"), &format!("{text}a")] {
+        for wrong in ["", "short", &text.to_uppercase(), &text.replace(&text[..1], "1"), &format!("{text}a")]
+        {
             assert!(Token::parse(wrong.as_bytes()).is_none_or(|parsed| !parsed.is(&token)), "{wrong}");
         }
     }

@@ -26,12 +26,18 @@ pub fn of(error: &reqwest::Error) -> TransportError {
 
 /// No answer within the request's time.
 pub fn timeout(limit: Duration) -> TransportError {
-    TransportError { kind: TransportErrorKind::Timeout, detail: format!("no answer within {} ms", limit.as_millis()) }
+    TransportError {
+        kind: TransportErrorKind::Timeout,
+        detail: format!("no answer within {} ms", limit.as_millis()),
+    }
 }
 
 /// The answer is longer than we read.
 pub fn too_large(limit_bytes: usize) -> TransportError {
-    TransportError { kind: TransportErrorKind::TooLarge, detail: format!("the answer is longer than {limit_bytes} bytes") }
+    TransportError {
+        kind: TransportErrorKind::TooLarge,
+        detail: format!("the answer is longer than {limit_bytes} bytes"),
+    }
 }
 
 fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {

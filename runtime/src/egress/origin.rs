@@ -87,9 +87,14 @@ mod tests {
 
     #[test]
     fn an_override_that_is_more_than_an_origin_is_refused() {
-        for wrong in
-            ["https://a.example", "https://a.example/x=http://127.0.0.1", "ftp://a=http://b", "https://u@a=http://b", "=", ""]
-        {
+        for wrong in [
+            "https://a.example",
+            "https://a.example/x=http://127.0.0.1",
+            "ftp://a=http://b",
+            "https://u@a=http://b",
+            "=",
+            "",
+        ] {
             assert!(wrong.parse::<Override>().is_err(), "{wrong}");
         }
     }

@@ -93,9 +93,27 @@ async fn literal_addresses_of_this_machine_are_never_connected_to_however_writte
     let canary = Canary::answering(OK).await;
     let egress = Egress::new(Rules::default()).unwrap();
     for host in [
-        "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "127.0.0.1.", "0.0.0.0", "0",
-        "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:7f00:0001]", "[::127.0.0.1]",
-        "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "%31%32%37.0.0.1", "１２７.0.0.1", "127。0。0。1",
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "017700000001",
+        "127.0.0.1.",
+        "0.0.0.0",
+        "0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[0:0:0:0:0:ffff:7f00:0001]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "%31%32%37.0.0.1",
+        "１２７.0.0.1",
+        "127。0。0。1",
     ] {
         let origin = format!("http://{host}:{}", canary.port());
         assert_eq!(kind(egress.send(request(&origin, "/")).await), TransportErrorKind::Blocked, "{host}");
@@ -121,8 +139,10 @@ async fn a_name_that_resolves_to_this_machine_is_never_connected_to() {
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_its_target_sees_nothing() {
     let target = Canary::answering(OK).await;
-    let moved =
-        format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n", target.address);
+    let moved = format!(
+        "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
+        target.address
+    );
     let first = Canary::answering(moved).await;
     let egress = Egress::new(allow(first.port())).unwrap();
     let answer = egress.send(request(&format!("http://{}", first.address), "/")).await.unwrap();
@@ -155,10 +175,15 @@ async fn an_override_moves_one_exact_origin_and_opens_nothing_else() {
     let egress = Egress::with_names(rules, Arc::new(Fixed(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]))).unwrap();
     assert_eq!(egress.send(request("https://api.mindbox.ru", "/v3")).await.unwrap().status, 200);
     assert_eq!(canary.seen(), 1);
-    for origin in [format!("http://{}", canary.address), "http://api.mindbox.ru".into(), "https://api.mindbox.ru:444".into()] {
+    for origin in [
+        format!("http://{}", canary.address),
+        "http://api.mindbox.ru".into(),
+        "https://api.mindbox.ru:444".into(),
+    ] {
         assert_eq!(kind(egress.send(request(&origin, "/")).await), TransportErrorKind::Blocked, "{origin}");
     }
-    let user = Outgoing { url: "https://user@api.mindbox.ru/".into(), ..request("https://api.mindbox.ru", "/") };
+    let user =
+        Outgoing { url: "https://user@api.mindbox.ru/".into(), ..request("https://api.mindbox.ru", "/") };
     assert_eq!(kind(egress.send(user).await), TransportErrorKind::Blocked, "checks come before the override");
     assert_eq!(canary.seen(), 1);
 }
@@ -189,8 +214,15 @@ async fn headers_that_would_split_or_frame_the_message_are_not_sent() {
     let egress = Egress::new(allow(canary.port())).unwrap();
     let origin = format!("http://{}", canary.address);
     for (name, value) in [
-        ("X-A", "a\r\nX-B: b"), ("X-A", "a\nb"), ("X-A", "a\0b"), ("X A", "b"), ("X-A\r\nX-B", "b"), ("Host", "other.example"),
-        ("Content-Length", "3"), ("transfer-encoding", "chunked"), ("Connection", "upgrade"),
+        ("X-A", "a\r\nX-B: b"),
+        ("X-A", "a\nb"),
+        ("X-A", "a\0b"),
+        ("X A", "b"),
+        ("X-A\r\nX-B", "b"),
+        ("Host", "other.example"),
+        ("Content-Length", "3"),
+        ("transfer-encoding", "chunked"),
+        ("Connection", "upgrade"),
     ] {
         let outgoing = Outgoing { headers: vec![(name.into(), value.into())], ..request(&origin, "/") };
         assert_eq!(kind(egress.send(outgoing).await), TransportErrorKind::Blocked, "{name:?}: {value:?}");
@@ -234,7 +266,10 @@ async fn a_refused_connection_and_a_missing_name_are_told_apart_from_a_lost_answ
 
     let garbage = Canary::answering("\0\0\0garbage\r\n\r\n").await;
     let egress = Egress::new(allow(garbage.port())).unwrap();
-    assert_eq!(kind(egress.send(request(&format!("http://{}", garbage.address), "/")).await), TransportErrorKind::Cut);
+    assert_eq!(
+        kind(egress.send(request(&format!("http://{}", garbage.address), "/")).await),
+        TransportErrorKind::Cut
+    );
 }
 
 #[tokio::test]
@@ -257,7 +292,10 @@ async fn one_connection_serves_many_requests() {
     let canary = Canary::answering(OK).await;
     let egress = Egress::new(allow(canary.port())).unwrap();
     for _ in 0..20 {
-        assert_eq!(egress.send(request(&format!("http://{}", canary.address), "/")).await.unwrap().body, b"ok");
+        assert_eq!(
+            egress.send(request(&format!("http://{}", canary.address), "/")).await.unwrap().body,
+            b"ok"
+        );
     }
     assert_eq!(canary.seen(), 1);
 }

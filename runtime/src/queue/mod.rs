@@ -1,17 +1,28 @@
 //! The durable queue: publish, claim, settle; one group-committing writer.
 
+pub mod backend;
 pub mod claim;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod delivery;
+pub mod history;
+pub mod ids;
+pub mod stats;
 pub mod types;
+mod writer;
 
 use std::{path::PathBuf, sync::Arc};
 
-use sheaf_bundles::id::VersionId;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    storage::{SqliteBackend, Store},
+};
 use claim::Claim;
-use types::{Activated, NewVersion, Publish, Published, Version};
+use stats::{Stats, StatsSnapshot};
+use types::{Activated, NewVersion, Publish, Published};
+use writer::{Command, Ends, Writer};
 
 /// How a queue is opened.
 #[derive(Debug, Clone)]
@@ -49,6 +60,19 @@ pub enum QueueError {
         /// The newest schema this binary knows.
         known: i64,
     },
+    /// The database was made by an older sheaf that still has to be brought up to date by serving it once.
+    #[error(
+        "the database has schema {found}, this sheaf needs {known}; start `sheaf serve` once to migrate it"
+    )]
+    Older {
+        /// The schema found.
+        found: i64,
+        /// The schema this binary needs.
+        known: i64,
+    },
+    /// There is no database yet.
+    #[error("there is no database at {}; `sheaf serve` makes it", .0.display())]
+    Missing(PathBuf),
     /// The SQLite inside this binary is too old to be trusted with write-ahead logs.
     #[error("SQLite {0} is older than 3.51.3, which may corrupt a write-ahead log")]
     OldSqlite(String),
@@ -68,19 +92,36 @@ pub enum Health {
     Broken(Arc<str>),
 }
 
+/// Requests that may wait for the writer; beyond them a publish waits for room, so answers slow down before any is refused.
+const INTAKE_MAX: usize = 4_096;
+
 /// A handle to the queue; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Queue {}
+pub struct Queue {
+    commands: mpsc::Sender<Command>,
+    health: watch::Receiver<Health>,
+    stats: Arc<Stats>,
+    store: Store,
+}
 
 impl Queue {
     /// Opens the database for serving: checks SQLite, refuses a second server, migrates, takes back what the last process left,
-    /// starts the writer. Claims arrive on the returned receiver.
+    /// starts the writer. Claims arrive on the returned receiver; once that is dropped nothing more is claimed.
     ///
     /// # Errors
     /// `InUse`, `Newer`, `OldSqlite`, or `Storage`.
     pub async fn serve(settings: Settings) -> Result<(Queue, Claims), QueueError> {
-        let _ = settings;
-        Err(QueueError::Stopping)
+        let backend = SqliteBackend::open(&settings).await?;
+        let store = Store::open(&settings.path, settings.clock.clone()).await?;
+        let (commands, command_receiver) = mpsc::channel(INTAKE_MAX);
+        let (ended_sender, ended) = mpsc::unbounded_channel();
+        let (claims, claim_receiver) = mpsc::channel(settings.slots.max(1));
+        let health = watch::Sender::new(Health::Ready);
+        let stats = Arc::new(Stats::default());
+        let queue = Queue { commands, health: health.subscribe(), stats: stats.clone(), store };
+        let ends = Ends { commands: command_receiver, ended, ended_sender, claims, health, stats };
+        tokio::spawn(Writer::new(backend, &settings, ends).run());
+        Ok((queue, claim_receiver))
     }
 
     /// Commits a request; returns after the fsync. Waits while the intake is full.
@@ -88,8 +129,7 @@ impl Queue {
     /// # Errors
     /// `Storage` or `Stopping`; nothing was stored then.
     pub async fn publish(&self, publish: Publish) -> Result<Published, QueueError> {
-        let _ = publish;
-        Err(QueueError::Stopping)
+        self.ask(|answer| Command::Publish(publish, answer)).await?
     }
 
     /// Makes exactly these bundle versions active in one commit. Versions that are known keep their ids;
@@ -98,33 +138,43 @@ impl Queue {
     /// # Errors
     /// `Storage` or `Stopping`.
     pub async fn activate(&self, versions: Vec<NewVersion>) -> Result<Activated, QueueError> {
-        let _ = versions;
-        Err(QueueError::Stopping)
+        self.ask(|answer| Command::Activate(versions, answer)).await?
     }
 
-    /// A stored version with its artefact.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn version(&self, id: VersionId) -> Result<Option<Version>, QueueError> {
-        let _ = id;
-        Err(QueueError::Stopping)
+    /// The stored events, runs and versions.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Whether the queue can commit; changes are seen by the receiver.
     pub fn health(&self) -> watch::Receiver<Health> {
-        watch::Sender::new(Health::Ready).subscribe()
+        self.health.clone()
     }
 
-    /// Returns when everything published and settled before the call is committed.
+    /// What the writer has done so far.
+    pub fn stats(&self) -> StatsSnapshot {
+        self.stats.snapshot()
+    }
+
+    /// Returns when everything published and settled before the call is committed, and what is due by then is handed out.
     ///
     /// # Errors
     /// `Storage` or `Stopping`.
     pub async fn flush(&self) -> Result<(), QueueError> {
-        Err(QueueError::Stopping)
+        self.ask(Command::Flush).await?
     }
 
-    /// Stops: no more claims are given out, everything settled is committed, the database is closed.
-    /// Call it after the claims in hand are settled.
-    pub async fn stop(self) {}
+    /// Stops: everything settled before the call is committed, the database is closed. Drop the receiver of claims and
+    /// settle the claims in hand first; what is still in flight is due again at the next start.
+    pub async fn stop(self) {
+        // The writer may be gone already; then it is stopped.
+        let _ = self.ask(Command::Stop).await;
+        self.store.close().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, QueueError> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(command(answer)).await.map_err(|_| QueueError::Stopping)?;
+        answered.await.map_err(|_| QueueError::Stopping)
+    }
 }

@@ -187,6 +187,15 @@ pub struct Replayed {
     pub refused: Vec<(RunId, ReplayRefusal)>,
 }
 
+/// What became of giving up runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discarded {
+    /// Runs given up.
+    pub runs: Vec<RunId>,
+    /// Runs left alone, since they were not parked.
+    pub refused: Vec<RunId>,
+}
+
 /// A bundle version to be made active.
 #[derive(Debug, Clone)]
 pub struct NewVersion {

@@ -1,0 +1,206 @@
+//! The seam to a database: one function commits one batch in one transaction.
+
+use std::{future::Future, sync::Arc};
+
+use sheaf_bundles::{
+    event::Received,
+    id::{EventId, RunId, VersionId},
+};
+
+use super::{
+    delivery::DeliveryRecord,
+    types::{Activated, NewVersion, Publish},
+};
+
+/// Runs a claim may take from the database in one turn.
+pub const CLAIM_MAX: usize = 256;
+/// Publishes in one commit.
+pub const PUBLISH_MAX: usize = 512;
+/// A run that panicked this often is parked.
+pub const CRASHES_MAX: u32 = 3;
+/// A run whose lease was lost this often (its process died or stood still) is parked. Higher than [`CRASHES_MAX`]:
+/// whatever else was in flight when a process died is innocent.
+pub const LOST_MAX: u32 = 12;
+/// How long a run waits after a panic, milliseconds.
+pub const CRASH_PAUSE_MS: i64 = 5_000;
+
+/// A database that can hold the queue. It does its own retrying of nothing: an error means nothing was stored.
+pub trait Backend: Send + 'static {
+    /// Commits one turn: extends leases, settles, claims, publishes, in this order, in one transaction.
+    fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;
+
+    /// Makes exactly these versions active and moves the epoch if the set changed, in one transaction.
+    fn activate(
+        &mut self,
+        versions: &[NewVersion],
+        now_ms: i64,
+    ) -> impl Future<Output = Result<Activated, BackendError>> + Send;
+
+    /// Closes the database.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// One turn.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// Where the leases given or extended in this turn end, unix milliseconds.
+    pub lease_end_ms: i64,
+    /// Claims whose lease is to be extended: run and fence.
+    pub extended: &'a [(RunId, u32)],
+    /// Attempts that ended. Those with a stale fence change nothing and are reported.
+    pub settles: &'a [SettleRow],
+    /// At most this many due runs are claimed; 0 when none can be due.
+    pub claim_max: usize,
+    /// Free slots: claimed runs take them first, runs published as due now take the rest.
+    pub slots: usize,
+    /// Publishes, answered in order.
+    pub publishes: &'a [Publish],
+    /// Write something even if there is nothing to write: the last commit was refused, and this one finds out whether
+    /// the disk takes writes again.
+    pub probe: bool,
+}
+
+/// A queue row as the writer keeps it while the run is in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueRow {
+    /// The run.
+    pub run: RunId,
+    /// Its event.
+    pub event: EventId,
+    /// Its bundle version.
+    pub version: VersionId,
+    /// The number of its connection in this database.
+    pub connection: i64,
+    /// Grows with every claim; what a settle compares.
+    pub fence: u32,
+    /// The vendor's refusals.
+    pub attempt: u32,
+    /// Replays as new.
+    pub generation: u32,
+    /// Panics.
+    pub crashes: u32,
+    /// Leases lost.
+    pub lost: u32,
+    /// Whether a state is stored.
+    pub has_state: bool,
+}
+
+/// The end of an attempt, ready to be written.
+#[derive(Debug, Clone)]
+pub struct SettleRow {
+    /// The row as it was claimed.
+    pub row: QueueRow,
+    /// What becomes of the run.
+    pub step: SettleStep,
+    /// When the attempt began, unix milliseconds.
+    pub started_ms: i64,
+    /// Its deliveries.
+    pub deliveries: Vec<DeliveryRecord>,
+}
+
+/// What becomes of a run when an attempt ends.
+#[derive(Debug, Clone)]
+pub enum SettleStep {
+    /// History, delivered.
+    Delivered,
+    /// History, parked. `None` leaves the stored state as it is.
+    Parked {
+        /// Why.
+        reason: String,
+        /// The state to keep for a replay.
+        state: Option<Vec<u8>>,
+    },
+    /// Due again later; the vendor's refusal is counted.
+    Retry {
+        /// When, unix milliseconds.
+        due_ms: i64,
+        /// The state for the next attempt.
+        state: Vec<u8>,
+    },
+    /// Due again now; nothing is counted.
+    Released,
+    /// Due again after a pause; the panic is counted.
+    Crashed {
+        /// When, unix milliseconds.
+        due_ms: i64,
+    },
+}
+
+impl SettleStep {
+    /// When the run is due again, unix milliseconds; `None` when it is finished.
+    pub fn next_due_ms(&self, now_ms: i64) -> Option<i64> {
+        match self {
+            SettleStep::Delivered | SettleStep::Parked { .. } => None,
+            SettleStep::Retry { due_ms, .. } | SettleStep::Crashed { due_ms } => Some(*due_ms),
+            SettleStep::Released => Some(now_ms),
+        }
+    }
+}
+
+/// What a turn did.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One for each publish, in order.
+    pub published: Vec<PublishedRow>,
+    /// Runs claimed from the database.
+    pub claimed: Vec<ClaimedRow>,
+    /// Settles and extensions that found another fence, or no row: run and the fence they came with.
+    pub stale: Vec<(RunId, u32)>,
+    /// The soonest due time known after this turn: of the whole queue when all that was due could be claimed, else of
+    /// what this turn itself put in.
+    pub soonest_due_ms: Option<i64>,
+}
+
+/// What became of one publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublishedRow {
+    /// A new event.
+    Accepted {
+        /// Its id.
+        event: EventId,
+        /// Runs made.
+        runs: usize,
+        /// Those of them that are claimed already.
+        handed: Vec<QueueRow>,
+    },
+    /// Known within the window.
+    Duplicate {
+        /// The first one.
+        of: EventId,
+    },
+    /// Kept for a person.
+    Quarantined {
+        /// Its id.
+        event: EventId,
+    },
+    /// Nothing stored.
+    StaleEpoch {
+        /// The current epoch.
+        epoch: u64,
+    },
+}
+
+/// A run claimed from the database.
+#[derive(Debug)]
+pub struct ClaimedRow {
+    /// The row.
+    pub row: QueueRow,
+    /// The name of its connection.
+    pub connection: Arc<str>,
+    /// The request as received.
+    pub received: Received,
+    /// What the last attempt left.
+    pub state: Option<Vec<u8>>,
+}
+
+/// A refused commit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct BackendError {
+    /// An fsync failed: what the disk holds is unknown until the database is opened anew.
+    pub broken: bool,
+    /// What the database said.
+    pub message: String,
+}

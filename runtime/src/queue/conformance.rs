@@ -1,0 +1,580 @@
+//! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
+//! again; a backend instantiates them all with `conformance!`.
+
+use std::{future::Future, sync::Arc};
+
+use sheaf_bundles::{
+    event::{Event, Received},
+    id::{EventId, RunId, VersionId},
+    value::Map,
+    verdict::Class,
+};
+
+use super::{
+    Claims, LEASE_MS, Queue, QueueError,
+    backend::{CRASH_PAUSE_MS, CRASHES_MAX},
+    claim::Claim,
+    delivery::{Answer, DeliveryRecord, SentRequest},
+    history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
+    types::{
+        Accepted, Activated, ClaimedEvent, Content, Decision, NewVersion, Outcome, Publish, Published,
+        Replay, ReplayRefusal, Settle, Verdict,
+    },
+};
+use crate::{
+    clock::{Clock, SetClock},
+    storage::Store,
+};
+
+/// Where the tests' time begins, unix milliseconds.
+pub const START_MS: i64 = 1_772_694_930_000;
+
+/// A place for one test's database.
+pub trait Place: Default {
+    /// Opens the queue as a server process would.
+    fn serve(&self, slots: usize, clock: Clock) -> impl Future<Output = Result<(Queue, Claims), QueueError>>;
+    /// Opens the store as another process would.
+    fn store(&self, clock: Clock) -> impl Future<Output = Result<Store, QueueError>>;
+}
+
+/// A queue under test.
+struct Bench<P> {
+    place: P,
+    queue: Queue,
+    claims: Claims,
+    clock: Clock,
+    set: SetClock,
+    epoch: u64,
+    versions: Vec<VersionId>,
+}
+
+impl<P: Place> Bench<P> {
+    /// A queue with two active bundle versions.
+    async fn new(slots: usize) -> Bench<P> {
+        let place = P::default();
+        let (clock, set) = Clock::stopped_at(START_MS);
+        let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
+        let Activated { epoch, versions } =
+            queue.activate(vec![version("one", 1), version("two", 2)]).await.unwrap();
+        Bench { place, queue, claims, clock, set, epoch, versions }
+    }
+
+    /// As after kill -9: nothing is settled, nothing is stopped in order; the claims in hand stay with the caller.
+    async fn restart(self, slots: usize) -> Bench<P> {
+        let Bench { place, queue, claims, clock, set, epoch, versions } = self;
+        drop(claims);
+        queue.stop().await;
+        let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
+        Bench { place, queue, claims, clock, set, epoch, versions }
+    }
+
+    fn take(&self, due_ms: i64) -> Decision {
+        Decision { version: self.versions[0], verdict: Verdict::Take { due_ms } }
+    }
+
+    fn filtered(&self) -> Decision {
+        Decision { version: self.versions[1], verdict: Verdict::Filtered }
+    }
+
+    /// An event that one bundle takes and another filters.
+    fn event(&self, identity: u64, due_ms: i64) -> Publish {
+        publish(self.epoch, Some([identity, identity]), vec![self.take(due_ms), self.filtered()])
+    }
+
+    async fn accept(&self, publish: Publish) -> EventId {
+        match self.queue.publish(publish).await.unwrap() {
+            Published::Accepted { event, .. } => event,
+            other => panic!("expected an accepted event, got {other:?}"),
+        }
+    }
+
+    async fn claim(&mut self) -> Claim {
+        self.queue.flush().await.unwrap();
+        self.claims.try_recv().expect("a run is due and there is a slot")
+    }
+
+    async fn nothing_to_claim(&mut self) {
+        self.queue.flush().await.unwrap();
+        assert!(self.claims.try_recv().is_err());
+    }
+
+    async fn line(&self) -> LedgerLine {
+        self.queue.flush().await.unwrap();
+        let lines = self.queue.store().ledger().await.unwrap();
+        assert_eq!(self.queue.store().verify_ledger().await.unwrap(), []);
+        let [line] = lines.try_into().expect("one connection");
+        assert!(line.events_balance && line.decisions_balance, "{line:?}");
+        line
+    }
+}
+
+fn version(bundle: &str, hash: u8) -> NewVersion {
+    let artefact = vec![hash; 100];
+    NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), hash: [hash; 32], artefact }
+}
+
+fn received() -> Received {
+    Received {
+        method: "POST".to_owned(),
+        query: "a=b".to_owned(),
+        headers: vec![("content-type".to_owned(), "application/octet-stream".to_owned())],
+        body: vec![0, 159, 146, 150],
+        source: None,
+        received_ms: START_MS,
+    }
+}
+
+fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -> Publish {
+    let event = Event {
+        id: EventId(0),
+        connection: "calls".to_owned(),
+        received_ms: START_MS,
+        fields: Map::default(),
+    };
+    let content = Content::Event(Accepted { epoch, dedupe, event, decisions });
+    Publish { connection: Arc::from("calls"), received: received(), content }
+}
+
+fn quarantine() -> Publish {
+    let content = Content::Quarantine { reason: "not a form".to_owned() };
+    Publish { connection: Arc::from("calls"), received: received(), content }
+}
+
+fn delivery(class: Class) -> DeliveryRecord {
+    DeliveryRecord {
+        step: "send".to_owned(),
+        started_ms: START_MS,
+        took_ms: 12,
+        request: SentRequest::Hash("ab".repeat(32)),
+        answer: Answer::Response { status: 200, body: None },
+        class,
+        message: None,
+    }
+}
+
+fn settle(outcome: Outcome) -> Settle {
+    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)] }
+}
+
+fn parked() -> Settle {
+    settle(Outcome::Parked { reason: "refused".to_owned(), state: b"state".to_vec() })
+}
+
+pub async fn an_event_is_kept_as_received_with_a_run_per_bundle_that_took_it<P: Place>() {
+    let bench = Bench::<P>::new(4).await;
+    let id = bench.accept(bench.event(1, 0)).await;
+
+    let detail = bench.queue.store().event(id).await.unwrap().expect("it was accepted");
+    assert_eq!(detail.received, received());
+    assert_eq!(detail.summary.filtered, [bench.versions[1]]);
+    let [run] = detail.runs.try_into().expect("one bundle took it");
+    assert_eq!((run.event, run.version, run.state), (id, bench.versions[0], RunStateName::Pending));
+    assert_eq!(run.bundle, "one");
+}
+
+pub async fn a_run_due_now_is_handed_over_in_memory_and_settles<P: Place>() {
+    let mut bench = Bench::<P>::new(4).await;
+    let id = bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claims.try_recv().expect("handed over before the publish is answered");
+    assert!(matches!(&claim.event, ClaimedEvent::Decoded(event) if event.id == id));
+    let run = claim.run;
+    claim.settle(settle(Outcome::Delivered));
+
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending, line.filtered, line.decisions), (1, 0, 1, 2));
+    let detail = bench.queue.store().run(run).await.unwrap().expect("it is in history");
+    assert_eq!(detail.summary.state, RunStateName::Delivered);
+    assert_eq!(detail.attempts.len(), 1);
+    assert_eq!(detail.attempts[0].deliveries, [delivery(Class::Ok)]);
+    bench.nothing_to_claim().await;
+}
+
+pub async fn a_run_without_a_free_slot_waits_in_the_store_and_comes_with_its_request<P: Place>() {
+    let mut bench = Bench::<P>::new(1).await;
+    bench.accept(bench.event(1, 0)).await;
+    let second = bench.accept(bench.event(2, 0)).await;
+    let first = bench.claim().await;
+    bench.nothing_to_claim().await;
+    first.settle(settle(Outcome::Delivered));
+
+    let claim = bench.claim().await;
+    match claim.event.clone() {
+        ClaimedEvent::Stored { id, connection, received: stored } => {
+            assert_eq!((id, &*connection, stored), (second, "calls", received()));
+        }
+        ClaimedEvent::Decoded(event) => panic!("{event:?} had no slot to be handed over to"),
+    }
+}
+
+pub async fn a_duplicate_is_counted_and_makes_no_run<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let (one, same) =
+        tokio::join!(bench.queue.publish(bench.event(7, 0)), bench.queue.publish(bench.event(7, 0)));
+    let later = bench.queue.publish(bench.event(7, 0)).await.unwrap();
+    let accepted = [one.unwrap(), same.unwrap(), later];
+    let accepted: Vec<_> =
+        accepted.iter().filter(|published| matches!(published, Published::Accepted { .. })).collect();
+    assert_eq!(accepted.len(), 1);
+
+    let line = bench.line().await;
+    assert_eq!((line.received, line.accepted, line.duplicate, line.pending), (3, 1, 2, 1));
+    drop(bench.claim().await);
+}
+
+pub async fn the_same_identity_under_another_connection_is_another_event<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(7, 0)).await;
+    bench.accept(Publish { connection: Arc::from("forms"), ..bench.event(7, 0) }).await;
+}
+
+pub async fn an_event_without_an_identity_is_always_new<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let first = bench.accept(publish(bench.epoch, None, Vec::new())).await;
+    assert_ne!(first, bench.accept(publish(bench.epoch, None, Vec::new())).await);
+    assert_eq!(bench.line().await.unrouted, 2);
+}
+
+pub async fn a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let first = bench.accept(bench.event(7, i64::MAX)).await;
+    let bench = bench.restart(8).await;
+    let again = bench.queue.publish(bench.event(7, i64::MAX)).await.unwrap();
+    assert!(matches!(again, Published::Duplicate { of } if of == first), "{again:?}");
+
+    bench.set.advance_ms(35 * 24 * 60 * 60 * 1000 + 1);
+    bench.accept(bench.event(7, i64::MAX)).await;
+}
+
+pub async fn what_cannot_be_decoded_is_kept_and_counted<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let published = bench.queue.publish(quarantine()).await.unwrap();
+    let Published::Quarantined { event } = published else { panic!("{published:?}") };
+
+    let line = bench.line().await;
+    assert_eq!((line.received, line.quarantined, line.accepted, line.decisions), (1, 1, 0, 0));
+    let filter = EventFilter { quarantined: Some(true), limit: 10, ..EventFilter::default() };
+    let listed = bench.queue.store().events(&filter).await.unwrap();
+    assert_eq!(listed[0].id, event);
+    assert_eq!(listed[0].quarantined.as_deref(), Some("not a form"));
+    assert_eq!(bench.queue.store().event(event).await.unwrap().expect("kept").received, received());
+}
+
+pub async fn a_stale_epoch_stores_nothing_and_hands_the_event_back<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let switched = bench.queue.activate(vec![version("one", 3)]).await.unwrap();
+    assert_eq!(switched.epoch, bench.epoch + 1);
+    let published = bench.queue.publish(bench.event(1, 0)).await.unwrap();
+    let Published::StaleEpoch { epoch, publish } = published else { panic!("{published:?}") };
+    assert_eq!(epoch, switched.epoch);
+    assert_eq!(bench.queue.store().ledger().await.unwrap(), []);
+
+    let Content::Event(accepted) = publish.content else { panic!("it was an event") };
+    let content = Content::Event(Accepted { epoch, ..accepted });
+    bench.accept(Publish { connection: publish.connection, received: publish.received, content }).await;
+}
+
+pub async fn a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let same = bench.queue.activate(vec![version("two", 2), version("one", 1)]).await.unwrap();
+    assert_eq!((same.epoch, same.versions), (bench.epoch, vec![bench.versions[1], bench.versions[0]]));
+
+    let bench = bench.restart(8).await;
+    let fewer = bench.queue.activate(vec![version("one", 1)]).await.unwrap();
+    assert_eq!((fewer.epoch, fewer.versions.as_slice()), (bench.epoch + 1, &bench.versions[..1]));
+    let old = bench.queue.store().version(bench.versions[1]).await.unwrap().expect("versions are kept");
+    assert_eq!((old.active, old.bundle.as_str(), old.artefact.len()), (false, "two", 100));
+}
+
+pub async fn a_delayed_run_fires_at_its_time_and_not_before<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, START_MS + 60_000)).await;
+    bench.nothing_to_claim().await;
+    bench.set.set_ms(START_MS + 59_999);
+    bench.nothing_to_claim().await;
+    bench.set.set_ms(START_MS + 60_000);
+    let claim = bench.claims.recv().await.expect("the writer wakes by itself");
+    assert!(matches!(claim.event, ClaimedEvent::Stored { .. }));
+}
+
+pub async fn a_delay_survives_a_restart_unchanged<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, START_MS + 60_000)).await;
+    bench.set.set_ms(START_MS + 50_000);
+    let mut bench = bench.restart(8).await;
+    bench.nothing_to_claim().await;
+    bench.set.set_ms(START_MS + 60_000);
+    bench.claim().await.settle(settle(Outcome::Delivered));
+    assert_eq!(bench.line().await.delivered, 1);
+}
+
+pub async fn a_retry_comes_back_at_its_time_with_its_state_and_history<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    let due_ms = START_MS + 5_000;
+    claim.settle(settle(Outcome::Retry { due_ms, state: b"sent".to_vec() }));
+    bench.nothing_to_claim().await;
+    assert_eq!(bench.line().await.pending, 1);
+
+    bench.set.set_ms(due_ms);
+    let claim = bench.claim().await;
+    assert_eq!((claim.run, claim.attempt, claim.state.as_deref()), (run, 1, Some(b"sent".as_slice())));
+    claim.settle(settle(Outcome::Delivered));
+    bench.queue.flush().await.unwrap();
+    let detail = bench.queue.store().run(run).await.unwrap().expect("known");
+    let outcomes: Vec<_> = detail.attempts.iter().map(|attempt| attempt.outcome).collect();
+    assert_eq!(outcomes, [AttemptOutcome::Repeat, AttemptOutcome::Delivered]);
+    assert_eq!(detail.state, None);
+}
+
+pub async fn a_restarted_process_takes_back_its_own_runs_at_once<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let lost = bench.claim().await;
+    let mut bench = bench.restart(8).await;
+
+    let again = bench.claim().await;
+    assert_eq!(again.run, lost.run);
+    again.settle(settle(Outcome::Delivered));
+    assert_eq!(bench.line().await.delivered, 1);
+}
+
+pub async fn a_settle_of_a_lost_claim_changes_nothing<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let zombie = bench.claim().await;
+    let mut bench = bench.restart(8).await;
+    let mut zombie = zombie;
+    let holder = bench.claim().await;
+    zombie.ended = holder.ended.clone();
+    zombie.settle(parked());
+    assert_eq!(bench.line().await.pending, 1);
+    assert_eq!(bench.queue.stats().stale, 1);
+    holder.settle(settle(Outcome::Delivered));
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.parked), (1, 0));
+}
+
+pub async fn a_lease_is_extended_while_its_claim_is_held<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    for step in 1..=9 {
+        bench.set.set_ms(START_MS + step * LEASE_MS / 3);
+        bench.nothing_to_claim().await;
+    }
+    assert!(claim.lease_end_ms() >= START_MS + 3 * LEASE_MS);
+    claim.settle(settle(Outcome::Delivered));
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending), (1, 0));
+}
+
+pub async fn a_process_that_stood_still_past_its_lease_keeps_its_claim_if_nobody_took_it<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    bench.set.advance_ms(10 * LEASE_MS);
+    bench.nothing_to_claim().await;
+    claim.settle(settle(Outcome::Delivered));
+    assert_eq!(bench.line().await.delivered, 1);
+}
+
+pub async fn a_dropped_claim_is_due_again_and_nothing_is_counted<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let first = bench.claim().await;
+    let run = first.run;
+    drop(first);
+    let second = bench.claim().await;
+    assert_eq!((second.run, second.attempt), (run, 0));
+}
+
+pub async fn a_run_that_panics_thrice_is_parked<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    for crash in 1..=CRASHES_MAX {
+        let claim = bench.claim().await;
+        let panicked = tokio::spawn(async move {
+            let _held = claim;
+            std::panic::panic_any("a bug");
+        });
+        assert!(panicked.await.is_err());
+        assert_eq!(bench.line().await.parked, i64::from(crash == CRASHES_MAX));
+        bench.set.advance_ms(CRASH_PAUSE_MS);
+    }
+    bench.nothing_to_claim().await;
+}
+
+pub async fn a_replay_as_retry_runs_again_from_what_was_stored<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(parked());
+    assert_eq!(bench.line().await.parked, 1);
+
+    // Another process, while this one serves.
+    let store = bench.place.store(bench.clock.clone()).await.unwrap();
+    assert_eq!(store.parked(Some("one")).await.unwrap(), [run]);
+    assert_eq!(store.parked(Some("two")).await.unwrap(), []);
+    assert_eq!(store.replay(&[run], Replay::Retry).await.unwrap().runs, [run]);
+    assert_eq!(store.replay(&[run], Replay::Retry).await.unwrap().refused, [(run, ReplayRefusal::Pending)]);
+    assert_eq!(bench.line().await.pending, 1);
+    bench.set.advance_ms(1_000);
+    let claim = bench.claims.recv().await.expect("found within a second");
+    assert_eq!((claim.run, claim.attempt, claim.generation), (run, 0, 0));
+    assert_eq!(claim.state.as_deref(), Some(b"state".as_slice()));
+    claim.settle(settle(Outcome::Delivered));
+    assert_eq!(bench.line().await.delivered, 1);
+    assert_eq!(store.run(run).await.unwrap().expect("known").attempts.len(), 2);
+}
+
+pub async fn a_replay_as_new_starts_afresh_on_the_version_asked_for<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(parked());
+    bench.queue.flush().await.unwrap();
+
+    let store = bench.queue.store();
+    let unknown = Replay::New { version: Some(VersionId(1)) };
+    assert_eq!(store.replay(&[run], unknown).await.unwrap().refused, [(run, ReplayRefusal::UnknownVersion)]);
+    let missing = [(RunId(5), ReplayRefusal::Unknown)];
+    assert_eq!(store.replay(&[RunId(5)], Replay::Retry).await.unwrap().refused, missing);
+    store.replay(&[run], Replay::New { version: Some(bench.versions[1]) }).await.unwrap();
+    bench.set.advance_ms(1_000);
+    let claim = bench.claim().await;
+    assert_eq!(
+        (claim.run, claim.version, claim.generation, &claim.state),
+        (run, bench.versions[1], 1, &None)
+    );
+}
+
+pub async fn a_discarded_run_leaves_the_parked_ones_and_stays_in_the_ledger<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(parked());
+    bench.queue.flush().await.unwrap();
+    assert_eq!(bench.queue.store().discard(&[run, RunId(5)]).await.unwrap().refused, [RunId(5)]);
+    let line = bench.line().await;
+    assert_eq!((line.parked, line.discarded), (0, 1));
+}
+
+pub async fn lists_page_by_cursor_and_filter<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    for identity in 0..5 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.claim().await.settle(settle(Outcome::Delivered));
+    bench.claim().await.settle(parked());
+    bench.queue.flush().await.unwrap();
+
+    let store = bench.queue.store();
+    let mut seen = Vec::new();
+    let mut filter = RunFilter { limit: 2, ..RunFilter::default() };
+    loop {
+        let page = store.runs(&filter).await.unwrap();
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.id);
+        seen.extend(page.iter().map(|run| run.id));
+    }
+    assert_eq!(seen.len(), 5);
+    assert!(seen.is_sorted_by(|newer, older| newer > older));
+    for (state, count) in
+        [(RunStateName::Pending, 3), (RunStateName::Delivered, 1), (RunStateName::Parked, 1)]
+    {
+        let filter = RunFilter { state: Some(state), limit: 10, ..RunFilter::default() };
+        assert_eq!(store.runs(&filter).await.unwrap().len(), count);
+    }
+    let none = RunFilter { bundle: Some("two".to_owned()), limit: 10, ..RunFilter::default() };
+    assert_eq!(store.runs(&none).await.unwrap(), []);
+    let mine = EventFilter { connection: Some("calls".to_owned()), limit: 3, ..EventFilter::default() };
+    assert_eq!(store.events(&mine).await.unwrap().len(), 3);
+}
+
+pub async fn many_at_once_are_each_answered_once_and_the_ledger_balances<P: Place>() {
+    const EVENTS: u64 = 1_500;
+    let mut bench = Bench::<P>::new(64).await;
+    let mut publishing = tokio::task::JoinSet::new();
+    for identity in 0..EVENTS {
+        let (queue, event) = (bench.queue.clone(), bench.event(identity / 2, 0));
+        publishing.spawn(async move {
+            queue.publish(event).await.map(|published| matches!(published, Published::Accepted { .. }))
+        });
+    }
+    let mut runs = std::collections::HashSet::new();
+    while runs.len() < usize::try_from(EVENTS / 2).unwrap() {
+        let claim = bench.claims.recv().await.expect("the writer lives");
+        assert!(runs.insert(claim.run), "claimed twice");
+        let outcome = if runs.len() % 10 == 0 { parked() } else { settle(Outcome::Delivered) };
+        claim.settle(outcome);
+    }
+    let accepted =
+        publishing.join_all().await.into_iter().filter(|accepted| *accepted.as_ref().unwrap()).count();
+    assert_eq!(accepted, runs.len());
+    let line = bench.line().await;
+    assert_eq!((line.received, line.accepted, line.duplicate), (1_500, 750, 750));
+    assert_eq!((line.delivered, line.parked, line.pending, line.filtered), (675, 75, 0, 750));
+}
+
+pub async fn a_second_server_is_refused<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    let second = bench.place.serve(1, bench.clock.clone()).await;
+    assert!(matches!(second, Err(QueueError::InUse(_))), "{second:?}");
+    let bench = bench.restart(1).await;
+    bench.accept(bench.event(1, 0)).await;
+}
+
+pub async fn a_stopped_queue_says_so<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    let handle = bench.queue.clone();
+    bench.queue.stop().await;
+    assert!(matches!(handle.publish(quarantine()).await, Err(QueueError::Stopping)));
+}
+
+/// Instantiates the suite for one kind of place.
+macro_rules! conformance {
+    ($place:ty: $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::queue::conformance::$case::<$place>().await;
+            }
+        )*
+    };
+    ($place:ty) => {
+        $crate::queue::conformance::conformance! { $place:
+            an_event_is_kept_as_received_with_a_run_per_bundle_that_took_it
+            a_run_due_now_is_handed_over_in_memory_and_settles
+            a_run_without_a_free_slot_waits_in_the_store_and_comes_with_its_request
+            a_duplicate_is_counted_and_makes_no_run
+            the_same_identity_under_another_connection_is_another_event
+            an_event_without_an_identity_is_always_new
+            a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window
+            what_cannot_be_decoded_is_kept_and_counted
+            a_stale_epoch_stores_nothing_and_hands_the_event_back
+            a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set
+            a_delayed_run_fires_at_its_time_and_not_before
+            a_delay_survives_a_restart_unchanged
+            a_retry_comes_back_at_its_time_with_its_state_and_history
+            a_restarted_process_takes_back_its_own_runs_at_once
+            a_settle_of_a_lost_claim_changes_nothing
+            a_lease_is_extended_while_its_claim_is_held
+            a_process_that_stood_still_past_its_lease_keeps_its_claim_if_nobody_took_it
+            a_dropped_claim_is_due_again_and_nothing_is_counted
+            a_run_that_panics_thrice_is_parked
+            a_replay_as_retry_runs_again_from_what_was_stored
+            a_replay_as_new_starts_afresh_on_the_version_asked_for
+            a_discarded_run_leaves_the_parked_ones_and_stays_in_the_ledger
+            lists_page_by_cursor_and_filter
+            many_at_once_are_each_answered_once_and_the_ledger_balances
+            a_second_server_is_refused
+            a_stopped_queue_says_so
+        }
+    };
+}
+pub(crate) use conformance;

@@ -1,0 +1,474 @@
+//! The single writer: gathers what arrived while the last commit was syncing, commits it as one turn, hands out the results.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use sheaf_bundles::{event::Event, id::RunId};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{
+    Health, QueueError, Settings,
+    backend::{
+        Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed,
+        LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, SettleRow, SettleStep,
+    },
+    claim::{Claim, End, Ended},
+    stats::Stats,
+    types::{Activated, ClaimedEvent, Content, NewVersion, Outcome, Publish, Published, Settle},
+};
+use crate::clock::Clock;
+
+/// How long a settle may wait for company.
+const LINGER: Duration = Duration::from_millis(5);
+/// Settles that are committed without waiting for more.
+const SETTLES_ENOUGH: usize = 256;
+/// Another process may have made something due; the database is asked this often, milliseconds.
+const POLL_MS: i64 = 1_000;
+/// How long settles wait after a refused commit before they are tried again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+
+/// What a handle asks of the writer.
+#[derive(Debug)]
+pub(super) enum Command {
+    Publish(Publish, oneshot::Sender<Result<Published, QueueError>>),
+    Activate(Vec<NewVersion>, oneshot::Sender<Result<Activated, QueueError>>),
+    Flush(oneshot::Sender<Result<(), QueueError>>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// A run in flight here.
+#[derive(Debug)]
+struct Held {
+    row: QueueRow,
+    lease: Arc<AtomicI64>,
+    extend_ms: i64,
+}
+
+/// What the next turn will carry, and who waits for it.
+#[derive(Debug, Default)]
+struct Gathered {
+    publishes: Vec<Publish>,
+    publish_answers: Vec<oneshot::Sender<Result<Published, QueueError>>>,
+    activations: Vec<(Vec<NewVersion>, oneshot::Sender<Result<Activated, QueueError>>)>,
+    flushes: Vec<oneshot::Sender<Result<(), QueueError>>>,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Gathered {
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Publish(publish, answer) => {
+                self.publishes.push(publish);
+                self.publish_answers.push(answer);
+            }
+            Command::Activate(versions, answer) => self.activations.push((versions, answer)),
+            Command::Flush(answer) => self.flushes.push(answer),
+            Command::Stop(answer) => self.stop = Some(answer),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.publishes.is_empty()
+            && self.activations.is_empty()
+            && self.flushes.is_empty()
+            && self.stop.is_none()
+    }
+}
+
+/// The writer's ends of the channels.
+#[derive(Debug)]
+pub(super) struct Ends {
+    pub commands: mpsc::Receiver<Command>,
+    pub ended: mpsc::UnboundedReceiver<Ended>,
+    pub ended_sender: mpsc::UnboundedSender<Ended>,
+    pub claims: mpsc::Sender<Claim>,
+    pub health: watch::Sender<Health>,
+    pub stats: Arc<Stats>,
+}
+
+/// The writer.
+#[derive(Debug)]
+pub(super) struct Writer<B> {
+    backend: B,
+    ends: Ends,
+    clock: Clock,
+    slots: usize,
+    lease_ms: i64,
+    held: HashMap<RunId, Held>,
+    settles: Vec<SettleRow>,
+    settles_since: Option<Instant>,
+    refused_until: Option<Instant>,
+    soonest_due_ms: i64,
+    poll_ms: i64,
+    extend_ms: i64,
+}
+
+impl<B: Backend> Writer<B> {
+    pub fn new(backend: B, settings: &Settings, ends: Ends) -> Writer<B> {
+        Writer {
+            backend,
+            ends,
+            clock: settings.clock.clone(),
+            slots: settings.slots,
+            lease_ms: settings.lease_ms,
+            held: HashMap::new(),
+            settles: Vec::new(),
+            settles_since: None,
+            refused_until: None,
+            soonest_due_ms: i64::MIN,
+            poll_ms: i64::MIN,
+            extend_ms: i64::MAX,
+        }
+    }
+
+    /// Runs until it is told to stop or every handle is gone.
+    pub async fn run(mut self) {
+        loop {
+            let mut gathered = Gathered::default();
+            let open = self.gather(&mut gathered).await;
+            self.turn(&mut gathered).await;
+            self.activate(&mut gathered).await;
+            if let Some(answer) = gathered.stop.take() {
+                self.backend.close().await;
+                let _ = answer.send(());
+                return;
+            }
+            if !open {
+                self.backend.close().await;
+                return;
+            }
+        }
+    }
+
+    /// Waits until a turn is worth its commit. `false` when no handle is left.
+    async fn gather(&mut self, gathered: &mut Gathered) -> bool {
+        loop {
+            let open = self.drain(gathered);
+            if !open || !gathered.is_empty() || self.due() {
+                return open;
+            }
+            self.wait(gathered).await;
+        }
+    }
+
+    /// Takes everything that has arrived, settles last: those sent before a flush belong to it.
+    fn drain(&mut self, gathered: &mut Gathered) -> bool {
+        let mut open = true;
+        while gathered.publishes.len() < PUBLISH_MAX && gathered.stop.is_none() {
+            match self.ends.commands.try_recv() {
+                Ok(command) => gathered.take(command),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    open = false;
+                    break;
+                }
+            }
+        }
+        while let Ok(ended) = self.ends.ended.try_recv() {
+            self.take_ended(ended);
+        }
+        open
+    }
+
+    async fn wait(&mut self, gathered: &mut Gathered) {
+        let linger = self.ripe_at();
+        let wake_ms = if self.refused_until.is_some() { i64::MAX } else { self.wake_ms() };
+        tokio::select! {
+            command = self.ends.commands.recv() => if let Some(command) = command { gathered.take(command) },
+            Some(ended) = self.ends.ended.recv() => self.take_ended(ended),
+            () = self.clock.sleep_until_ms(wake_ms) => {}
+            () = async { match linger {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            } } => {}
+        }
+    }
+
+    /// When a turn is due by the machine's own time: settles that waited long enough, or a retry after a refusal.
+    fn ripe_at(&self) -> Option<Instant> {
+        match (self.refused_until, self.settles_ripen_at()) {
+            (Some(until), _) => Some(until),
+            (None, ripe) => ripe,
+        }
+    }
+
+    /// Settles wait for company up to [`LINGER`], but not when nothing else is in flight that could join them.
+    fn settles_ripen_at(&self) -> Option<Instant> {
+        let since = self.settles_since?;
+        let alone = self.held.is_empty() || self.settles.len() >= SETTLES_ENOUGH;
+        Some(if alone { since } else { since + LINGER })
+    }
+
+    fn due(&self) -> bool {
+        let ripe = self.ripe_at().is_some_and(|at| at <= Instant::now());
+        ripe || (self.refused_until.is_none() && self.wake_ms() <= self.clock.now_ms())
+    }
+
+    /// When the database is to be asked again: something is due and there is room for it, or it is time to look.
+    fn wake_ms(&self) -> i64 {
+        let due_ms = if self.free_slots() > 0 { self.soonest_due_ms.min(self.poll_ms) } else { i64::MAX };
+        due_ms.min(self.extend_ms)
+    }
+
+    fn free_slots(&self) -> usize {
+        if self.ends.claims.is_closed() { 0 } else { self.slots.saturating_sub(self.held.len()) }
+    }
+
+    fn take_ended(&mut self, Ended { run, fence, how }: Ended) {
+        let Some(held) = self.held.remove(&run) else { return };
+        if held.row.fence != fence {
+            self.held.insert(run, held);
+            self.ends.stats.stale(1);
+            return;
+        }
+        let settle = match how {
+            End::Settled(settle) => settle_row(held.row, settle),
+            End::Panicked => crashed_row(held.row, self.clock.now_ms()),
+        };
+        self.push_settle(settle);
+    }
+
+    fn push_settle(&mut self, settle: SettleRow) {
+        // Settles are written before the claim of the same turn, which may then take the run again.
+        if let Some(due_ms) = settle.step.next_due_ms(self.clock.now_ms()) {
+            self.soonest_due_ms = self.soonest_due_ms.min(due_ms);
+        }
+        self.settles_since.get_or_insert_with(Instant::now);
+        self.settles.push(settle);
+    }
+
+    async fn turn(&mut self, gathered: &mut Gathered) {
+        if let Health::Broken(message) = &*self.ends.health.borrow() {
+            return answer_broken(gathered, message);
+        }
+        let now_ms = self.clock.now_ms();
+        let extended = self.take_extensions(now_ms);
+        let slots = self.free_slots();
+        let look = now_ms >= self.soonest_due_ms.min(self.poll_ms);
+        let batch = Batch {
+            now_ms,
+            lease_end_ms: now_ms + self.lease_ms,
+            extended: &extended,
+            settles: &self.settles,
+            claim_max: if look { slots.min(CLAIM_MAX) } else { 0 },
+            slots,
+            publishes: &gathered.publishes,
+            probe: self.refused_until.is_some(),
+        };
+        let idle = !batch.probe
+            && batch.extended.is_empty()
+            && batch.settles.is_empty()
+            && batch.publishes.is_empty()
+            && batch.claim_max == 0;
+        if idle {
+            answer_all(&mut gathered.flushes, || Ok(()));
+            return;
+        }
+        let (claim_max, lease_end_ms) = (batch.claim_max, batch.lease_end_ms);
+        let begun = Instant::now();
+        match self.backend.commit(&batch).await {
+            Ok(committed) => {
+                let sizes = (gathered.publishes.len(), self.settles.len(), committed.claimed.len());
+                self.ends.stats.committed(sizes, begun.elapsed());
+                self.committed(gathered, committed, claim_max, now_ms, lease_end_ms);
+            }
+            Err(error) => self.refused(gathered, &error),
+        }
+    }
+
+    /// Claims whose lease has run a third; they are extended in this turn.
+    fn take_extensions(&mut self, now_ms: i64) -> Vec<(RunId, u32)> {
+        if now_ms < self.extend_ms {
+            return Vec::new();
+        }
+        let old = self.held.iter().filter(|(_, held)| held.extend_ms <= now_ms);
+        old.map(|(run, held)| (*run, held.row.fence)).collect()
+    }
+
+    fn committed(
+        &mut self,
+        gathered: &mut Gathered,
+        committed: Committed,
+        claim_max: usize,
+        now_ms: i64,
+        lease_end_ms: i64,
+    ) {
+        self.settles.clear();
+        (self.settles_since, self.refused_until) = (None, None);
+        self.ends.health.send_if_modified(|health| std::mem::replace(health, Health::Ready) != Health::Ready);
+        self.ends.stats.stale(committed.stale.len());
+
+        let soonest_ms = committed.soonest_due_ms.unwrap_or(i64::MAX);
+        if claim_max == 0 {
+            self.soonest_due_ms = self.soonest_due_ms.min(soonest_ms);
+        } else {
+            let more = committed.claimed.len() == claim_max;
+            self.soonest_due_ms = if more { now_ms } else { soonest_ms };
+            self.poll_ms = now_ms + POLL_MS;
+        }
+        for (run, fence) in committed.stale {
+            if self.held.get(&run).is_some_and(|held| held.row.fence == fence) {
+                self.held.remove(&run);
+            }
+        }
+        self.renew(now_ms, lease_end_ms);
+        for row in committed.claimed {
+            self.hand_out(row, now_ms, lease_end_ms);
+        }
+        let publishes = gathered.publishes.drain(..).zip(gathered.publish_answers.drain(..));
+        for ((publish, answer), row) in publishes.zip(committed.published) {
+            let published = self.published(publish, row, now_ms, lease_end_ms);
+            // Whoever asked may have gone away; the event is stored all the same.
+            let _ = answer.send(Ok(published));
+        }
+        answer_all(&mut gathered.flushes, || Ok(()));
+    }
+
+    /// Notes the extended leases and finds the next one to extend.
+    fn renew(&mut self, now_ms: i64, lease_end_ms: i64) {
+        if now_ms < self.extend_ms {
+            return;
+        }
+        self.extend_ms = i64::MAX;
+        for held in self.held.values_mut() {
+            if held.extend_ms <= now_ms {
+                held.lease.store(lease_end_ms, Ordering::Relaxed);
+                held.extend_ms = now_ms + self.lease_ms / 3;
+            }
+            self.extend_ms = self.extend_ms.min(held.extend_ms);
+        }
+    }
+
+    fn published(
+        &mut self,
+        publish: Publish,
+        row: PublishedRow,
+        now_ms: i64,
+        lease_end_ms: i64,
+    ) -> Published {
+        match row {
+            PublishedRow::Accepted { event, runs, handed } => {
+                if let Content::Event(accepted) = publish.content
+                    && !handed.is_empty()
+                {
+                    let shared = Arc::new(Event { id: event, ..accepted.event });
+                    for row in handed {
+                        self.give(row, ClaimedEvent::Decoded(shared.clone()), None, now_ms, lease_end_ms);
+                    }
+                }
+                Published::Accepted { event, runs }
+            }
+            PublishedRow::Duplicate { of } => Published::Duplicate { of },
+            PublishedRow::Quarantined { event } => Published::Quarantined { event },
+            PublishedRow::StaleEpoch { epoch } => Published::StaleEpoch { epoch, publish: Box::new(publish) },
+        }
+    }
+
+    fn hand_out(&mut self, claimed: ClaimedRow, now_ms: i64, lease_end_ms: i64) {
+        let ClaimedRow { row, connection, received, state } = claimed;
+        if row.lost >= LOST_MAX {
+            let reason = format!(
+                "its lease was lost {} times: the process died or stood still while it ran",
+                row.lost
+            );
+            let step = SettleStep::Parked { reason, state: None };
+            self.push_settle(SettleRow { row, step, started_ms: now_ms, deliveries: Vec::new() });
+            return;
+        }
+        let event = ClaimedEvent::Stored { id: row.event, connection, received };
+        self.give(row, event, state, now_ms, lease_end_ms);
+    }
+
+    fn give(
+        &mut self,
+        row: QueueRow,
+        event: ClaimedEvent,
+        state: Option<Vec<u8>>,
+        now_ms: i64,
+        lease_end_ms: i64,
+    ) {
+        let lease = Arc::new(AtomicI64::new(lease_end_ms));
+        let extend_ms = now_ms + self.lease_ms / 3;
+        self.extend_ms = self.extend_ms.min(extend_ms);
+        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms });
+        let claim = Claim {
+            run: row.run,
+            version: row.version,
+            event,
+            attempt: row.attempt,
+            generation: row.generation,
+            state,
+            fence: row.fence,
+            lease,
+            ended: Some(self.ends.ended_sender.clone()),
+        };
+        // There is room for every slot. Nobody listens while the node stops: the claim is dropped and so released.
+        let _ = self.ends.claims.try_send(claim);
+    }
+
+    /// Nothing was stored: publishers hear it at once, settles are kept and tried again.
+    fn refused(&mut self, gathered: &mut Gathered, error: &BackendError) {
+        let message: Arc<str> = Arc::from(error.message.as_str());
+        let health =
+            if error.broken { Health::Broken(message.clone()) } else { Health::Failing(message.clone()) };
+        tracing::error!(error = %error.message, broken = error.broken, "the database refused a commit");
+        self.ends.health.send_modify(|now| {
+            if !matches!(now, Health::Broken(_)) {
+                *now = health;
+            }
+        });
+        self.refused_until = Some(Instant::now() + REFUSED_PAUSE);
+        answer_broken(gathered, &message);
+    }
+
+    async fn activate(&mut self, gathered: &mut Gathered) {
+        for (versions, answer) in gathered.activations.drain(..) {
+            let result = self.backend.activate(&versions, self.clock.now_ms()).await;
+            let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
+        }
+    }
+}
+
+fn answer_broken(gathered: &mut Gathered, message: &Arc<str>) {
+    gathered.publishes.clear();
+    answer_all(&mut gathered.publish_answers, || Err(QueueError::Storage(message.clone())));
+    answer_all(&mut gathered.flushes, || Err(QueueError::Storage(message.clone())));
+}
+
+fn answer_all<T>(
+    answers: &mut Vec<oneshot::Sender<Result<T, QueueError>>>,
+    answer: impl Fn() -> Result<T, QueueError>,
+) {
+    for waiting in answers.drain(..) {
+        let _ = waiting.send(answer());
+    }
+}
+
+fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries }: Settle) -> SettleRow {
+    let step = match outcome {
+        Outcome::Delivered => SettleStep::Delivered,
+        Outcome::Parked { reason, state } => SettleStep::Parked { reason, state: Some(state) },
+        Outcome::Retry { due_ms, state } => SettleStep::Retry { due_ms, state },
+        Outcome::Released => SettleStep::Released,
+    };
+    SettleRow { row, step, started_ms, deliveries }
+}
+
+fn crashed_row(row: QueueRow, now_ms: i64) -> SettleRow {
+    let step = if row.crashes + 1 >= CRASHES_MAX {
+        let reason = format!("it panicked {CRASHES_MAX} times");
+        SettleStep::Parked { reason, state: None }
+    } else {
+        SettleStep::Crashed { due_ms: now_ms + CRASH_PAUSE_MS }
+    };
+    SettleRow { row, step, started_ms: 0, deliveries: Vec::new() }
+}

@@ -1,0 +1,245 @@
+//! The queue's backend on SQLite: one transaction for each turn.
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
+use sheaf_bundles::id::RunId;
+
+use super::{
+    claim,
+    connect::{self, immediate},
+    dedupe::{Dedupe, Slice},
+    guard::{self, Guard},
+    ledger::Tally,
+    publish::{self, Publishing},
+    schema,
+    settle::{alive, extend, settle},
+    shape::{Shapes, fixed},
+    versions,
+};
+use crate::queue::{
+    QueueError, Settings,
+    backend::{Backend, BackendError, Batch, Committed},
+    ids::Ids,
+    types::{Activated, NewVersion},
+};
+
+const NOTE: &str = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+
+/// The number of the only node of an embedded database.
+const NODE: u16 = 0;
+
+/// The writing side of the database. There is one in the world: a file lock sees to that, so what it remembers
+/// (epoch, connections, recent identities) is what the database holds.
+#[derive(Debug)]
+pub struct SqliteBackend {
+    pub(super) shapes: Shapes,
+    pub(super) ids: Ids,
+    pub(super) connections: HashMap<Arc<str>, i64>,
+    pub(super) dedupe: Dedupe,
+    pub(super) epoch: u64,
+    /// This process among all that ever served this database; marks the rows it holds.
+    pub(super) owner: i64,
+    path: PathBuf,
+    /// `None` after a failure: the next turn opens it anew, since a failed transaction leaves its connection in doubt.
+    writer: Option<DatabaseConnection>,
+    _guard: Guard,
+}
+
+impl SqliteBackend {
+    /// Opens the database for the one process that serves it, and makes due again what the last one left in flight.
+    pub async fn open(settings: &Settings) -> Result<SqliteBackend, QueueError> {
+        if let Some(folder) = settings.path.parent() {
+            std::fs::create_dir_all(folder).map_err(guard::refused)?;
+        }
+        let guard = guard::take(&settings.path)?;
+        let writer = connect::writer(&settings.path, true).await?;
+        schema::migrate(&writer).await?;
+        let owner = take_over(&writer, settings.clock.now_ms(), settings.lease_ms).await?;
+        Ok(SqliteBackend {
+            shapes: Shapes::default(),
+            ids: Ids::after(NODE, last_id_ms(&writer).await?),
+            connections: connections(&writer).await?,
+            dedupe: Dedupe::load(&writer).await?,
+            epoch: number(&writer, "SELECT value FROM meta WHERE key = 'epoch'").await?.cast_unsigned(),
+            owner,
+            path: settings.path.clone(),
+            writer: Some(writer),
+            _guard: guard,
+        })
+    }
+
+    async fn begin(&mut self) -> Result<DatabaseTransaction, DbErr> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                connect::writer(&self.path, false).await.map_err(|error| DbErr::Custom(error.to_string()))?
+            }
+        };
+        let tx = writer.begin_with_options(immediate()).await?;
+        self.writer = Some(writer);
+        Ok(tx)
+    }
+
+    /// One try at a turn. `None` when a fence was stale and `careful` was not set: nothing was stored.
+    async fn turn(&mut self, batch: &Batch<'_>, careful: bool) -> Result<Option<Committed>, DbErr> {
+        let tx = self.begin().await?;
+        let Some(turn) = self.write(&tx, batch, careful).await? else {
+            tx.rollback().await?;
+            return Ok(None);
+        };
+        tx.commit().await?;
+        Ok(Some(self.apply(turn)))
+    }
+
+    async fn write(
+        &mut self,
+        tx: &DatabaseTransaction,
+        batch: &Batch<'_>,
+        careful: bool,
+    ) -> Result<Option<Turn>, DbErr> {
+        let mut committed = Committed::default();
+        let mut tally = Tally::default();
+        if careful {
+            committed.stale = self.stale(tx, batch).await?;
+        }
+        let live = |claim: (RunId, u32)| !committed.stale.contains(&claim);
+        let extended = batch.extended.iter().filter(|claim| live(**claim));
+        let settles = batch.settles.iter().filter(|settle| live((settle.row.run, settle.row.fence)));
+        if !extend(tx, &mut self.shapes, batch.lease_end_ms, extended).await?
+            || !settle(tx, &mut self.shapes, &mut tally, batch.now_ms, settles).await?
+        {
+            return Ok(None);
+        }
+        let mut soonest_due_ms = None;
+        if batch.claim_max > 0 {
+            let (now_ms, end_ms) = (batch.now_ms, batch.lease_end_ms);
+            committed.claimed =
+                claim::claim(tx, &mut self.shapes, now_ms, end_ms, self.owner, batch.claim_max).await?;
+            if committed.claimed.len() < batch.claim_max {
+                soonest_due_ms = claim::soonest_due_ms(tx).await?;
+            }
+        }
+        let slots = batch.slots.saturating_sub(committed.claimed.len());
+        let publishing = publish::publish(self, tx, &mut tally, batch, slots).await?;
+        tally.write(tx, &mut self.shapes).await?;
+        if batch.probe {
+            tx.execute_raw(fixed(NOTE, ["probe".into(), batch.now_ms.into()])).await?;
+        }
+        let slice = self.dedupe.merge(tx, &mut self.shapes, batch.now_ms).await?;
+
+        let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
+        committed.soonest_due_ms = retries.chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
+        Ok(Some(Turn { committed, publishing, slice }))
+    }
+
+    /// Memory follows the database only after the commit.
+    fn apply(&mut self, turn: Turn) -> Committed {
+        let Turn { mut committed, publishing, slice } = turn;
+        if let Some(slice) = slice {
+            self.dedupe.merged(&slice);
+        }
+        if !publishing.keys.is_empty() {
+            self.dedupe.remember(publishing.log, publishing.keys);
+        }
+        self.connections.extend(publishing.connections);
+        committed.published = publishing.published;
+        committed
+    }
+
+    async fn switch(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, DbErr> {
+        let tx = self.begin().await?;
+        let (versions, epoch) = versions::activate(&tx, &mut self.ids, self.epoch, versions, now_ms).await?;
+        tx.commit().await?;
+        self.epoch = epoch;
+        Ok(Activated { epoch, versions })
+    }
+
+    async fn stale(
+        &mut self,
+        tx: &DatabaseTransaction,
+        batch: &Batch<'_>,
+    ) -> Result<Vec<(RunId, u32)>, DbErr> {
+        let settled = batch.settles.iter().map(|settle| (settle.row.run, settle.row.fence));
+        let claims: Vec<(RunId, u32)> = settled.chain(batch.extended.iter().copied()).collect();
+        let alive = alive(tx, &mut self.shapes, claims.iter().copied()).await?;
+        Ok(claims.into_iter().filter(|(run, _)| !alive.contains(run)).collect())
+    }
+}
+
+/// A written turn on its way to its commit.
+struct Turn {
+    committed: Committed,
+    publishing: Publishing,
+    slice: Option<Slice>,
+}
+
+impl Backend for SqliteBackend {
+    async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
+        let result = match self.turn(batch, false).await {
+            Ok(None) => self.turn(batch, true).await,
+            other => other,
+        };
+        match result {
+            Ok(Some(committed)) => Ok(committed),
+            Ok(None) => {
+                let message = "a fence changed inside a transaction".to_owned();
+                Err(BackendError { broken: true, message })
+            }
+            Err(error) => {
+                self.writer = None;
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
+        let activated = self.switch(versions, now_ms).await;
+        if activated.is_err() {
+            self.writer = None;
+        }
+        Ok(activated?)
+    }
+
+    async fn close(self) {
+        if let Some(writer) = self.writer {
+            // Nothing is at stake: whatever was answered is in the log already.
+            let _ = writer.close().await;
+        }
+    }
+}
+
+/// Numbers this process and makes due again what an earlier one held. Only leases are looked at, and those end within
+/// one lease from now, so a million delayed runs cost nothing here.
+async fn take_over(writer: &DatabaseConnection, now_ms: i64, lease_ms: i64) -> Result<i64, QueueError> {
+    const FREE: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1 \
+                        WHERE owner <> 0 AND due_ms <= ?";
+    let tx = writer.begin_with_options(immediate()).await?;
+    let owner = number(&tx, "SELECT value FROM meta WHERE key = 'owner'").await? + 1;
+    let longest_ms = number(&tx, "SELECT value FROM meta WHERE key = 'lease_ms'").await?.max(lease_ms);
+    tx.execute_raw(fixed(NOTE, ["owner".into(), owner.into()])).await?;
+    tx.execute_raw(fixed(NOTE, ["lease_ms".into(), lease_ms.into()])).await?;
+    tx.execute_raw(fixed(FREE, [now_ms.into(), (now_ms + longest_ms).into()])).await?;
+    tx.commit().await?;
+    Ok(owner)
+}
+
+async fn last_id_ms(writer: &DatabaseConnection) -> Result<i64, QueueError> {
+    const LAST: &str = "SELECT max((SELECT coalesce(max(id), 0) FROM event), (SELECT coalesce(max(id), 0) FROM run), \
+                        (SELECT coalesce(max(id), 0) FROM queue), (SELECT coalesce(max(id), 0) FROM version))";
+    Ok(RunId(number(writer, LAST).await?).time_ms())
+}
+
+async fn connections(writer: &DatabaseConnection) -> Result<HashMap<Arc<str>, i64>, QueueError> {
+    let rows = writer.query_all_raw(fixed("SELECT name, id FROM connection", [])).await?;
+    let named = |row: &sea_orm::QueryResult| -> Result<(Arc<str>, i64), DbErr> {
+        let name: String = row.try_get_by_index(0)?;
+        Ok((name.into(), row.try_get_by_index(1)?))
+    };
+    Ok(rows.iter().map(named).collect::<Result<_, _>>()?)
+}
+
+async fn number(connection: &impl ConnectionTrait, sql: &str) -> Result<i64, DbErr> {
+    let row = connection.query_one_raw(fixed(sql, [])).await?;
+    row.map_or(Ok(0), |row| row.try_get_by_index(0))
+}

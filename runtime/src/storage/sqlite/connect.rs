@@ -1,0 +1,128 @@
+//! Connections to the database file, and the settings that durability rests on.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxError, TransactionOptions,
+};
+
+use super::shape::fixed;
+use crate::queue::{QueueError, backend::BackendError};
+
+/// The page size of a new database, bytes. With 4 KiB a page holds one Calltouch call and wastes 40 %.
+const PAGE_BYTES: u32 = 8192;
+/// The writer's page cache, KiB.
+const WRITER_CACHE_KIB: u32 = 16 * 1024;
+/// A reader's page cache, KiB.
+const READER_CACHE_KIB: u32 = 1024;
+/// The write-ahead log is copied into the database when it has grown this long, bytes. Pages written again and again
+/// (the right ends of the trees) are copied once.
+const WAL_BYTES: u32 = 32 * 1024 * 1024;
+/// How long a write waits for another process's short transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Compiled statements kept by the writer: about fifteen statements of at most ten shapes each.
+const STATEMENTS_MAX: usize = 160;
+/// Readers at once.
+const READERS_MAX: u32 = 4;
+/// The oldest SQLite whose write-ahead log is sound (3.51.3 fixed a corruption when the log is reset).
+const SQLITE_MIN: [u32; 3] = [3, 51, 3];
+
+/// The one connection that writes.
+pub async fn writer(path: &Path, create: bool) -> Result<DatabaseConnection, QueueError> {
+    let path = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite://sheaf");
+    options.max_connections(1).sqlx_logging(false).test_before_acquire(false);
+    options.idle_timeout(None::<Duration>).max_lifetime(None::<Duration>);
+    options.map_sqlx_sqlite_opts(move |options| {
+        options
+            .filename(&path)
+            .create_if_missing(create)
+            .busy_timeout(BUSY_TIMEOUT)
+            .statement_cache_capacity(STATEMENTS_MAX)
+            .pragma("page_size", PAGE_BYTES.to_string())
+            .pragma("journal_mode", "WAL")
+            .pragma("synchronous", "FULL")
+            .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
+            .pragma("wal_autocheckpoint", (WAL_BYTES / PAGE_BYTES).to_string())
+            .pragma("journal_size_limit", WAL_BYTES.to_string())
+            .pragma("temp_store", "MEMORY")
+    });
+    let connection = Database::connect(options).await?;
+    check(&connection).await?;
+    Ok(connection)
+}
+
+/// Connections that only read; opened when first used.
+pub async fn readers(path: &Path) -> Result<DatabaseConnection, QueueError> {
+    let path = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite://sheaf");
+    options.max_connections(READERS_MAX).connect_lazy(true).sqlx_logging(false).test_before_acquire(false);
+    options.map_sqlx_sqlite_opts(move |options| {
+        options
+            .filename(&path)
+            .create_if_missing(false)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("query_only", "ON")
+            .pragma("cache_size", format!("-{READER_CACHE_KIB}"))
+    });
+    Ok(Database::connect(options).await?)
+}
+
+/// A transaction that may write: it takes the write lock first, so that it never fails half-way for being late.
+pub fn immediate() -> TransactionOptions {
+    TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    }
+}
+
+/// Reads back what durability rests on, instead of believing that it was set.
+async fn check(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    let version: String = read(connection, "SELECT sqlite_version()").await?;
+    let numbers: Vec<u32> = version.split('.').filter_map(|part| part.parse().ok()).collect();
+    if numbers.as_slice() < SQLITE_MIN.as_slice() {
+        return Err(QueueError::OldSqlite(version));
+    }
+    let journal: String = read(connection, "PRAGMA journal_mode").await?;
+    let synchronous: i64 = read(connection, "PRAGMA synchronous").await?;
+    if journal != "wal" || synchronous != 2 {
+        let message =
+            format!("journal_mode is {journal}, synchronous is {synchronous}; expected wal and 2 (FULL)");
+        return Err(QueueError::Storage(Arc::from(message)));
+    }
+    Ok(())
+}
+
+async fn read<T: sea_orm::TryGetable>(connection: &DatabaseConnection, sql: &str) -> Result<T, QueueError> {
+    let row = connection.query_one_raw(fixed(sql, [])).await?;
+    row.ok_or_else(|| QueueError::Storage(Arc::from(format!("no answer to {sql}"))))?
+        .try_get_by_index(0)
+        .map_err(QueueError::from)
+}
+
+impl From<DbErr> for QueueError {
+    fn from(error: DbErr) -> QueueError {
+        QueueError::Storage(Arc::from(error.to_string()))
+    }
+}
+
+/// SQLite's extended codes of a failed fsync: of the log or database, of the directory.
+const FSYNC_CODES: [&str; 2] = ["1034", "1290"];
+
+impl From<DbErr> for BackendError {
+    fn from(error: DbErr) -> BackendError {
+        let code = match &error {
+            DbErr::Conn(RuntimeErr::SqlxError(inner))
+            | DbErr::Exec(RuntimeErr::SqlxError(inner))
+            | DbErr::Query(RuntimeErr::SqlxError(inner)) => code(inner),
+            _ => None,
+        };
+        let broken = code.is_some_and(|code| FSYNC_CODES.contains(&code.as_str()));
+        BackendError { broken, message: error.to_string() }
+    }
+}
+
+fn code(error: &SqlxError) -> Option<String> {
+    error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+}

@@ -1,0 +1,203 @@
+//! Which events are known: one identity per event, for a window, without a random page write per event.
+//!
+//! An index over hashes dirties a page for each event. So recent identities are kept in memory and, in the order they
+//! came, in `dedupe_log`; when enough of them are there, they are sorted and merged into a table in slices, neighbours
+//! together. A restart reads the log back.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, Value};
+
+use super::shape::{Rows, Shape, Shapes, fixed};
+
+/// How long an identity is remembered at least, milliseconds: 35 days. Twice that at most.
+pub const WINDOW_MS: i64 = 35 * 24 * 60 * 60 * 1000;
+/// Identities in memory before they are merged; just under the point where the hash table doubles (about 3.5 MB).
+const RECENT_MAX: usize = 114_000;
+/// Identities merged in one commit.
+const SLICE: usize = 1024;
+/// Bytes of one identity in the log: two halves of the hash and the event's id.
+const KEY_BYTES: usize = 24;
+
+/// The identity of an event, its connection mixed in.
+pub type Key = [i64; 2];
+
+/// What is known.
+#[derive(Debug, Default)]
+pub struct Dedupe {
+    recent: HashMap<Key, i64>,
+    frozen: Vec<(Key, i64)>,
+    merged: usize,
+    /// The last row of the log that `frozen` covers.
+    frozen_until: i64,
+    /// The last row of the log.
+    logged_until: i64,
+    /// Whether the tables hold anything.
+    stored: bool,
+    /// The number of the window whose table is written.
+    bucket: i64,
+}
+
+/// A slice on its way into a table; applied to memory once its transaction is committed.
+#[derive(Debug)]
+pub struct Slice {
+    until: usize,
+    bucket: i64,
+}
+
+/// The identity of an event within one database.
+pub fn key(connection: i64, [h1, h2]: [u64; 2]) -> Key {
+    /// The golden ratio's bits: spreads small connection numbers over the whole word.
+    const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+    [(h1 ^ connection.unsigned_abs().wrapping_mul(SPREAD)).cast_signed(), h2.cast_signed()]
+}
+
+impl Dedupe {
+    /// Reads back what the last process knew.
+    pub async fn load(connection: &DatabaseConnection) -> Result<Dedupe, DbErr> {
+        let mut dedupe = Dedupe { bucket: i64::MIN, ..Dedupe::default() };
+        for row in connection.query_all_raw(fixed("SELECT id, keys FROM dedupe_log ORDER BY id", [])).await? {
+            dedupe.logged_until = row.try_get_by_index(0)?;
+            let keys: Vec<u8> = row.try_get_by_index(1)?;
+            dedupe.recent.extend(read_log(&keys));
+        }
+        let stored = "SELECT EXISTS (SELECT 1 FROM dedupe_even) OR EXISTS (SELECT 1 FROM dedupe_odd)";
+        if let Some(row) = connection.query_one_raw(fixed(stored, [])).await? {
+            dedupe.stored = row.try_get_by_index(0)?;
+        }
+        let bucket = fixed("SELECT value FROM meta WHERE key = 'dedupe_bucket'", []);
+        if let Some(row) = connection.query_one_raw(bucket).await? {
+            dedupe.bucket = row.try_get_by_index(0)?;
+        }
+        Ok(dedupe)
+    }
+
+    /// The event of that identity, if memory knows one.
+    pub fn in_memory(&self, key: &Key) -> Option<i64> {
+        let frozen =
+            || self.frozen.binary_search_by(|(known, _)| known.cmp(key)).ok().map(|at| self.frozen[at].1);
+        self.recent.get(key).copied().or_else(frozen)
+    }
+
+    /// The events of those identities that the tables know, by the number given with each.
+    pub async fn in_tables(
+        &self,
+        tx: &DatabaseTransaction,
+        shapes: &mut Shapes,
+        keys: &[(usize, Key)],
+    ) -> Result<HashMap<usize, i64>, DbErr> {
+        let mut found = HashMap::new();
+        if !self.stored {
+            return Ok(found);
+        }
+        let mut rows = Rows::with_capacity(keys.len() * 3);
+        for (number, [h1, h2]) in keys {
+            rows.push([i64::try_from(*number).unwrap_or(i64::MAX).into(), (*h1).into(), (*h2).into()]);
+        }
+        for row in shapes.query(tx, &LOOK_UP, rows).await? {
+            let number: i64 = row.try_get_by_index(0)?;
+            let event: i64 = row.try_get_by_index(1)?;
+            let entry = found.entry(usize::try_from(number).unwrap_or(usize::MAX)).or_insert(event);
+            *entry = event.max(*entry);
+        }
+        Ok(found)
+    }
+
+    /// Writes the next slice of a merge, if one is under way.
+    pub async fn merge(
+        &self,
+        tx: &DatabaseTransaction,
+        shapes: &mut Shapes,
+        now_ms: i64,
+    ) -> Result<Option<Slice>, DbErr> {
+        if self.frozen.is_empty() {
+            return Ok(None);
+        }
+        let bucket = now_ms.div_euclid(WINDOW_MS).max(self.bucket);
+        let table = if bucket.rem_euclid(2) == 0 { &EVEN } else { &ODD };
+        if bucket > self.bucket {
+            tx.execute_unprepared(table.empty).await?;
+            let note = "INSERT INTO meta VALUES ('dedupe_bucket', ?) ON CONFLICT DO UPDATE SET value = excluded.value";
+            tx.execute_raw(fixed(note, [bucket.into()])).await?;
+        }
+        let until = self.frozen.len().min(self.merged + SLICE);
+        let mut rows = Rows::with_capacity(SLICE * 3);
+        for ([h1, h2], event) in &self.frozen[self.merged..until] {
+            rows.push([(*h1).into(), (*h2).into(), (*event).into()]);
+        }
+        shapes.execute(tx, &table.merge, rows).await?;
+        if until == self.frozen.len() {
+            let clear = fixed("DELETE FROM dedupe_log WHERE id <= ?", [self.frozen_until.into()]);
+            tx.execute_raw(clear).await?;
+        }
+        Ok(Some(Slice { until, bucket }))
+    }
+
+    /// Takes note of a committed slice.
+    pub fn merged(&mut self, slice: &Slice) {
+        (self.merged, self.bucket, self.stored) = (slice.until, slice.bucket, true);
+        if self.merged == self.frozen.len() {
+            (self.frozen, self.merged) = (Vec::new(), 0);
+        }
+    }
+
+    /// Takes note of committed events: their identities, and the row of the log that holds them.
+    pub fn remember(&mut self, log: i64, keys: impl IntoIterator<Item = (Key, i64)>) {
+        self.recent.extend(keys);
+        self.logged_until = log;
+        if self.recent.len() >= RECENT_MAX && self.frozen.is_empty() {
+            self.frozen = self.recent.drain().collect();
+            self.frozen.sort_unstable();
+            self.frozen_until = self.logged_until;
+        }
+    }
+}
+
+/// Identities as one row of the log.
+pub fn write_log(keys: &[(Key, i64)]) -> Value {
+    let mut bytes = Vec::with_capacity(keys.len() * KEY_BYTES);
+    for ([h1, h2], event) in keys {
+        for number in [h1, h2, event] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+    bytes.into()
+}
+
+fn read_log(bytes: &[u8]) -> impl Iterator<Item = (Key, i64)> {
+    let number = |chunk: &[u8], at: usize| {
+        i64::from_le_bytes(chunk[at..at + 8].try_into().expect("a chunk holds three numbers of eight bytes"))
+    };
+    bytes.chunks_exact(KEY_BYTES).map(move |chunk| ([number(chunk, 0), number(chunk, 8)], number(chunk, 16)))
+}
+
+const LOOK_UP: Shape = Shape {
+    before: "WITH v AS MATERIALIZED (",
+    columns: 3,
+    after: ") SELECT v.column1, d.event FROM v CROSS JOIN dedupe_even d ON d.h1 = v.column2 AND d.h2 = v.column3 \
+            UNION ALL \
+            SELECT v.column1, d.event FROM v CROSS JOIN dedupe_odd d ON d.h1 = v.column2 AND d.h2 = v.column3",
+};
+
+struct Table {
+    empty: &'static str,
+    merge: Shape,
+}
+
+const EVEN: Table = Table {
+    empty: "DELETE FROM dedupe_even",
+    merge: Shape {
+        before: "INSERT INTO dedupe_even (h1, h2, event) SELECT * FROM (",
+        columns: 3,
+        after: ") WHERE column1 IS NOT NULL ON CONFLICT DO UPDATE SET event = max(event, excluded.event)",
+    },
+};
+
+const ODD: Table = Table {
+    empty: "DELETE FROM dedupe_odd",
+    merge: Shape {
+        before: "INSERT INTO dedupe_odd (h1, h2, event) SELECT * FROM (",
+        columns: 3,
+        after: ") WHERE column1 IS NOT NULL ON CONFLICT DO UPDATE SET event = max(event, excluded.event)",
+    },
+};

@@ -1,0 +1,242 @@
+//! Reading events, runs and attempts. Every list is one statement, so one snapshot.
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
+    TransactionTrait, Value,
+};
+use sheaf_bundles::id::{EventId, RunId, VersionId, compose};
+
+use super::{
+    head,
+    settle::{ATTEMPT_CRASHED, ATTEMPT_REPEAT, RUN_DELIVERED, RUN_DISCARDED, RUN_PARKED},
+    shape::fixed,
+};
+use crate::queue::{
+    delivery::DeliveryRecord,
+    history::{
+        AttemptOutcome, AttemptRecord, EventDetail, EventFilter, EventSummary, PAGE_MAX, RunDetail,
+        RunFilter, RunStateName, RunSummary,
+    },
+};
+
+/// `state` of a pending run where both tables are read as one; beyond the states of the `run` table.
+const RUN_PENDING: i64 = 3;
+
+const EVENTS: &str = "
+SELECT e.id, c.name, e.received_ms, e.reason, e.filtered FROM event e JOIN connection c ON c.id = e.connection";
+
+const PENDING: &str = "
+SELECT r.id, r.event, r.version, v.bundle, c.name, 3, r.attempt, r.generation, r.due_ms, NULL, NULL
+FROM queue r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
+
+const FINISHED: &str = "
+SELECT r.id, r.event, r.version, v.bundle, c.name, r.state, r.attempt, r.generation, NULL, r.finished_ms, r.reason
+FROM run r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
+
+/// Conditions gathered for one statement.
+#[derive(Default)]
+struct Conditions {
+    texts: Vec<&'static str>,
+    values: Vec<Value>,
+}
+
+impl Conditions {
+    fn add(&mut self, text: &'static str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.texts.push(text);
+            self.values.push(value.into());
+        }
+    }
+
+    fn text(&self) -> String {
+        if self.texts.is_empty() { "1".to_owned() } else { self.texts.join(" AND ") }
+    }
+
+    /// The newest rows of one table.
+    fn list(self, select: &str, limit: u32) -> Statement {
+        let sql =
+            format!("{select} WHERE {} ORDER BY 1 DESC LIMIT {}", self.text(), limit.clamp(1, PAGE_MAX));
+        Statement::from_sql_and_values(DbBackend::Sqlite, sql, self.values)
+    }
+
+    /// The newest runs of both tables: each gives its own newest by its key, so that no table is read to its end.
+    fn list_runs(self, state: Option<RunStateName>, limit: u32) -> Statement {
+        let limit = limit.clamp(1, PAGE_MAX);
+        let tail = format!("{} ORDER BY 1 DESC LIMIT {limit}", self.text());
+        // The partial index on what is not ok is used only where the condition says so.
+        let not_ok = |state: i64| format!("{FINISHED} WHERE r.state <> 0 AND r.state = {state} AND {tail}");
+        let sql = match state {
+            Some(RunStateName::Pending) => format!("{PENDING} WHERE {tail}"),
+            Some(RunStateName::Delivered) => format!("{FINISHED} WHERE r.state = {RUN_DELIVERED} AND {tail}"),
+            Some(RunStateName::Parked) => not_ok(RUN_PARKED),
+            Some(RunStateName::Discarded) => not_ok(RUN_DISCARDED),
+            None => {
+                let both =
+                    format!("({PENDING} WHERE {tail}) UNION ALL SELECT * FROM ({FINISHED} WHERE {tail})");
+                let values: Vec<Value> = self.values.iter().chain(&self.values).cloned().collect();
+                let sql = format!("SELECT * FROM {both} ORDER BY 1 DESC LIMIT {limit}");
+                return Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+            }
+        };
+        Statement::from_sql_and_values(DbBackend::Sqlite, sql, self.values)
+    }
+}
+
+/// Events, newest first.
+pub async fn events(
+    connection: &DatabaseConnection,
+    filter: &EventFilter,
+) -> Result<Vec<EventSummary>, DbErr> {
+    let mut conditions = Conditions::default();
+    conditions.add("c.name = ?", filter.connection.clone());
+    conditions.add("e.kind = ?", filter.quarantined.map(i64::from));
+    conditions.add("e.id >= ?", filter.since_ms.map(|since_ms| compose(since_ms, 0, 0)));
+    conditions.add("e.received_ms >= ?", filter.since_ms);
+    conditions.add("e.id < ?", filter.before.map(|id| id.0));
+    connection.query_all_raw(conditions.list(EVENTS, filter.limit)).await?.iter().map(event).collect()
+}
+
+/// Runs, newest first.
+pub async fn runs(connection: &DatabaseConnection, filter: &RunFilter) -> Result<Vec<RunSummary>, DbErr> {
+    let mut conditions = Conditions::default();
+    conditions.add("c.name = ?", filter.connection.clone());
+    conditions.add("v.bundle = ?", filter.bundle.clone());
+    conditions.add("r.id >= ?", filter.since_ms.map(|since_ms| compose(since_ms, 0, 0)));
+    conditions.add("r.id < ?", filter.before.map(|id| id.0));
+    connection
+        .query_all_raw(conditions.list_runs(filter.state, filter.limit))
+        .await?
+        .iter()
+        .map(run)
+        .collect()
+}
+
+/// One event, its request and its runs.
+pub async fn event_detail(
+    connection: &DatabaseConnection,
+    id: EventId,
+) -> Result<Option<EventDetail>, DbErr> {
+    let tx = connection.begin().await?;
+    let row = tx.query_one_raw(fixed(&format!("{EVENTS} WHERE e.id = ?"), [id.0.into()])).await?;
+    let body = tx.query_one_raw(fixed("SELECT head, body FROM body WHERE id = ?", [id.0.into()])).await?;
+    let (Some(row), Some(body)) = (row, body) else { return Ok(None) };
+    let summary = event(&row)?;
+    let text: String = body.try_get_by_index(0)?;
+    let received = head::read(&text, body.try_get_by_index(1)?, summary.received_ms)
+        .map_err(|error| DbErr::Custom(format!("the stored head of {id}: {error}")))?;
+    let runs = runs_of(&tx, id).await?;
+    tx.commit().await?;
+    Ok(Some(EventDetail { summary, received, runs }))
+}
+
+/// The runs of an event lie between its id and the next event's.
+async fn runs_of(tx: &DatabaseTransaction, event: EventId) -> Result<Vec<RunSummary>, DbErr> {
+    let next = fixed("SELECT min(id) FROM event WHERE id > ?", [event.0.into()]);
+    let end: Option<i64> = tx.query_one_raw(next).await?.map_or(Ok(None), |row| row.try_get_by_index(0))?;
+    let mut conditions = Conditions::default();
+    conditions.add("r.id > ?", Some(event.0));
+    conditions.add("r.id < ?", Some(end.unwrap_or(i64::MAX)));
+    conditions.add("r.event = ?", Some(event.0));
+    let mut runs: Vec<RunSummary> = tx
+        .query_all_raw(conditions.list_runs(None, PAGE_MAX))
+        .await?
+        .iter()
+        .map(run)
+        .collect::<Result<_, _>>()?;
+    runs.reverse();
+    Ok(runs)
+}
+
+/// One run with its attempts.
+pub async fn run_detail(connection: &DatabaseConnection, id: RunId) -> Result<Option<RunDetail>, DbErr> {
+    const ATTEMPTS: &str = "
+SELECT fence, outcome, started_ms, finished_ms, reason, deliveries FROM attempt WHERE run = ?
+UNION ALL
+SELECT fence, min(state, 1), started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?
+ORDER BY 1";
+    let tx = connection.begin().await?;
+    let mut conditions = Conditions::default();
+    conditions.add("r.id = ?", Some(id.0));
+    let Some(row) = tx.query_one_raw(conditions.list_runs(None, 1)).await? else { return Ok(None) };
+    let attempts = tx.query_all_raw(fixed(ATTEMPTS, [id.0.into(), id.0.into()])).await?;
+    let state = tx.query_one_raw(fixed("SELECT state FROM run_state WHERE run = ?", [id.0.into()])).await?;
+    let detail = RunDetail {
+        summary: run(&row)?,
+        attempts: attempts.iter().map(attempt).collect::<Result<_, _>>()?,
+        state: state.map(|row| row.try_get_by_index(0)).transpose()?,
+    };
+    tx.commit().await?;
+    Ok(Some(detail))
+}
+
+fn event(row: &QueryResult) -> Result<EventSummary, DbErr> {
+    let filtered: Option<Vec<u8>> = row.try_get_by_index(4)?;
+    Ok(EventSummary {
+        id: EventId(row.try_get_by_index(0)?),
+        connection: row.try_get_by_index(1)?,
+        received_ms: row.try_get_by_index(2)?,
+        quarantined: row.try_get_by_index(3)?,
+        filtered: versions(&filtered.unwrap_or_default()),
+    })
+}
+
+fn versions(bytes: &[u8]) -> Vec<VersionId> {
+    bytes
+        .chunks_exact(8)
+        .map(|chunk| {
+            VersionId(i64::from_be_bytes(chunk.try_into().expect("a chunk of eight is eight bytes")))
+        })
+        .collect()
+}
+
+fn run(row: &QueryResult) -> Result<RunSummary, DbErr> {
+    let bundle: Option<String> = row.try_get_by_index(3)?;
+    Ok(RunSummary {
+        id: RunId(row.try_get_by_index(0)?),
+        event: EventId(row.try_get_by_index(1)?),
+        version: VersionId(row.try_get_by_index(2)?),
+        bundle: bundle.unwrap_or_default(),
+        connection: row.try_get_by_index(4)?,
+        state: state_name(row.try_get_by_index(5)?)?,
+        attempt: row.try_get_by_index(6)?,
+        generation: row.try_get_by_index(7)?,
+        due_ms: row.try_get_by_index(8)?,
+        finished_ms: row.try_get_by_index(9)?,
+        reason: row.try_get_by_index(10)?,
+    })
+}
+
+fn attempt(row: &QueryResult) -> Result<AttemptRecord, DbErr> {
+    let deliveries: String = row.try_get_by_index(5)?;
+    let deliveries: Vec<DeliveryRecord> = serde_json::from_str(&deliveries)
+        .map_err(|error| DbErr::Custom(format!("stored deliveries: {error}")))?;
+    Ok(AttemptRecord {
+        fence: row.try_get_by_index(0)?,
+        outcome: outcome(row.try_get_by_index(1)?)?,
+        started_ms: row.try_get_by_index(2)?,
+        finished_ms: row.try_get_by_index(3)?,
+        reason: row.try_get_by_index(4)?,
+        deliveries,
+    })
+}
+
+/// The name of a stored state.
+pub fn state_name(number: i64) -> Result<RunStateName, DbErr> {
+    match number {
+        RUN_DELIVERED => Ok(RunStateName::Delivered),
+        RUN_PARKED => Ok(RunStateName::Parked),
+        RUN_DISCARDED => Ok(RunStateName::Discarded),
+        RUN_PENDING => Ok(RunStateName::Pending),
+        other => Err(DbErr::Custom(format!("a run in the unknown state {other}"))),
+    }
+}
+
+fn outcome(number: i64) -> Result<AttemptOutcome, DbErr> {
+    match number {
+        RUN_DELIVERED => Ok(AttemptOutcome::Delivered),
+        RUN_PARKED => Ok(AttemptOutcome::Parked),
+        ATTEMPT_REPEAT => Ok(AttemptOutcome::Repeat),
+        ATTEMPT_CRASHED => Ok(AttemptOutcome::Crashed),
+        other => Err(DbErr::Custom(format!("an attempt with the unknown outcome {other}"))),
+    }
+}

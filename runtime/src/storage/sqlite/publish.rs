@@ -1,0 +1,288 @@
+//! New events: known or new, their runs, handed over at once while there are slots.
+
+use std::{collections::HashMap, sync::Arc};
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
+use sheaf_bundles::id::{EventId, RunId};
+
+use super::{
+    backend::SqliteBackend,
+    dedupe::{self, Key, WINDOW_MS},
+    head,
+    ledger::{Count, Tally},
+    shape::{Rows, Shape, fixed},
+};
+use crate::queue::{
+    backend::{Batch, PublishedRow, QueueRow},
+    types::{Accepted, Content, Publish, Verdict},
+};
+
+/// Kinds of the `event` table.
+pub const EVENT_ACCEPTED: i64 = 0;
+pub const EVENT_QUARANTINED: i64 = 1;
+
+/// What a batch of publishes did; applied to memory once it is committed.
+#[derive(Default)]
+pub struct Publishing {
+    pub published: Vec<PublishedRow>,
+    pub keys: Vec<(Key, i64)>,
+    pub log: i64,
+    pub connections: Vec<(Arc<str>, i64)>,
+    pub soonest_due_ms: Option<i64>,
+    fresh: HashMap<Key, i64>,
+    slots: usize,
+    events: Rows,
+    bodies: Rows,
+    queue: Rows,
+}
+
+/// Writes the publishes of a batch, handing over at most `slots` runs that are due now.
+pub async fn publish(
+    backend: &mut SqliteBackend,
+    tx: &DatabaseTransaction,
+    tally: &mut Tally,
+    batch: &Batch<'_>,
+    slots: usize,
+) -> Result<Publishing, DbErr> {
+    let mut work = Publishing { slots, ..Publishing::default() };
+    let numbers = connection_numbers(backend, tx, &mut work, batch.publishes).await?;
+    let known = look_up(backend, tx, &numbers, batch.publishes).await?;
+    for (at, publish) in batch.publishes.iter().enumerate() {
+        let row = match &publish.content {
+            Content::Quarantine { reason } => {
+                work.quarantine(backend, tally, batch.now_ms, numbers[at], publish, reason)
+            }
+            Content::Event(accepted) if accepted.epoch != backend.epoch => {
+                PublishedRow::StaleEpoch { epoch: backend.epoch }
+            }
+            Content::Event(accepted) => {
+                let known = known.get(&at).copied();
+                work.event(backend, tally, batch, numbers[at], publish, accepted, known)
+            }
+        };
+        work.published.push(row);
+    }
+    work.write(backend, tx).await?;
+    Ok(work)
+}
+
+async fn connection_numbers(
+    backend: &SqliteBackend,
+    tx: &DatabaseTransaction,
+    work: &mut Publishing,
+    publishes: &[Publish],
+) -> Result<Vec<i64>, DbErr> {
+    let mut numbers = Vec::with_capacity(publishes.len());
+    for publish in publishes {
+        let fresh =
+            || work.connections.iter().find(|(name, _)| *name == publish.connection).map(|(_, id)| *id);
+        let number = match backend.connections.get(&publish.connection).copied().or_else(fresh) {
+            Some(number) => number,
+            None => {
+                let number = new_connection(tx, &publish.connection).await?;
+                work.connections.push((publish.connection.clone(), number));
+                number
+            }
+        };
+        numbers.push(number);
+    }
+    Ok(numbers)
+}
+
+async fn new_connection(tx: &DatabaseTransaction, name: &str) -> Result<i64, DbErr> {
+    const INSERT: &str = "INSERT INTO connection (name) VALUES (?) ON CONFLICT DO UPDATE SET name = excluded.name RETURNING id";
+    let row = tx.query_one_raw(fixed(INSERT, [name.into()])).await?;
+    row.ok_or_else(|| DbErr::Custom("an inserted connection has no id".to_owned()))?.try_get_by_index(0)
+}
+
+/// Events known before this batch, by position in the batch.
+async fn look_up(
+    backend: &mut SqliteBackend,
+    tx: &DatabaseTransaction,
+    numbers: &[i64],
+    publishes: &[Publish],
+) -> Result<HashMap<usize, i64>, DbErr> {
+    let mut known = HashMap::new();
+    let mut unknown = Vec::new();
+    for (at, publish) in publishes.iter().enumerate() {
+        let Content::Event(Accepted { dedupe: Some(hash), .. }) = &publish.content else { continue };
+        let key = dedupe::key(numbers[at], *hash);
+        match backend.dedupe.in_memory(&key) {
+            Some(event) => _ = known.insert(at, event),
+            None => unknown.push((at, key)),
+        }
+    }
+    known.extend(backend.dedupe.in_tables(tx, &mut backend.shapes, &unknown).await?);
+    Ok(known)
+}
+
+impl Publishing {
+    fn quarantine(
+        &mut self,
+        backend: &mut SqliteBackend,
+        tally: &mut Tally,
+        now_ms: i64,
+        connection: i64,
+        publish: &Publish,
+        reason: &str,
+    ) -> PublishedRow {
+        let id = backend.ids.next(now_ms);
+        tally.add(connection, Count::Received, 1);
+        tally.add(connection, Count::Quarantined, 1);
+        self.store(id, connection, publish, EVENT_QUARANTINED, Value::Bytes(None), reason.into());
+        PublishedRow::Quarantined { event: EventId(id) }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place decides about one event; a struct of these would say less"
+    )]
+    fn event(
+        &mut self,
+        backend: &mut SqliteBackend,
+        tally: &mut Tally,
+        batch: &Batch<'_>,
+        connection: i64,
+        publish: &Publish,
+        accepted: &Accepted,
+        known: Option<i64>,
+    ) -> PublishedRow {
+        tally.add(connection, Count::Received, 1);
+        let key = accepted.dedupe.map(|hash| dedupe::key(connection, hash));
+        let first = key.and_then(|key| self.fresh.get(&key).copied()).or(known);
+        if let Some(of) = first.map(EventId).filter(|of| of.time_ms() > batch.now_ms - WINDOW_MS) {
+            tally.add(connection, Count::Duplicate, 1);
+            return PublishedRow::Duplicate { of };
+        }
+        let event = EventId(backend.ids.next(batch.now_ms));
+        if let Some(key) = key {
+            self.fresh.insert(key, event.0);
+            self.keys.push((key, event.0));
+        }
+        let filtered = filtered(accepted);
+        self.store(event.0, connection, publish, EVENT_ACCEPTED, filtered, Value::String(None));
+        let (runs, handed) = self.runs(backend, batch, connection, event, accepted);
+
+        let decisions = accepted.decisions.len();
+        tally.add(connection, Count::Accepted, 1);
+        tally.add(connection, Count::Decisions, count(decisions));
+        tally.add(connection, Count::Filtered, count(decisions - runs));
+        tally.add(connection, Count::Pending, count(runs));
+        tally.add(connection, Count::Unrouted, i64::from(runs == 0));
+        PublishedRow::Accepted { event, runs, handed }
+    }
+
+    fn runs(
+        &mut self,
+        backend: &mut SqliteBackend,
+        batch: &Batch<'_>,
+        connection: i64,
+        event: EventId,
+        accepted: &Accepted,
+    ) -> (usize, Vec<QueueRow>) {
+        let mut runs = 0;
+        let mut handed = Vec::new();
+        for decision in &accepted.decisions {
+            let Verdict::Take { due_ms } = decision.verdict else { continue };
+            runs += 1;
+            let hand_over = due_ms <= batch.now_ms && self.slots > 0;
+            let row = QueueRow {
+                run: RunId(backend.ids.next(batch.now_ms)),
+                event,
+                version: decision.version,
+                connection,
+                fence: u32::from(hand_over),
+                attempt: 0,
+                generation: 0,
+                crashes: 0,
+                lost: 0,
+                has_state: false,
+            };
+            if hand_over {
+                self.slots -= 1;
+                handed.push(row);
+                self.enqueue(&row, batch.lease_end_ms, backend.owner);
+            } else {
+                let due_ms = due_ms.max(batch.now_ms);
+                self.soonest_due_ms = Some(self.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
+                self.enqueue(&row, due_ms, 0);
+            }
+        }
+        (runs, handed)
+    }
+
+    fn enqueue(&mut self, row: &QueueRow, due_ms: i64, owner: i64) {
+        self.queue.push([
+            row.run.0.into(),
+            due_ms.into(),
+            row.event.0.into(),
+            row.version.0.into(),
+            row.connection.into(),
+            row.fence.into(),
+            owner.into(),
+        ]);
+    }
+
+    fn store(
+        &mut self,
+        id: i64,
+        connection: i64,
+        publish: &Publish,
+        kind: i64,
+        filtered: Value,
+        reason: Value,
+    ) {
+        let received = &publish.received;
+        self.events.push([
+            id.into(),
+            connection.into(),
+            received.received_ms.into(),
+            kind.into(),
+            filtered,
+            reason,
+        ]);
+        self.bodies.push([id.into(), head::write(received).into(), received.body.clone().into()]);
+    }
+
+    async fn write(&mut self, backend: &mut SqliteBackend, tx: &DatabaseTransaction) -> Result<(), DbErr> {
+        backend.shapes.execute(tx, &EVENT, std::mem::take(&mut self.events)).await?;
+        backend.shapes.execute(tx, &BODY, std::mem::take(&mut self.bodies)).await?;
+        backend.shapes.execute(tx, &QUEUE, std::mem::take(&mut self.queue)).await?;
+        if let Some((_, last)) = self.keys.last() {
+            self.log = *last;
+            let values = [self.log.into(), dedupe::write_log(&self.keys)];
+            tx.execute_raw(fixed("INSERT INTO dedupe_log (id, keys) VALUES (?, ?)", values)).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The versions that said no, 8 bytes each.
+fn filtered(accepted: &Accepted) -> Value {
+    let said_no = accepted.decisions.iter().filter(|decision| decision.verdict == Verdict::Filtered);
+    let bytes: Vec<u8> = said_no.flat_map(|decision| decision.version.0.to_be_bytes()).collect();
+    if bytes.is_empty() { Value::Bytes(None) } else { bytes.into() }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+const EVENT: Shape = Shape {
+    before: "INSERT INTO event (id, connection, received_ms, kind, filtered, reason) SELECT * FROM (",
+    columns: 6,
+    after: ") WHERE column1 IS NOT NULL",
+};
+
+const BODY: Shape = Shape {
+    before: "INSERT INTO body (id, head, body) SELECT * FROM (",
+    columns: 3,
+    after: ") WHERE column1 IS NOT NULL",
+};
+
+const QUEUE: Shape = Shape {
+    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, attempt, generation, crashes, \
+             lost) SELECT column1, column2, column3, column4, column5, column6, column7, 0, 0, 0, 0 FROM (",
+    columns: 7,
+    after: ") WHERE column1 IS NOT NULL",
+};

@@ -1,0 +1,142 @@
+//! What a person does to finished runs: replay, discard. Works beside a serving process, in short transactions.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
+use sheaf_bundles::id::{RunId, VersionId};
+
+use super::{
+    connect::immediate,
+    history::state_name,
+    ledger::{Count, Tally},
+    settle::{RUN_DISCARDED, RUN_PARKED},
+    shape::{Shapes, fixed},
+};
+use crate::queue::{
+    history::RunStateName,
+    types::{Discarded, Replay, ReplayRefusal, Replayed},
+};
+
+/// Runs replayed in one transaction, so that the serving process waits for milliseconds only.
+const CHUNK: usize = 200;
+
+/// The finished attempt moves to the history of attempts, the run back to the queue, due now.
+const KEEP: &str = "INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, reason, deliveries) \
+                    SELECT id, fence, min(state, 1), started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
+const ENQUEUE: &str = "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
+                       lost, owner) \
+                       SELECT id, ?, event, coalesce(?, version), connection, fence, 0, generation + ?, 0, 0, 0 \
+                       FROM run WHERE id = ?";
+
+/// Makes finished runs due again.
+pub async fn replay(
+    connection: &DatabaseConnection,
+    runs: &[RunId],
+    how: Replay,
+    now_ms: i64,
+) -> Result<Replayed, DbErr> {
+    let mut replayed = Replayed::default();
+    for chunk in runs.chunks(CHUNK) {
+        let tx = connection.begin_with_options(immediate()).await?;
+        let mut tally = Tally::default();
+        for run in chunk {
+            match replay_one(&tx, &mut tally, *run, how, now_ms).await? {
+                None => replayed.runs.push(*run),
+                Some(refusal) => replayed.refused.push((*run, refusal)),
+            }
+        }
+        tally.write(&tx, &mut Shapes::default()).await?;
+        tx.commit().await?;
+    }
+    Ok(replayed)
+}
+
+async fn replay_one(
+    tx: &DatabaseTransaction,
+    tally: &mut Tally,
+    run: RunId,
+    how: Replay,
+    now_ms: i64,
+) -> Result<Option<ReplayRefusal>, DbErr> {
+    let Some((number, state)) = finished(tx, run).await? else {
+        let pending = exists(tx, "SELECT 1 FROM queue WHERE id = ?", run.0).await?;
+        return Ok(Some(if pending { ReplayRefusal::Pending } else { ReplayRefusal::Unknown }));
+    };
+    let (version, again, action) = match how {
+        Replay::Retry => (None, 0, "replay as retry"),
+        Replay::New { version } => (version, 1, "replay as new"),
+    };
+    if let Some(VersionId(version)) = version
+        && !exists(tx, "SELECT 1 FROM version WHERE id = ?", version).await?
+    {
+        return Ok(Some(ReplayRefusal::UnknownVersion));
+    }
+    let version = version.map(|version| version.0);
+    tx.execute_raw(fixed(KEEP, [run.0.into()])).await?;
+    tx.execute_raw(fixed(ENQUEUE, [now_ms.into(), version.into(), again.into(), run.0.into()])).await?;
+    tx.execute_raw(fixed("DELETE FROM run WHERE id = ?", [run.0.into()])).await?;
+    if again > 0 {
+        tx.execute_raw(fixed("DELETE FROM run_state WHERE run = ?", [run.0.into()])).await?;
+    }
+    tally.add(number, Count::Pending, 1);
+    match state {
+        RunStateName::Delivered => tally.add(number, Count::Delivered, -1),
+        RunStateName::Parked => tally.add(number, Count::Parked, -1),
+        RunStateName::Discarded => tally.add(number, Count::Discarded, -1),
+        RunStateName::Pending => {}
+    }
+    audit(tx, run, action, now_ms).await?;
+    Ok(None)
+}
+
+/// Gives up parked runs.
+pub async fn discard(
+    connection: &DatabaseConnection,
+    runs: &[RunId],
+    now_ms: i64,
+) -> Result<Discarded, DbErr> {
+    const GIVE_UP: &str = "UPDATE run SET state = ? WHERE id = ?";
+    let mut discarded = Discarded::default();
+    for chunk in runs.chunks(CHUNK) {
+        let tx = connection.begin_with_options(immediate()).await?;
+        let mut tally = Tally::default();
+        for run in chunk {
+            let Some((number, RunStateName::Parked)) = finished(&tx, *run).await? else {
+                discarded.refused.push(*run);
+                continue;
+            };
+            tx.execute_raw(fixed(GIVE_UP, [RUN_DISCARDED.into(), run.0.into()])).await?;
+            tally.add(number, Count::Parked, -1);
+            tally.add(number, Count::Discarded, 1);
+            audit(&tx, *run, "discard", now_ms).await?;
+            discarded.runs.push(*run);
+        }
+        tally.write(&tx, &mut Shapes::default()).await?;
+        tx.commit().await?;
+    }
+    Ok(discarded)
+}
+
+/// The number of its connection and the state of a finished run.
+async fn finished(tx: &DatabaseTransaction, run: RunId) -> Result<Option<(i64, RunStateName)>, DbErr> {
+    let row =
+        tx.query_one_raw(fixed("SELECT connection, state FROM run WHERE id = ?", [run.0.into()])).await?;
+    row.map(|row| Ok((row.try_get_by_index(0)?, state_name(row.try_get_by_index(1)?)?))).transpose()
+}
+
+async fn exists(tx: &DatabaseTransaction, sql: &str, id: i64) -> Result<bool, DbErr> {
+    Ok(tx.query_one_raw(fixed(sql, [id.into()])).await?.is_some())
+}
+
+async fn audit(tx: &DatabaseTransaction, run: RunId, action: &str, now_ms: i64) -> Result<(), DbErr> {
+    let insert = "INSERT INTO audit (at_ms, action, run) VALUES (?, ?, ?)";
+    tx.execute_raw(fixed(insert, [now_ms.into(), action.into(), run.0.into()])).await?;
+    Ok(())
+}
+
+/// Ids of parked runs, oldest first, for replaying many.
+pub async fn parked(connection: &DatabaseConnection, bundle: Option<&str>) -> Result<Vec<RunId>, DbErr> {
+    const PARKED: &str = "SELECT r.id FROM run r LEFT JOIN version v ON v.id = r.version \
+                          WHERE r.state <> 0 AND r.state = ? AND coalesce(v.bundle = ?, 1) ORDER BY r.id";
+    let bundle = bundle.map(str::to_owned);
+    let rows = connection.query_all_raw(fixed(PARKED, [RUN_PARKED.into(), bundle.into()])).await?;
+    rows.iter().map(|row| row.try_get_by_index(0).map(RunId)).collect()
+}

@@ -1,0 +1,144 @@
+//! The tables, and how a database of an older sheaf becomes one of this.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+
+use super::{connect::immediate, shape::fixed};
+use crate::queue::QueueError;
+
+/// One script for each schema version, in order; scripts that were released never change.
+///
+/// Rows are narrow and keyed by time-sorted ids, so that a commit touches few pages, at the right end of each tree.
+const MIGRATIONS: &[&str] = &[r"
+-- Numbers of the database itself: epochs, the lease in force, what the dedupe tables hold.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE connection (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE version (
+    id INTEGER PRIMARY KEY,
+    bundle TEXT NOT NULL,
+    connection TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    artefact BLOB NOT NULL,
+    created_ms INTEGER NOT NULL,
+    active INTEGER NOT NULL,
+    UNIQUE (bundle, hash)
+);
+
+-- kind: 0 accepted, 1 quarantined. filtered: ids of the versions whose filter said no, 8 bytes each, big-endian.
+CREATE TABLE event (
+    id INTEGER PRIMARY KEY,
+    connection INTEGER NOT NULL,
+    received_ms INTEGER NOT NULL,
+    kind INTEGER NOT NULL,
+    filtered BLOB,
+    reason TEXT
+);
+
+-- The request as received; apart from its event, so that lists read narrow rows.
+CREATE TABLE body (id INTEGER PRIMARY KEY, head TEXT NOT NULL, body BLOB NOT NULL);
+
+-- Identities of recent events: one row per commit, 24 bytes per event (two halves of the hash, the event's id).
+CREATE TABLE dedupe_log (id INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+-- Older identities, sorted by hash; two tables take turns, each is emptied when all of it is past the window.
+CREATE TABLE dedupe_even (h1 INTEGER, h2 INTEGER, event INTEGER NOT NULL, PRIMARY KEY (h1, h2)) WITHOUT ROWID;
+CREATE TABLE dedupe_odd (h1 INTEGER, h2 INTEGER, event INTEGER NOT NULL, PRIMARY KEY (h1, h2)) WITHOUT ROWID;
+
+-- Pending runs and nothing else. due_ms is the time of the next attempt, or the end of the lease while one is made.
+CREATE TABLE queue (
+    id INTEGER PRIMARY KEY,
+    due_ms INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    connection INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    crashes INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    owner INTEGER NOT NULL
+);
+CREATE INDEX queue_due ON queue (due_ms);
+
+-- What the next attempt or a replay needs; a run that is delivered at once never has one.
+CREATE TABLE run_state (run INTEGER PRIMARY KEY, state BLOB NOT NULL);
+
+-- Finished runs with their last attempt. state: 0 delivered, 1 parked, 2 discarded.
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY,
+    event INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    connection INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    started_ms INTEGER NOT NULL,
+    finished_ms INTEGER NOT NULL,
+    reason TEXT,
+    deliveries TEXT NOT NULL
+);
+CREATE INDEX run_not_ok ON run (state, id) WHERE state <> 0;
+
+-- Earlier attempts. outcome: 0 delivered, 1 parked, 2 to be repeated, 3 crashed.
+CREATE TABLE attempt (
+    run INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    outcome INTEGER NOT NULL,
+    started_ms INTEGER NOT NULL,
+    finished_ms INTEGER NOT NULL,
+    reason TEXT,
+    deliveries TEXT NOT NULL,
+    PRIMARY KEY (run, fence)
+) WITHOUT ROWID;
+
+CREATE TABLE ledger (
+    connection INTEGER PRIMARY KEY,
+    received INTEGER NOT NULL,
+    accepted INTEGER NOT NULL,
+    duplicate INTEGER NOT NULL,
+    quarantined INTEGER NOT NULL,
+    unrouted INTEGER NOT NULL,
+    decisions INTEGER NOT NULL,
+    delivered INTEGER NOT NULL,
+    filtered INTEGER NOT NULL,
+    parked INTEGER NOT NULL,
+    pending INTEGER NOT NULL,
+    discarded INTEGER NOT NULL
+);
+
+-- What people did.
+CREATE TABLE audit (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, action TEXT NOT NULL, run INTEGER NOT NULL);
+"];
+
+/// Brings the database to this binary's schema, one transaction for each step.
+pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = user_version(connection).await?;
+    if found > known {
+        return Err(QueueError::Newer { found, known });
+    }
+    for version in found..known {
+        let script = MIGRATIONS[usize::try_from(version).unwrap_or(0)];
+        let tx = connection.begin_with_options(immediate()).await?;
+        tx.execute_unprepared(script).await?;
+        tx.execute_unprepared(&format!("PRAGMA user_version = {}", version + 1)).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Refuses a database of another schema; for those who only read or replay.
+pub async fn expect_current(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match user_version(connection).await? {
+        found if found == known => Ok(()),
+        found if found > known => Err(QueueError::Newer { found, known }),
+        found => Err(QueueError::Older { found, known }),
+    }
+}
+
+async fn user_version(connection: &DatabaseConnection) -> Result<i64, QueueError> {
+    let row = connection.query_one_raw(fixed("PRAGMA user_version", [])).await?;
+    Ok(row.map(|row| row.try_get_by_index(0)).transpose()?.unwrap_or(0))
+}

@@ -1,0 +1,91 @@
+//! Multi-row statements in a few fixed shapes, so that SQLite's compiled statements are used again.
+//!
+//! The number of rows is padded to a power of two with NULL rows that the statement skips: ten shapes per statement
+//! instead of five hundred, one crossing to the connection's thread instead of one per row.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement, Value};
+
+/// A statement around a `VALUES` list.
+#[derive(Debug)]
+pub struct Shape {
+    /// What stands before `VALUES`.
+    pub before: &'static str,
+    /// Columns of a row.
+    pub columns: usize,
+    /// What stands after the list; it must skip rows whose `column1` is NULL.
+    pub after: &'static str,
+}
+
+/// The texts of the shapes used so far.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    texts: HashMap<(&'static str, usize), String>,
+}
+
+/// Rows on their way into a shape.
+#[derive(Debug, Default)]
+pub struct Rows(Vec<Value>);
+
+impl Rows {
+    /// Room for so many values.
+    pub fn with_capacity(values: usize) -> Rows {
+        Rows(Vec::with_capacity(values))
+    }
+
+    /// Adds one row.
+    pub fn push<const N: usize>(&mut self, row: [Value; N]) {
+        self.0.extend(row);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Shapes {
+    /// Runs a statement over the rows; the number of rows it changed.
+    pub async fn execute(
+        &mut self,
+        tx: &DatabaseTransaction,
+        shape: &Shape,
+        rows: Rows,
+    ) -> Result<u64, DbErr> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        Ok(tx.execute_raw(self.statement(shape, rows)).await?.rows_affected())
+    }
+
+    /// Runs a query over the rows.
+    pub async fn query(
+        &mut self,
+        tx: &DatabaseTransaction,
+        shape: &Shape,
+        rows: Rows,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        tx.query_all_raw(self.statement(shape, rows)).await
+    }
+
+    fn statement(&mut self, shape: &Shape, Rows(mut values): Rows) -> Statement {
+        let rows = (values.len() / shape.columns).next_power_of_two();
+        values.resize(rows * shape.columns, Value::BigInt(None));
+        let text = self.texts.entry((shape.before, rows)).or_insert_with(|| text(shape, rows));
+        Statement::from_sql_and_values(DbBackend::Sqlite, text.as_str(), values)
+    }
+}
+
+fn text(shape: &Shape, rows: usize) -> String {
+    let row = format!("({})", vec!["?"; shape.columns].join(","));
+    format!("{}VALUES {}{}", shape.before, vec![row.as_str(); rows].join(","), shape.after)
+}
+
+/// A fixed statement with its values.
+pub fn fixed<const N: usize>(sql: &str, values: [Value; N]) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values)
+}
