@@ -5,7 +5,7 @@
 //! what was delivered in batches, in the same single writer's transactions.
 
 pub mod process;
-mod store;
+pub mod store;
 
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
 

@@ -38,9 +38,9 @@ pub trait Place: Default {
 }
 
 /// A queue under test.
-struct Bench<P> {
-    place: P,
-    queue: Queue,
+pub struct Bench<P> {
+    pub place: P,
+    pub queue: Queue,
     claims: Claims,
     clock: Clock,
     set: SetClock,
@@ -50,7 +50,7 @@ struct Bench<P> {
 
 impl<P: Place> Bench<P> {
     /// A queue with two active bundle versions.
-    async fn new(slots: usize) -> Bench<P> {
+    pub async fn new(slots: usize) -> Bench<P> {
         let place = P::default();
         let (clock, set) = Clock::stopped_at(START_MS);
         let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
@@ -77,18 +77,18 @@ impl<P: Place> Bench<P> {
     }
 
     /// An event that one bundle takes and another filters.
-    fn event(&self, identity: u64, due_ms: i64) -> Publish {
+    pub fn event(&self, identity: u64, due_ms: i64) -> Publish {
         publish(self.epoch, Some([identity, identity]), vec![self.take(due_ms), self.filtered()])
     }
 
-    async fn accept(&self, publish: Publish) -> EventId {
+    pub async fn accept(&self, publish: Publish) -> EventId {
         match self.queue.publish(publish).await.unwrap() {
             Published::Accepted { event, .. } => event,
             other => panic!("expected an accepted event, got {other:?}"),
         }
     }
 
-    async fn claim(&mut self) -> Claim {
+    pub async fn claim(&mut self) -> Claim {
         self.queue.flush().await.unwrap();
         self.claims.try_recv().expect("a run is due and there is a slot")
     }
@@ -98,7 +98,7 @@ impl<P: Place> Bench<P> {
         assert!(self.claims.try_recv().is_err());
     }
 
-    async fn line(&self) -> LedgerLine {
+    pub async fn line(&self) -> LedgerLine {
         self.queue.flush().await.unwrap();
         let lines = self.queue.store().ledger().await.unwrap();
         assert_eq!(self.queue.store().verify_ledger().await.unwrap(), []);
@@ -150,6 +150,11 @@ fn delivery(class: Class) -> DeliveryRecord {
         class,
         message: None,
     }
+}
+
+/// An attempt that went well.
+pub fn delivered() -> Settle {
+    settle(Outcome::Delivered)
 }
 
 fn settle(outcome: Outcome) -> Settle {

@@ -25,6 +25,7 @@ pub type Key = [i64; 2];
 /// What is known.
 #[derive(Debug, Default)]
 pub struct Dedupe {
+    recent_max: usize,
     recent: HashMap<Key, i64>,
     frozen: Vec<(Key, i64)>,
     merged: usize,
@@ -55,7 +56,7 @@ pub fn key(connection: i64, [h1, h2]: [u64; 2]) -> Key {
 impl Dedupe {
     /// Reads back what the last process knew.
     pub async fn load(connection: &DatabaseConnection) -> Result<Dedupe, DbErr> {
-        let mut dedupe = Dedupe { bucket: i64::MIN, ..Dedupe::default() };
+        let mut dedupe = Dedupe { recent_max: RECENT_MAX, bucket: i64::MIN, ..Dedupe::default() };
         for row in connection.query_all_raw(fixed("SELECT id, keys FROM dedupe_log ORDER BY id", [])).await? {
             dedupe.logged_until = row.try_get_by_index(0)?;
             let keys: Vec<u8> = row.try_get_by_index(1)?;
@@ -145,7 +146,7 @@ impl Dedupe {
     pub fn remember(&mut self, log: i64, keys: impl IntoIterator<Item = (Key, i64)>) {
         self.recent.extend(keys);
         self.logged_until = log;
-        if self.recent.len() >= RECENT_MAX && self.frozen.is_empty() {
+        if self.recent.len() >= self.recent_max && self.frozen.is_empty() {
             self.frozen = self.recent.drain().collect();
             self.frozen.sort_unstable();
             self.frozen_until = self.logged_until;
@@ -201,3 +202,104 @@ const ODD: Table = Table {
         after: ") WHERE column1 IS NOT NULL ON CONFLICT DO UPDATE SET event = max(event, excluded.event)",
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::TransactionTrait;
+
+    use super::*;
+    use crate::storage::sqlite::{
+        connect::{immediate, writer},
+        schema::migrate,
+    };
+
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+    struct Disk {
+        _folder: tempfile::TempDir,
+        connection: DatabaseConnection,
+        shapes: Shapes,
+    }
+
+    impl Disk {
+        async fn new() -> Disk {
+            let folder = tempfile::tempdir().unwrap();
+            let connection = writer(&folder.path().join("dedupe.db"), true).await.unwrap();
+            migrate(&connection).await.unwrap();
+            Disk { _folder: folder, connection, shapes: Shapes::default() }
+        }
+
+        /// One commit that brings these identities, with whatever merging is under way.
+        async fn commit(&mut self, dedupe: &mut Dedupe, now_ms: i64, events: std::ops::Range<i64>) {
+            let keys: Vec<(Key, i64)> = events.map(|event| (spread(event), event)).collect();
+            let tx = self.connection.begin_with_options(immediate()).await.unwrap();
+            if let Some((_, log)) = keys.last() {
+                let insert = "INSERT INTO dedupe_log (id, keys) VALUES (?, ?)";
+                tx.execute_raw(fixed(insert, [(*log).into(), write_log(&keys)])).await.unwrap();
+            }
+            let slice = dedupe.merge(&tx, &mut self.shapes, now_ms).await.unwrap();
+            tx.commit().await.unwrap();
+            if let Some(slice) = slice {
+                dedupe.merged(&slice);
+            }
+            if let Some((_, log)) = keys.last().copied() {
+                dedupe.remember(log, keys);
+            }
+        }
+
+        async fn knows(&mut self, dedupe: &Dedupe, event: i64) -> bool {
+            let tx = self.connection.begin().await.unwrap();
+            let found = dedupe.in_tables(&tx, &mut self.shapes, &[(3, spread(event))]).await.unwrap();
+            dedupe.in_memory(&spread(event)) == Some(event) || found.get(&3) == Some(&event)
+        }
+
+        async fn count(&self, table: &str) -> i64 {
+            let sql = format!("SELECT count(*) FROM {table}");
+            self.connection
+                .query_one_raw(fixed(&sql, []))
+                .await
+                .unwrap()
+                .unwrap()
+                .try_get_by_index(0)
+                .unwrap()
+        }
+    }
+
+    fn spread(event: i64) -> Key {
+        key(1, [event.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15), 7])
+    }
+
+    #[tokio::test]
+    async fn every_identity_is_known_before_during_and_after_its_merge_and_after_a_restart() {
+        const EVENTS: i64 = 3_000;
+        let mut disk = Disk::new().await;
+        let mut dedupe = Dedupe { recent_max: 2_500, ..Dedupe::load(&disk.connection).await.unwrap() };
+        for event in (0..EVENTS).step_by(100) {
+            disk.commit(&mut dedupe, DAY_MS, event..event + 100).await;
+            for known in (0..event + 100).step_by(97) {
+                assert!(disk.knows(&dedupe, known).await, "{known} at {event}");
+            }
+            assert!(!disk.knows(&dedupe, EVENTS + event).await);
+        }
+        assert_eq!((disk.count("dedupe_even").await, disk.count("dedupe_log").await), (2_500, 5));
+
+        let restarted = Dedupe::load(&disk.connection).await.unwrap();
+        for known in 0..EVENTS {
+            assert!(disk.knows(&restarted, known).await, "{known} after a restart");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_table_is_emptied_when_its_turn_comes_again() {
+        let mut disk = Disk::new().await;
+        let mut dedupe = Dedupe { recent_max: 10, ..Dedupe::load(&disk.connection).await.unwrap() };
+        for (turn, now_ms) in [DAY_MS, DAY_MS + WINDOW_MS, DAY_MS + 2 * WINDOW_MS].into_iter().enumerate() {
+            let first = i64::try_from(turn).unwrap() * 10;
+            disk.commit(&mut dedupe, now_ms, first..first + 10).await;
+            disk.commit(&mut dedupe, now_ms, 0..0).await;
+        }
+        assert_eq!((disk.count("dedupe_even").await, disk.count("dedupe_odd").await), (10, 10));
+        assert!(!disk.knows(&dedupe, 5).await);
+        assert!(disk.knows(&dedupe, 15).await && disk.knows(&dedupe, 25).await);
+    }
+}
