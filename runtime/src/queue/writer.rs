@@ -36,12 +36,19 @@ const POLL_MS: i64 = 1_000;
 /// How long settles wait after a refused commit before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 
+/// Where an answer goes.
+type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
+
 /// What a handle asks of the writer.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every command is the large one; a box would be an allocation per event"
+)]
 pub(super) enum Command {
-    Publish(Publish, oneshot::Sender<Result<Published, QueueError>>),
-    Activate(Vec<NewVersion>, oneshot::Sender<Result<Activated, QueueError>>),
-    Flush(oneshot::Sender<Result<(), QueueError>>),
+    Publish(Publish, Answer<Published>),
+    Activate(Vec<NewVersion>, Answer<Activated>),
+    Flush(Answer<()>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -57,9 +64,9 @@ struct Held {
 #[derive(Debug, Default)]
 struct Gathered {
     publishes: Vec<Publish>,
-    publish_answers: Vec<oneshot::Sender<Result<Published, QueueError>>>,
-    activations: Vec<(Vec<NewVersion>, oneshot::Sender<Result<Activated, QueueError>>)>,
-    flushes: Vec<oneshot::Sender<Result<(), QueueError>>>,
+    publish_answers: Vec<Answer<Published>>,
+    activations: Vec<(Vec<NewVersion>, Answer<Activated>)>,
+    flushes: Vec<Answer<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
 
@@ -247,8 +254,9 @@ impl<B: Backend> Writer<B> {
     }
 
     async fn turn(&mut self, gathered: &mut Gathered) {
-        if let Health::Broken(message) = &*self.ends.health.borrow() {
-            return answer_broken(gathered, message);
+        if let Some(message) = self.broken() {
+            self.refused_until = Some(Instant::now() + REFUSED_PAUSE);
+            return answer_refused(gathered, &message);
         }
         let now_ms = self.clock.now_ms();
         let extended = self.take_extensions(now_ms);
@@ -427,27 +435,36 @@ impl<B: Backend> Writer<B> {
             }
         });
         self.refused_until = Some(Instant::now() + REFUSED_PAUSE);
-        answer_broken(gathered, &message);
+        answer_refused(gathered, &message);
+    }
+
+    /// Why nothing may be written any more.
+    fn broken(&self) -> Option<Arc<str>> {
+        match &*self.ends.health.borrow() {
+            Health::Broken(message) => Some(message.clone()),
+            Health::Ready | Health::Failing(_) => None,
+        }
     }
 
     async fn activate(&mut self, gathered: &mut Gathered) {
         for (versions, answer) in gathered.activations.drain(..) {
+            if let Some(message) = self.broken() {
+                let _ = answer.send(Err(QueueError::Storage(message)));
+                continue;
+            }
             let result = self.backend.activate(&versions, self.clock.now_ms()).await;
             let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
         }
     }
 }
 
-fn answer_broken(gathered: &mut Gathered, message: &Arc<str>) {
+fn answer_refused(gathered: &mut Gathered, message: &Arc<str>) {
     gathered.publishes.clear();
     answer_all(&mut gathered.publish_answers, || Err(QueueError::Storage(message.clone())));
     answer_all(&mut gathered.flushes, || Err(QueueError::Storage(message.clone())));
 }
 
-fn answer_all<T>(
-    answers: &mut Vec<oneshot::Sender<Result<T, QueueError>>>,
-    answer: impl Fn() -> Result<T, QueueError>,
-) {
+fn answer_all<T>(answers: &mut Vec<Answer<T>>, answer: impl Fn() -> Result<T, QueueError>) {
     for waiting in answers.drain(..) {
         let _ = waiting.send(answer());
     }
