@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, ensure};
 
 pub use contender::Contender;
-use contender::Running;
+use contender::{Running, batches};
 pub use report::{Half, Report, Sample};
 
 use crate::{
@@ -83,9 +83,11 @@ async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) ->
         duration: WARM_UP,
     };
     drained(load.clone(), sink).await?;
+    let writer_before = running.counters().await?;
     let before = (running.process.usage()?, own_usage()?);
     let full = drained(Load { duration: plan.duration, ..load.clone() }, sink).await?;
     let after = (running.process.usage()?, own_usage()?);
+    let writer_after = running.counters().await?;
     let (_, peak_kib) = running.process.memory_kib()?;
 
     let pace = Pace::Open { per_second: full.events_per_s / 2.0 };
@@ -115,7 +117,7 @@ async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) ->
             ack: half.outcome.latencies.points(),
             end_to_end: half.end_to_end,
         },
-        batches: running.batches().await,
+        batches: batches(&writer_before, &writer_after),
     })
 }
 

@@ -88,8 +88,8 @@ async fn take(State(shared): State<Shared>, body: Bytes) -> StatusCode {
 }
 
 async fn metrics(State(shared): State<Shared>) -> String {
-    let (rows, commits) = shared.store.map(|store| store.committed()).unwrap_or_default();
-    format!("ceiling_batch_rows_sum {rows}\nceiling_batch_rows_count {commits}\n")
+    let Some(store) = shared.store else { return String::new() };
+    store.counted().map(|(name, count)| format!("ceiling_{name}_total {count}\n")).concat()
 }
 
 /// The number after `&id=`: all that the least server has to know of a webhook.

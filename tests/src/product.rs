@@ -83,7 +83,7 @@ pub struct Product {
 #[derive(serde::Deserialize)]
 struct Addresses {
     hooks: SocketAddr,
-    manage: SocketAddr,
+    management: SocketAddr,
 }
 
 impl Setup {
@@ -100,10 +100,15 @@ impl Setup {
         let mut process = Process::start(&mut command).with_context(|| self.binary.display().to_string())?;
         loop {
             if let Some(found) = read_addresses(&addresses)
-                && get(found.manage, "/readyz").await.is_ok()
+                && get(found.management, "/readyz").await.is_ok()
             {
                 let ready_after = started.elapsed();
-                return Ok(Product { process, hooks: found.hooks, management: found.manage, ready_after });
+                return Ok(Product {
+                    process,
+                    hooks: found.hooks,
+                    management: found.management,
+                    ready_after,
+                });
             }
             ensure!(!process.has_ended()?, "it ended before it was ready; see {}", self.log().display());
             ensure!(started.elapsed() < READY_MAX, "it is not ready; see {}", self.log().display());
@@ -120,9 +125,11 @@ impl Setup {
         path.with_context(|| format!("`sheaf hook` printed {url:?}"))
     }
 
-    /// What `sheaf ledger --json` says, while the product runs.
-    pub fn ledger(&self) -> anyhow::Result<serde_json::Value> {
-        let text = self.output(self.command(&["ledger", "--json", "--dir"]).arg(&self.directory))?;
+    /// What `sheaf ledger --json` says, while the product runs; `verify` has it count every row as well.
+    pub fn ledger(&self, verify: bool) -> anyhow::Result<serde_json::Value> {
+        let mut command = self.command(&["ledger", "--json", "--dir"]);
+        command.arg(&self.directory).args(verify.then_some("--verify"));
+        let text = self.output(&mut command)?;
         serde_json::from_str(&text).with_context(|| format!("`sheaf ledger` printed {text:?}"))
     }
 
@@ -150,7 +157,8 @@ impl Setup {
     fn output(&self, command: &mut Command) -> anyhow::Result<String> {
         let output = command.output().with_context(|| self.binary.display().to_string())?;
         if !output.status.success() {
-            bail!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let said = [output.stdout, output.stderr].concat();
+            bail!("{command:?}: {}", String::from_utf8_lossy(&said));
         }
         Ok(String::from_utf8(output.stdout)?)
     }

@@ -92,34 +92,45 @@ impl Running {
         })
     }
 
-    /// Average batch sizes: of every `…batch…` histogram in the metrics, sum over count.
-    pub(super) async fn batches(&self) -> BTreeMap<String, f64> {
-        let text = product::get(self.metrics, "/metrics").await.unwrap_or_default();
-        averages(&text)
+    /// The counters of its writer, by name.
+    pub(super) async fn counters(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        Ok(counters(&product::get(self.metrics, "/metrics").await?))
     }
 }
 
-fn averages(metrics: &str) -> BTreeMap<String, f64> {
-    let value = |name: &str| {
-        let line =
-            metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    let names = metrics.lines().filter_map(|line| line.split_once("_count ")).map(|(name, _)| name);
-    let batches = names.filter(|name| name.contains("batch"));
-    let average = |name: &str| Some(value(&format!("{name}_sum"))? / value(&format!("{name}_count"))?);
-    batches.filter_map(|name| Some((name.to_owned(), average(name).filter(|it| it.is_finite())?))).collect()
+/// What a writer counts, beside its commits: what it stored, and what it flagged as done.
+const COUNTED: [&str; 4] = ["published", "settled", "appended", "done"];
+
+fn counters(metrics: &str) -> BTreeMap<String, f64> {
+    let samples = metrics.lines().filter_map(|line| line.split_once("_total "));
+    let values = samples.filter_map(|(name, value)| Some((name.rsplit('_').next()?, value.parse().ok()?)));
+    let wanted = values.filter(|(name, _)| *name == "commits" || COUNTED.contains(name));
+    wanted.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Average sizes of the batches between two readings.
+pub(super) fn batches(
+    before: &BTreeMap<String, f64>,
+    after: &BTreeMap<String, f64>,
+) -> BTreeMap<String, f64> {
+    let grown = |name: &str| Some(after.get(name)? - before.get(name)?);
+    let average = |name: &str| Some(grown(name)? / grown("commits").filter(|commits| *commits > 0.0)?);
+    COUNTED.iter().filter_map(|name| Some(((*name).to_owned(), average(name)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::averages;
+    use super::*;
 
     #[test]
-    fn batch_sizes_are_sums_over_counts() {
-        let metrics =
-            "# TYPE commit_batch histogram\ncommit_batch_sum 90.0\ncommit_batch_count 3\nother_count 1\n";
-        assert_eq!(averages(metrics).into_iter().collect::<Vec<_>>(), [("commit_batch".to_owned(), 30.0)]);
-        assert!(averages("a_batch_sum 0\na_batch_count 0\n").is_empty());
+    fn batch_sizes_are_what_grew_by_commits_between_two_readings() {
+        let read = |commits, published| {
+            counters(&format!(
+                "# TYPE x counter\nsheaf_queue_commits_total {commits}\nsheaf_queue_published_total {published}\nother_total 9\n"
+            ))
+        };
+        let sizes = batches(&read(10, 100), &read(13, 190));
+        assert_eq!(sizes.into_iter().collect::<Vec<_>>(), [("published".to_owned(), 30.0)]);
+        assert!(batches(&read(1, 1), &read(1, 1)).is_empty(), "nothing was committed");
     }
 }

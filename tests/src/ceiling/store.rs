@@ -37,8 +37,9 @@ pub struct Store {
 
 #[derive(Default)]
 struct Committed {
-    appended: AtomicU64,
     commits: AtomicU64,
+    appended: AtomicU64,
+    done: AtomicU64,
 }
 
 impl Store {
@@ -78,9 +79,11 @@ impl Store {
         let _ = self.work.send(Work::Done(row)).await;
     }
 
-    /// Appended rows, and commits.
-    pub fn committed(&self) -> (u64, u64) {
-        (self.committed.appended.load(Ordering::Relaxed), self.committed.commits.load(Ordering::Relaxed))
+    /// Commits, and rows in them.
+    pub fn counted(&self) -> [(&'static str, u64); 3] {
+        let Committed { commits, appended, done } = &*self.committed;
+        [("commits", commits), ("appended", appended), ("done", done)]
+            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
     }
 }
 
@@ -113,6 +116,7 @@ async fn write_all(
             }
         }
         committed.appended.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        committed.done.fetch_add(done.len() as u64, Ordering::Relaxed);
         committed.commits.fetch_add(1, Ordering::Relaxed);
         match commit(&database, &rows, &done).await {
             Ok(()) => answers.into_iter().for_each(|(row, answer)| {

@@ -86,7 +86,7 @@ impl Subject {
         match self {
             Subject::Sheaf(setup) => {
                 let product = setup.start().await?;
-                pending(setup)?;
+                pending(setup, false)?;
                 let target = (product.hooks, setup.hook_path()?);
                 Ok(Up { process: product.process, target, ready_after: product.ready_after })
             }
@@ -106,9 +106,9 @@ impl Subject {
         };
         let mut seen = (u64::MAX, Instant::now());
         loop {
-            let pending = pending(setup)?;
+            let pending = pending(setup, false)?;
             if pending == 0 {
-                return Ok(());
+                return self::pending(setup, true).map(drop);
             }
             if pending != seen.0 {
                 seen = (pending, Instant::now());
@@ -119,9 +119,9 @@ impl Subject {
     }
 }
 
-/// Decisions still to be carried out, after both equations were found to hold.
-fn pending(setup: &Setup) -> anyhow::Result<u64> {
-    let counters = equations::counters(&setup.ledger()?)?;
-    equations::check(&counters)?;
-    Ok(counters.iter().map(|it| it.pending).sum())
+/// Decisions still to be carried out, after both equations were found to hold; `verify` has every row counted as well.
+fn pending(setup: &Setup, verify: bool) -> anyhow::Result<u64> {
+    let ledger = equations::read(&setup.ledger(verify)?)?;
+    equations::check(&ledger)?;
+    Ok(ledger.connections.iter().map(|it| it.pending).sum())
 }
