@@ -175,5 +175,6 @@ async fn plain(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
     while let Some(ended) = publishing.join_next().await {
         ended??;
     }
-    Ok(store.committed().1)
+    let [(_, commits), ..] = store.counted();
+    Ok(commits)
 }
