@@ -45,13 +45,20 @@ pub enum ArtefactError {
     },
 }
 
+impl Artefact {
+    /// The artefact of bytes that were sealed before.
+    pub fn of_bytes(bytes: Vec<u8>) -> Artefact {
+        Artefact { hash: Sha256::digest(&bytes).into(), bytes }
+    }
+}
+
 impl Texts {
     /// Orders the texts and seals them.
     pub fn seal(mut self) -> Artefact {
         self.files.sort();
         self.manifests.sort();
         let bytes = serde_json::to_vec(&self).expect("texts always serialise");
-        Artefact { hash: Sha256::digest(&bytes).into(), bytes }
+        Artefact::of_bytes(bytes)
     }
 
     /// Opens what [`Texts::seal`] made.

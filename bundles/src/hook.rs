@@ -1,8 +1,20 @@
 //! The inbound side of one connection, compiled: everything intake, decoding and signature checks need.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 
-use crate::{connection::Connection, types::Field, value::Value, words::Words};
+use crate::{
+    connection::Connection,
+    environment::Environment,
+    event::Event,
+    filter::Filter,
+    path::Path,
+    types::Field,
+    value::{Map, Value},
+    words::Words,
+};
 
 /// A connection's hook. Made by the compiler, immutable.
 #[derive(Debug)]
@@ -18,13 +30,17 @@ pub struct Hook {
     /// A parameter's name on the wire -> the field's own name, for parameters the user renamed at the vendor.
     pub renames: Vec<(String, String)>,
     /// Bare name -> dotted path, so that `mindboxDeviceUUID` means `attrs.mindboxDeviceUUID`.
-    pub aliases: Vec<(String, String)>,
+    pub aliases: Vec<(String, Path)>,
+    /// An object field of which bundles may use only the keys that are declared (`attrs`), so that a misspelt one is found.
+    pub closed: Option<String>,
     /// All of them must pass; none means the token in the URL is all there is.
     pub checks: Vec<SourceCheck>,
     /// How events are told apart; none means that every request is an event of its own.
     pub dedupe: Option<Dedupe>,
     /// What the vendor takes for success, sent after the commit.
     pub answer: Answer,
+    /// Requests that are answered as success and are no events (the vendor's activation probe).
+    pub probe: Option<Filter>,
     /// The triggers an event can fire, in manifest order.
     pub triggers: Vec<Trigger>,
 }
@@ -151,11 +167,66 @@ pub struct Trigger {
     pub title: Words,
     /// The kinds of event it can fire on; empty for all.
     pub kinds: Vec<String>,
+    /// Holds for the events that fire it; none fires on every event.
+    pub when: Option<Filter>,
+    /// Choices a bundle makes under `on:` (`attribution: last_non_direct`).
+    pub options: Vec<TriggerOption>,
     /// An example event's parameters as the vendor sends them, for `send` and tests.
     pub sample: Vec<(String, Value)>,
 }
 
+/// A choice under `on:`.
+#[derive(Debug)]
+pub struct TriggerOption {
+    /// Its key.
+    pub name: String,
+    /// For people.
+    pub title: Words,
+    /// The value used when the bundle says nothing; none takes events of every value.
+    pub default: Option<String>,
+    /// What may be chosen.
+    pub values: Vec<TriggerChoice>,
+}
+
+/// One value of a [`TriggerOption`].
+#[derive(Debug)]
+pub struct TriggerChoice {
+    /// As bundles write it.
+    pub value: String,
+    /// For people.
+    pub title: Words,
+    /// What the event must satisfy.
+    pub when: Filter,
+}
+
+static NOTHING: LazyLock<Map> = LazyLock::new(Map::new);
+static NO_KEY: Value = Value::Null;
+
 impl Hook {
+    /// The names of the triggers this event fires; several are possible.
+    pub fn triggers(&self, event: &Event) -> Vec<&str> {
+        let environment = self.environment(&event.fields);
+        let fires = |trigger: &&Trigger| trigger.when.as_ref().is_none_or(|when| when.eval(&environment));
+        self.triggers.iter().filter(fires).map(|trigger| trigger.name.as_str()).collect()
+    }
+
+    /// Whether decoded fields are no event but the vendor trying the address.
+    pub fn is_probe(&self, fields: &Map) -> bool {
+        self.probe.as_ref().is_some_and(|probe| probe.eval(&self.environment(fields)))
+    }
+
+    /// What references mean for an event of this hook.
+    pub fn environment<'a>(&'a self, fields: &'a Map) -> Environment<'a> {
+        Environment {
+            fields,
+            aliases: &self.aliases,
+            steps: &NOTHING,
+            settings: &self.connection.settings,
+            input: &NOTHING,
+            key: &NO_KEY,
+        }
+    }
+
     /// The trigger of that name.
     pub fn trigger(&self, name: &str) -> Option<&Trigger> {
         self.triggers.iter().find(|trigger| trigger.name == name)

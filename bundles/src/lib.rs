@@ -1,25 +1,35 @@
 //! The language of Sheaf: what a user writes, checked and turned into plans. Pure: no clock, network, disk or environment.
 
 pub mod artefact;
+pub mod bundle;
+pub mod catalog;
+pub mod compile;
 pub mod connection;
 pub mod diagnostic;
 pub mod duration;
+pub mod environment;
 pub mod event;
 pub mod expression;
+pub mod filter;
 pub mod function;
 pub mod hook;
 pub mod id;
 pub mod json;
+pub mod judge;
 pub mod manifest;
+pub mod mapping;
+pub mod outgoing;
 pub mod path;
 pub mod plan;
 pub mod request;
 pub mod retry;
 pub mod run;
+pub mod schema;
 pub mod shape;
 pub mod template;
 pub mod types;
 pub mod value;
 pub mod verdict;
 pub mod words;
+pub mod workspace;
 pub mod yaml;

@@ -3,11 +3,22 @@
 use std::sync::Arc;
 
 use crate::{
-    artefact::Artefact,
+    artefact::{Artefact, ArtefactError, Texts},
+    catalog::Catalog,
+    compile::{self, bundle::Parts},
     connection::Connection,
+    diagnostic::Diagnostics,
+    environment::Environment,
     event::Event,
+    expression::lookup,
+    filter::Filter,
+    hook::{Hook, Trigger},
+    judge::Judge,
+    outgoing::Outgoing,
+    path::Path,
     request::{Exchange, Request},
-    run::{RunState, StepResult},
+    run::{RunState, StepResult, delivery_key},
+    value::{Map, Value},
     verdict::{Disposition, Judgement},
     words::Words,
 };
@@ -27,8 +38,23 @@ pub struct Plan {
     pub trigger: String,
     /// How long a run waits after the event was received, in milliseconds.
     pub delay_ms: i64,
+    hook: Arc<Hook>,
+    /// Index of the trigger in the hook.
+    trigger_index: usize,
+    chosen: Vec<Chosen>,
+    filter: Option<Filter>,
+    expected: Vec<Path>,
     steps: Vec<Step>,
     artefact: Artefact,
+}
+
+/// A choice made under `on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen {
+    /// Index of the option in the trigger.
+    pub option: usize,
+    /// Index of the value in the option.
+    pub value: usize,
 }
 
 /// What a plan says about an event. One for each event and active plan of its connection.
@@ -68,54 +94,114 @@ pub enum Next {
 
 /// One action step, compiled.
 #[derive(Debug)]
-struct Step {
-    name: String,
-    connection: Arc<Connection>,
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// The connection it sends through.
+    pub connection: Arc<Connection>,
+    /// How its request is built.
+    pub outgoing: Outgoing,
+    /// How its answer is judged.
+    pub judge: Judge,
 }
 
 impl Plan {
+    /// Joins what the compiler made.
+    pub(crate) fn new(parts: Parts, artefact: Artefact) -> Plan {
+        let trigger_index = parts.hook.triggers.iter().position(|trigger| trigger.name == parts.trigger);
+        Plan {
+            bundle: parts.name,
+            title: parts.title,
+            active: parts.active,
+            connection: Arc::clone(&parts.hook.connection),
+            trigger_index: trigger_index.expect("the compiler found the trigger in this hook"),
+            trigger: parts.trigger,
+            delay_ms: parts.delay_ms,
+            hook: parts.hook,
+            chosen: parts.chosen,
+            filter: parts.filter,
+            expected: parts.expected,
+            steps: parts.steps,
+            artefact,
+        }
+    }
+
+    /// Compiles the very plan an artefact was sealed from.
+    ///
+    /// # Errors
+    /// The bytes are no artefact, or this engine does not understand its texts any more.
+    pub fn from_artefact(bytes: &[u8]) -> Result<Plan, ArtefactError> {
+        let texts = Texts::open(bytes)?;
+        let (catalog, _, manifests) = Catalog::load(&texts.manifests);
+        let (integration, _, found) = compile::compile(&texts.files, &catalog);
+        let plans = integration.map(|integration| integration.plans).unwrap_or_default();
+        let plan = plans.into_iter().find(|plan| plan.bundle == texts.bundle);
+        let fails = || does_not_compile(&texts, &manifests, &found);
+        let plan = plan.and_then(Arc::into_inner).ok_or_else(fails)?;
+        Ok(Plan { artefact: Artefact::of_bytes(bytes.to_vec()), ..plan })
+    }
+
     /// Whether the event is for this plan. Cheap; called for every event and plan before anything is stored.
     pub fn decide(&self, event: &Event) -> Verdict {
-        let _ = event;
-        Verdict::Take { delay_ms: self.delay_ms }
+        let environment = self.hook.environment(&event.fields);
+        if !self.fires(&environment) {
+            return Verdict::NotFired;
+        }
+        if self.filter.as_ref().is_none_or(|filter| filter.eval(&environment)) {
+            Verdict::Take { delay_ms: self.delay_ms }
+        } else {
+            Verdict::Filtered
+        }
     }
 
     /// Why [`Plan::decide`] said what it said: the smallest failing condition.
     pub fn explain(&self, event: &Event) -> Words {
+        let environment = self.hook.environment(&event.fields);
         match self.decide(event) {
-            Verdict::Take { .. } => Words::new("taken", "взято"),
-            Verdict::Filtered => Words::new("filtered", "отфильтровано"),
-            Verdict::NotFired => Words::new("the trigger did not fire", "триггер не сработал"),
+            Verdict::Take { .. } => Words::new("the trigger fired and the filter holds", "триггер сработал, условие выполнено"),
+            Verdict::Filtered => {
+                let reason = self.filter.as_ref().and_then(|filter| filter.explain(&environment));
+                because(Words::new("the filter does not hold", "условие не выполнено"), reason)
+            }
+            Verdict::NotFired => {
+                let reason = self.failing_filter(&environment).and_then(|filter| filter.explain(&environment));
+                let trigger = &self.trigger;
+                let lead = Words::new(
+                    format!("the trigger `{trigger}` did not fire"),
+                    format!("триггер `{trigger}` не сработал"),
+                );
+                because(lead, reason)
+            }
         }
     }
 
-    /// Parameters the filter reads that the vendor sends with every such event, yet this one came without:
-    /// somebody turned them off at the vendor, and "is empty" would hold for every event.
-    pub fn missing_parameters(&self, event: &Event) -> Vec<&str> {
-        let _ = event;
-        Vec::new()
+    /// Parameters the filter reads that the vendor sends with every event, yet this one came without: somebody turned them
+    /// off at the vendor, and "is empty" would hold for every event.
+    pub fn missing_parameters(&self, event: &Event) -> Vec<String> {
+        let missing = self.expected.iter().filter(|path| lookup(&event.fields, &path.segments).is_none());
+        missing.map(ToString::to_string).collect()
     }
 
-    /// The next thing to do.
+    /// The next thing to do. Pure: the same state gives the same request, byte for byte.
     pub fn next(&self, state: &RunState) -> Next {
-        let step = state.done.len();
-        match (self.steps.get(step), &state.pending) {
-            (None, _) => Next::Done,
-            (Some(_), Some(request)) => Next::Send { step, request: request.clone() },
-            (Some(_), None) => Next::Fail { step, reason: Words::new("not built yet", "ещё не собрано") },
+        let index = state.done.len();
+        let Some(step) = self.steps.get(index) else { return Next::Done };
+        if let Some(request) = &state.pending {
+            return Next::Send { step: index, request: request.clone() };
+        }
+        match self.build(step, state) {
+            Ok(request) => Next::Send { step: index, request },
+            Err(reason) => Next::Fail { step: index, reason },
         }
     }
 
     /// What an exchange of a step means, by the rules of its connector.
+    ///
+    /// # Panics
+    /// There is no such step; use the index that [`Plan::next`] gave.
     pub fn judge(&self, step: usize, exchange: &Exchange) -> Judgement {
-        let _ = (step, exchange);
-        crate::verdict::Judgement {
-            class: crate::verdict::Class::Ok,
-            message: Words::default(),
-            status: None,
-            retry_after_ms: None,
-            body: None,
-        }
+        let step = &self.steps[step];
+        step.judge.judge(exchange, &step.connection.settings)
     }
 
     /// Writes the judgement of a step into the state: done, or to be sent again byte for byte.
@@ -139,8 +225,68 @@ impl Plan {
         self.steps.get(step).map(|step| &step.connection)
     }
 
+    /// The hook its events come through.
+    pub fn hook(&self) -> &Arc<Hook> {
+        &self.hook
+    }
+
     /// The version this plan is: its texts and their hash.
     pub fn artefact(&self) -> &Artefact {
         &self.artefact
+    }
+
+    fn trigger(&self) -> &Trigger {
+        &self.hook.triggers[self.trigger_index]
+    }
+
+    fn fires(&self, environment: &Environment<'_>) -> bool {
+        self.failing_filter(environment).is_none()
+    }
+
+    /// The trigger's filter or the chosen option's, whichever does not hold.
+    fn failing_filter(&self, environment: &Environment<'_>) -> Option<&Filter> {
+        let trigger = self.trigger();
+        let options = self.chosen.iter().map(|chosen| &trigger.options[chosen.option].values[chosen.value].when);
+        trigger.when.iter().chain(options).find(|filter| !filter.eval(environment))
+    }
+
+    fn build(&self, step: &Step, state: &RunState) -> Result<Request, Words> {
+        let key = Value::Text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
+        let steps = self.answers(state);
+        let environment = Environment {
+            steps: &steps,
+            settings: &step.connection.settings,
+            key: &key,
+            ..self.hook.environment(&state.event.fields)
+        };
+        step.outgoing.build(environment, &step.connection.name).map_err(|error| error.0)
+    }
+
+    /// What later steps see of the earlier ones.
+    fn answers(&self, state: &RunState) -> Map {
+        let answers = self.steps.iter().zip(&state.done).map(|(step, result)| {
+            let mut answer = Map::from_iter([("status".to_owned(), Value::from(i64::from(result.status)))]);
+            if let Some(body) = &result.body {
+                answer.insert("body".to_owned(), body.clone());
+            }
+            (step.name.clone(), Value::Object(answer))
+        });
+        answers.collect()
+    }
+}
+
+fn because(lead: Words, reason: Option<Words>) -> Words {
+    match reason {
+        Some(reason) => Words::new(format!("{}: {}", lead.en, reason.en), format!("{}: {}", lead.ru, reason.ru)),
+        None => lead,
+    }
+}
+
+fn does_not_compile(texts: &Texts, manifests: &Diagnostics, found: &Diagnostics) -> ArtefactError {
+    let first = manifests.iter().chain(found.iter()).next();
+    ArtefactError::DoesNotCompile {
+        bundle: texts.bundle.clone(),
+        engine: texts.engine,
+        first: first.map(|diagnostic| diagnostic.message.en.clone()).unwrap_or_default(),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::{event::Event, id::EventId, request::Request, value::Value};
+use crate::{event::Event, id::EventId, json, request::Request, value::Value};
 
 /// How far one run of a plan has come. Grows only by [`crate::plan::Plan::record`].
 #[derive(Debug, Clone, PartialEq)]
@@ -30,14 +30,21 @@ pub struct StepResult {
 
 /// The stored state of a run is not readable.
 #[derive(Debug, thiserror::Error)]
-#[error("the stored state of the run cannot be read: {0}")]
-pub struct StateError(#[from] serde_json::Error);
+pub enum StateError {
+    /// Not the form we write.
+    #[error("the stored state of the run cannot be read: {0}")]
+    Form(#[from] serde_json::Error),
+    /// An answer in it is not JSON.
+    #[error("a stored answer cannot be read: {0}")]
+    Answer(#[from] json::JsonError),
+}
 
 /// What is stored beside the event.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Stored {
     generation: u32,
-    done: Vec<u16>,
+    /// Status and the answer's JSON, exact numbers and all.
+    done: Vec<(u16, Option<String>)>,
     pending: Option<Request>,
 }
 
@@ -54,7 +61,8 @@ impl RunState {
 
     /// The bytes to store; the event is stored by its own id.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let stored = Stored { generation: self.generation, done: self.done.iter().map(|step| step.status).collect(), pending: self.pending.clone() };
+        let done = self.done.iter().map(|step| (step.status, step.body.as_ref().map(json::to_text)));
+        let stored = Stored { generation: self.generation, done: done.collect(), pending: self.pending.clone() };
         serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
     }
 
@@ -64,7 +72,11 @@ impl RunState {
     /// The bytes are not a stored state.
     pub fn from_bytes(event: Arc<Event>, bytes: &[u8]) -> Result<RunState, StateError> {
         let Stored { generation, done, pending } = serde_json::from_slice(bytes)?;
-        let done = done.into_iter().map(|status| StepResult { status, body: None }).collect();
+        let read = |(status, body): (u16, Option<String>)| {
+            let body = body.map(|body| json::parse(body.as_bytes(), json::Limits::default())).transpose()?;
+            Ok::<_, StateError>(StepResult { status, body })
+        };
+        let done = done.into_iter().map(read).collect::<Result<_, _>>()?;
         Ok(RunState { event, generation, done, pending })
     }
 }

@@ -128,6 +128,11 @@ fn too_large(bytes: usize) -> (Code, Words) {
 }
 
 impl Node {
+    /// A text that stands in no file of its own; `span` is where to point.
+    pub fn text(text: impl Into<String>, span: Span) -> Node {
+        Node { span, kind: Kind::Text { text: text.into(), places: Places::default() } }
+    }
+
     /// The value under a key; a key with nothing under it (null) counts as not given.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value).filter(|value| !value.is_null())

@@ -92,6 +92,30 @@ codes! {
     MissingTarget = "missing-target",
     /// A secret where it would become text.
     SecretPlace = "secret-place",
+
+    // connectors, connections, bundles
+    /// A file that is no workspace, connection or bundle.
+    UnknownKind = "unknown-kind",
+    /// No `sheaf.yaml`, or more than one.
+    BadWorkspace = "bad-workspace",
+    /// Two things of one kind with the same name.
+    DuplicateName = "duplicate-name",
+    /// A connector that does not exist.
+    UnknownConnector = "unknown-connector",
+    /// A connection that does not exist, or has errors of its own.
+    UnknownConnection = "unknown-connection",
+    /// An action the connector does not have, or a connection of another connector.
+    UnknownAction = "unknown-action",
+    /// A trigger the connector does not have.
+    UnknownTrigger = "unknown-trigger",
+    /// A secret the connection does not have.
+    UnknownSecret = "unknown-secret",
+    /// A secret on its way to a host that may not have it.
+    SecretHost = "secret-host",
+    /// A URL that cannot be sent to, or whose origin is not constant.
+    BadUrl = "bad-url",
+    /// A header name or value that HTTP does not allow.
+    BadHeader = "bad-header",
 }
 
 impl Code {

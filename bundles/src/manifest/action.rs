@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     field::{self, FieldSpec},
-    items, text, words,
+    text, words,
 };
 
 /// What is put into every request of a connection, when its `when` holds.
@@ -179,11 +179,6 @@ pub fn alternatives(node: Option<&Node>) -> Vec<&Node> {
     }
 }
 
-/// The names of an action's inputs.
-pub fn input_names(action: &Action) -> impl Iterator<Item = &str> {
-    action.input.iter().map(|input| input.field.name.as_str())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +192,5 @@ mod tests {
         let rule = read_verdict(&node);
         assert!(matches!(rule.when, VerdictWhen::Setting(name) if name == "success"));
         assert_eq!(rule.class, Class::Ok);
-        assert!(items(&node, "none").is_empty());
     }
 }

@@ -38,6 +38,8 @@ fn hook(fields: Vec<HookField>) -> Hook {
         fields,
         renames: Vec::new(),
         aliases: Vec::new(),
+        closed: None,
+        probe: None,
         checks: Vec::new(),
         dedupe: Some(Dedupe { fields: DedupeFields::AllExcept(Vec::new()), window_ms: 1 }),
         answer: Answer { status: 200, content_type: String::new(), body: String::new() },
@@ -173,6 +175,8 @@ fn a_parameter_that_is_always_sent_and_did_not_come_is_noted() {
         name: name.into(),
         title: Words::default(),
         kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        when: None,
+        options: Vec::new(),
         sample: Vec::new(),
     };
     hook.triggers =

@@ -1,0 +1,291 @@
+//! The user's files into everything that runs: connections, hooks, plans. All diagnostics of all files are collected.
+
+pub(crate) mod bundle;
+mod condition;
+mod connection;
+mod constant;
+mod header;
+mod hook;
+mod input;
+pub mod manifest;
+mod names;
+mod request;
+mod secret;
+pub mod shapes;
+mod verdicts;
+
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+use indexmap::IndexMap;
+
+use crate::{
+    artefact::{ENGINE_REVISION, Texts},
+    bundle::named,
+    catalog::Catalog,
+    connection::Connection,
+    diagnostic::{Diagnostic, Diagnostics, Sources, code::Code, excerpt::excerpt, suggest::suggest},
+    hook::Hook,
+    plan::Plan,
+    words::Words,
+    workspace,
+    yaml::{self, FileId, Node, Span},
+};
+use connection::{Compiled, or_hint};
+
+/// The workspace's own file.
+pub const WORKSPACE_FILE: &str = "sheaf.yaml";
+/// Folders whose YAML files are read.
+pub const FOLDERS: [&str; 2] = ["connections/", "bundles/"];
+/// What a file can be.
+const KINDS: [&str; 3] = ["workspace", "connection", "bundle"];
+
+/// A compiled workspace.
+#[derive(Debug)]
+pub struct Integration {
+    /// The workspace's name.
+    pub workspace: String,
+    /// The workspace's zone (IANA name).
+    pub time_zone: String,
+    /// Every connection without an error.
+    pub connections: Vec<Arc<Connection>>,
+    /// The hooks of those that receive events.
+    pub hooks: Vec<Arc<Hook>>,
+    /// Every bundle without an error; those that are switched off too (see [`Plan::active`]).
+    pub plans: Vec<Arc<Plan>>,
+}
+
+impl Integration {
+    /// The hook of a connection.
+    pub fn hook(&self, connection: &str) -> Option<&Arc<Hook>> {
+        self.hooks.iter().find(|hook| hook.connection.name == connection)
+    }
+
+    /// The connection of that name.
+    pub fn connection(&self, name: &str) -> Option<&Arc<Connection>> {
+        self.connections.iter().find(|connection| connection.name == name)
+    }
+}
+
+/// One file of the workspace, read.
+struct File {
+    id: FileId,
+    path: String,
+    node: Node,
+}
+
+/// What bundles are compiled against.
+pub(crate) struct Workspace<'c> {
+    catalog: &'c Catalog,
+    /// None for a connection that has an error: it was reported, and what needs it is not reported again.
+    connections: IndexMap<String, Option<Compiled>>,
+    hooks: IndexMap<String, Arc<Hook>>,
+    files: IndexMap<String, FileId>,
+}
+
+/// Compiles `sheaf.yaml` and every YAML file below `connections/` and `bundles/`; other files are passed over. What has an
+/// error is left out, and nothing may go live while [`Diagnostics::has_errors`]. None when there is no usable workspace file.
+pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
+    files: &[(P, B)],
+    catalog: &Catalog,
+) -> (Option<Integration>, Sources, Diagnostics) {
+    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    let files = read(files, &mut sources, &mut out);
+    let workspace_file = find_workspace(&files, &mut sources, &mut out);
+    let settings = workspace_file.and_then(|file| workspace::read(&file.node, &mut out));
+    let zone = settings.as_ref().map_or(Tz::UTC, |settings| settings.time_zone);
+    let mut workspace = Workspace { catalog, connections: IndexMap::new(), hooks: IndexMap::new(), files: IndexMap::new() };
+    for file in of_kind(&files, "connection") {
+        workspace.add_connection(file, zone, &mut out);
+    }
+    let compiled = compile_bundles(&files, &workspace, &mut out);
+    let plans = compiled.into_iter().map(|(file, parts)| {
+        let texts = workspace.texts(workspace_file, file, &parts, &sources);
+        Arc::new(Plan::new(parts, texts.seal()))
+    });
+    let integration = settings.map(|settings| Integration {
+        workspace: settings.name,
+        time_zone: settings.time_zone.name().to_owned(),
+        plans: plans.collect(),
+        connections: workspace.sound().map(|compiled| Arc::clone(&compiled.connection)).collect(),
+        hooks: workspace.hooks.values().cloned().collect(),
+    });
+    (integration, sources, out)
+}
+
+/// A place for texts that stand in no file.
+pub(crate) fn no_span() -> Span {
+    Span { file: FileId(u32::MAX), start: 0, end: 0 }
+}
+
+fn is_read(path: &str) -> bool {
+    let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
+    path == WORKSPACE_FILE || (yaml && FOLDERS.iter().any(|folder| path.starts_with(folder)))
+}
+
+fn read<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)], sources: &mut Sources, out: &mut Diagnostics) -> Vec<File> {
+    let mut wanted: Vec<_> = files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
+    wanted.retain(|(path, _)| is_read(path));
+    wanted.sort_by_key(|(path, _)| *path);
+    let mut read = Vec::new();
+    for (path, bytes) in wanted {
+        let (id, node) = yaml::load(path, bytes, sources, out);
+        if let Some(node) = node {
+            check_kind(&node, out);
+            read.push(File { id, path: path.to_owned(), node });
+        }
+    }
+    read
+}
+
+fn check_kind(node: &Node, out: &mut Diagnostics) {
+    let kind = named(node, "kind");
+    if kind.is_some_and(|(kind, _)| KINDS.contains(&kind)) {
+        return;
+    }
+    let span = kind.map_or(Span { end: node.span.start, ..node.span }, |(_, span)| span);
+    let message = match kind {
+        Some((kind, _)) => Words::new(
+            format!("there are no files of kind `{}`", excerpt(kind)),
+            format!("файлов вида `{}` нет", excerpt(kind)),
+        ),
+        None => Words::new("the file does not say its `kind`", "в файле не указан `kind`"),
+    };
+    let hint = Words::new("write `kind: bundle`, `connection` or `workspace`", "напишите `kind: bundle`, `connection` или `workspace`");
+    let near = kind.and_then(|(kind, _)| suggest(kind, KINDS));
+    out.push(or_hint(Diagnostic::error(Code::UnknownKind, span, message).with_suggestion(near), hint));
+}
+
+fn of_kind<'f>(files: &'f [File], kind: &'f str) -> impl Iterator<Item = &'f File> {
+    files.iter().filter(move |file| named(&file.node, "kind").is_some_and(|(own, _)| own == kind))
+}
+
+fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagnostics) -> Option<&'f File> {
+    let mut found = of_kind(files, "workspace");
+    let first = found.next();
+    if first.is_none() && !files.iter().any(|file| file.path == WORKSPACE_FILE) {
+        let span = Span { file: sources.add(WORKSPACE_FILE, ""), start: 0, end: 0 };
+        let message = Words::new("there is no `sheaf.yaml`", "нет файла `sheaf.yaml`");
+        let hint = Words::new(
+            "write one: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
+            "создайте его: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
+        );
+        out.push(Diagnostic::error(Code::BadWorkspace, span, message).with_hint(hint));
+    }
+    for other in found {
+        let message = Words::new("there is a workspace file already", "файл рабочего пространства уже есть");
+        let hint = Words::new("keep `sheaf.yaml` only", "оставьте только `sheaf.yaml`");
+        out.push(Diagnostic::error(Code::BadWorkspace, other.node.span, message).with_hint(hint));
+    }
+    first
+}
+
+fn compile_bundles<'f>(files: &'f [File], workspace: &Workspace<'_>, out: &mut Diagnostics) -> Vec<(&'f File, bundle::Parts)> {
+    let mut names: IndexMap<&str, Span> = IndexMap::new();
+    let mut compiled = Vec::new();
+    for file in of_kind(files, "bundle") {
+        let duplicate = named(&file.node, "name").is_some_and(|(name, span)| report_duplicate(&mut names, name, span, out));
+        if let Some(parts) = bundle::compile(&file.node, workspace, out).filter(|_| !duplicate) {
+            compiled.push((file, parts));
+        }
+    }
+    compiled
+}
+
+/// Remembers a name; true when it was there already, which is reported.
+fn report_duplicate<'n>(names: &mut IndexMap<&'n str, Span>, name: &'n str, span: Span, out: &mut Diagnostics) -> bool {
+    let Some(first) = names.insert(name, span) else { return false };
+    names.insert(name, first);
+    out.push(duplicate(name, span, first));
+    true
+}
+
+fn duplicate(name: &str, span: Span, first: Span) -> Diagnostic {
+    let message =
+        Words::new(format!("the name `{}` is taken", excerpt(name)), format!("имя `{}` уже занято", excerpt(name)));
+    let hint = Words::new("give it another name", "дайте другое имя");
+    Diagnostic::error(Code::DuplicateName, span, message)
+        .with_hint(hint)
+        .with_related(first, Words::new("the first one", "первое"))
+}
+
+impl Workspace<'_> {
+    fn add_connection(&mut self, file: &File, zone: Tz, out: &mut Diagnostics) {
+        let Some((name, span)) = named(&file.node, "name") else {
+            connection::compile(&file.node, self.catalog, zone, out);
+            return;
+        };
+        if let Some(first) = self.connections.get(name) {
+            let first = first.as_ref().map_or(span, |first| first.name_span);
+            out.push(duplicate(name, span, first));
+            return;
+        }
+        let mut found = Diagnostics::default();
+        let compiled = connection::compile(&file.node, self.catalog, zone, &mut found);
+        let hook = compiled.as_ref().and_then(|compiled| {
+            verdicts::check_settings(compiled, &mut found);
+            hook::compile(compiled, &mut found)
+        });
+        let sound = !found.has_errors();
+        out.append(found);
+        if let Some(hook) = hook.filter(|_| sound) {
+            self.hooks.insert(name.to_owned(), Arc::new(hook));
+        }
+        self.files.insert(name.to_owned(), file.id);
+        self.connections.insert(name.to_owned(), compiled.filter(|_| sound));
+    }
+
+    /// Connections without an error.
+    fn sound(&self) -> impl Iterator<Item = &Compiled> {
+        self.connections.values().flatten()
+    }
+
+    /// The connection a bundle names; one that does not exist is reported.
+    pub(crate) fn connection(&self, name: &str, span: Span, out: &mut Diagnostics) -> Option<&Compiled> {
+        if let Some(found) = self.connections.get(name) {
+            return found.as_ref();
+        }
+        let message = Words::new(
+            format!("there is no connection `{}`", excerpt(name)),
+            format!("подключения `{}` нет", excerpt(name)),
+        );
+        let known = || self.connections.keys().map(String::as_str);
+        let all = known().collect::<Vec<_>>().join(", ");
+        let hint = if all.is_empty() {
+            Words::new("add one under `connections/`", "добавьте его в `connections/`")
+        } else {
+            Words::new(format!("there are: {all}"), format!("есть: {all}"))
+        };
+        let diagnostic = Diagnostic::error(Code::UnknownConnection, span, message).with_suggestion(suggest(name, known()));
+        out.push(or_hint(diagnostic, hint));
+        None
+    }
+
+    /// The hook of a connection.
+    pub(crate) fn hook(&self, connection: &str) -> Option<&Arc<Hook>> {
+        self.hooks.get(connection)
+    }
+
+    /// Every text a plan was compiled from.
+    fn texts(&self, workspace: Option<&File>, bundle: &File, parts: &bundle::Parts, sources: &Sources) -> Texts {
+        let mut names = vec![parts.hook.connection.name.as_str()];
+        names.extend(parts.steps.iter().map(|step| step.connection.name.as_str()));
+        names.sort_unstable();
+        names.dedup();
+        let ids = workspace.map(|file| file.id).into_iter().chain([bundle.id]);
+        let ids = ids.chain(names.iter().filter_map(|name| self.files.get(*name).copied()));
+        let mut manifests: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.connections.get(*name)?.as_ref())
+            .map(|compiled| (compiled.connector.path.clone(), compiled.connector.text.clone()))
+            .collect();
+        manifests.sort();
+        manifests.dedup();
+        Texts {
+            engine: ENGINE_REVISION,
+            bundle: parts.name.clone(),
+            files: ids.map(|id| (sources.path(id).to_owned(), sources.text(id).to_owned())).collect(),
+            manifests,
+        }
+    }
+}

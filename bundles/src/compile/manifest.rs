@@ -1,0 +1,197 @@
+//! Checks of a manifest on its own: every filter and template in it, before any connection uses it.
+
+use super::{
+    condition, constant,
+    names::{EventNames, Names},
+};
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
+    hook::HookField,
+    manifest::{
+        Manifest,
+        action::{Action, VerdictRule, VerdictWhen},
+        webhook::{TriggerSpec, Webhook},
+    },
+    template::Template,
+    types::Field,
+    words::Words,
+    yaml::{Kind, Node, Span},
+};
+
+/// Reports all that is wrong with the manifest's filters, templates and references.
+pub fn check(manifest: &Manifest, out: &mut Diagnostics) {
+    let settings: Vec<Field> = manifest.settings.iter().map(|setting| setting.field.clone()).collect();
+    let names = Names { settings: Some(&settings), ..Names::default() };
+    manifest.secret_hosts.iter().for_each(|host| constant::check(host, &names, out));
+    for rule in &manifest.authentication {
+        if let Some(when) = &rule.when {
+            condition::compile(when, &names, out);
+        }
+        let places = [&rule.headers, &rule.query, &rule.basic].into_iter().flatten();
+        places.for_each(|node| check_secrets(node, manifest, &names, out));
+    }
+    if let Some(webhook) = &manifest.webhook {
+        check_webhook(webhook, manifest, &settings, out);
+    }
+    manifest.actions.iter().for_each(|action| check_action(action, &settings, out));
+    let answers = Names { settings: Some(&settings), response: true, ..Names::default() };
+    manifest.verdicts.iter().for_each(|rule| check_verdict(rule, manifest, &answers, out));
+}
+
+/// Templates in which secrets may stand, and the secrets they name.
+fn check_secrets(node: &Node, manifest: &Manifest, names: &Names<'_>, out: &mut Diagnostics) {
+    match &node.kind {
+        Kind::Map(entries) => entries.iter().for_each(|entry| check_secrets(&entry.value, manifest, names, out)),
+        Kind::Text { text, .. } if Template::is_template(text) => {
+            let Some(mut template) = Template::parse(node, out) else { return };
+            template.check(&relaxed(names), node.span, true, out);
+            for (name, span) in super::secret::names(&template) {
+                if !manifest.open_secrets && manifest.secrets.iter().all(|secret| secret.name != name) {
+                    let known = manifest.secrets.iter().map(|secret| secret.name.as_str());
+                    out.push(unknown(Code::UnknownSecret, ("secret", "секрета"), name, known, span));
+                }
+            }
+        }
+        Kind::Text { .. } | Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::List(_) => {}
+    }
+}
+
+/// A setting that one rule needs is there when the rule holds; the connection's own check says when it is not.
+fn relaxed<'a>(names: &Names<'a>) -> Names<'a> {
+    Names { settings: names.settings, settings_are_given: true, ..Names::default() }
+}
+
+fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out: &mut Diagnostics) {
+    let names = Names { settings: Some(settings), ..Names::default() };
+    let constants = [
+        &webhook.methods,
+        &webhook.content,
+        &webhook.time_zone,
+        &webhook.declared,
+        &webhook.renames,
+        &webhook.unticked,
+        &webhook.answer.status,
+        &webhook.answer.content_type,
+        &webhook.answer.body,
+    ];
+    constants.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+    if let Some(extra) = &webhook.extra {
+        constant::check(&extra.names, &names, out);
+    }
+    for check in &webhook.checks {
+        if let Some(when) = &check.when {
+            condition::compile(when, &names, out);
+        }
+        let parts = [&check.addresses, &check.header, &check.basic, &check.hmac].into_iter().flatten();
+        parts.for_each(|node| constant::check(node, &names, out));
+    }
+    if let Some(dedupe) = &webhook.dedupe {
+        let parts = [&dedupe.all_except, &dedupe.only, &dedupe.on_resend].into_iter().flatten();
+        parts.for_each(|node| constant::check(node, &names, out));
+    }
+    check_kinds(webhook, manifest, out);
+    let fields = plain_fields(webhook);
+    let event = |trigger: &'_ str| event_names(&fields, trigger, settings);
+    if let Some(probe) = &webhook.probe {
+        condition::compile(probe, &event(""), out);
+    }
+    manifest.triggers.iter().for_each(|trigger| check_trigger(trigger, &event(&trigger.name), out));
+}
+
+fn event_names<'a>(fields: &'a [HookField], _trigger: &str, settings: &'a [Field]) -> Names<'a> {
+    Names {
+        event: Some(EventNames {
+            fields,
+            plain: fields.iter().map(|field| field.field.clone()).collect(),
+            aliases: &[],
+            closed: None,
+            trigger: "",
+            kinds: &[],
+            zone: Some(chrono_tz::UTC),
+        }),
+        settings: Some(settings),
+        ..Names::default()
+    }
+}
+
+fn plain_fields(webhook: &Webhook) -> Vec<HookField> {
+    let fields = webhook.fields.iter().map(|spec| HookField {
+        field: spec.field.clone(),
+        kinds: spec.kinds.clone(),
+        sent_always: spec.sent_always,
+        embedded_json: spec.embedded_json,
+        unticked: false,
+    });
+    fields.collect()
+}
+
+fn check_kinds(webhook: &Webhook, manifest: &Manifest, out: &mut Diagnostics) {
+    let known = || webhook.kinds.iter().map(|(name, _)| name.as_str());
+    let of_fields = webhook.fields.iter().map(|field| (&field.kinds, field.span));
+    let of_triggers = manifest.triggers.iter().map(|trigger| (&trigger.kinds, trigger.span));
+    for (kinds, span) in of_fields.chain(of_triggers) {
+        for kind in kinds.iter().filter(|kind| !known().any(|name| name == kind.as_str())) {
+            out.push(unknown(Code::BadValue, ("kind", "вида"), kind, known(), span));
+        }
+    }
+}
+
+fn check_trigger(trigger: &TriggerSpec, names: &Names<'_>, out: &mut Diagnostics) {
+    if let Some(when) = &trigger.when {
+        condition::compile(when, names, out);
+    }
+    for option in &trigger.options {
+        option.values.iter().for_each(|(_, _, when)| {
+            condition::compile(when, names, out);
+        });
+        let known = || option.values.iter().map(|(value, _, _)| value.as_str());
+        if let Some(default) = option.default.as_ref().filter(|default| !known().any(|value| value == default.as_str())) {
+            out.push(unknown(Code::BadValue, ("value", "значения"), default, known(), trigger.span));
+        }
+    }
+}
+
+fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
+    let input: Vec<Field> = action.input.iter().map(|spec| spec.field.clone()).collect();
+    let constants = Names { settings: Some(settings), ..Names::default() };
+    let keys = action.input.iter().filter_map(|spec| spec.keys.as_ref());
+    keys.for_each(|node| constant::check(node, &constants, out));
+    let names =
+        Names { settings: Some(settings), input: Some(&input), delivery: true, settings_are_given: true, ..Names::default() };
+    let spec = &action.request;
+    let parts = [&spec.method, &spec.url, &spec.query, &spec.headers, &spec.encoding, &spec.content_type, &spec.body];
+    parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+}
+
+fn check_verdict(rule: &VerdictRule, manifest: &Manifest, names: &Names<'_>, out: &mut Diagnostics) {
+    match &rule.when {
+        VerdictWhen::Filter(node) => {
+            condition::compile(node, names, out);
+        }
+        VerdictWhen::Setting(name) | VerdictWhen::SettingGiven(name) => {
+            if manifest.setting(name).is_none() {
+                let known = manifest.settings.iter().map(|setting| setting.field.name.as_str());
+                out.push(unknown(Code::UnknownField, ("setting", "настройки"), name, known, rule.span));
+            }
+        }
+    }
+    if let Some(detail) = &rule.detail {
+        constant::check(detail, names, out);
+    }
+}
+
+fn unknown<'a>(
+    code: Code,
+    what: (&str, &str),
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+    span: Span,
+) -> Diagnostic {
+    let message = Words::new(
+        format!("there is no {} `{}`", what.0, excerpt(name)),
+        format!("нет {} `{}`", what.1, excerpt(name)),
+    );
+    let all = known.clone().collect::<Vec<_>>().join(", ");
+    let diagnostic = Diagnostic::error(code, span, message).with_suggestion(suggest(name, known));
+    super::connection::or_hint(diagnostic, Words::new(format!("there are: {all}"), format!("есть: {all}")))
+}

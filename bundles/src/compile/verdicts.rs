@@ -1,0 +1,57 @@
+//! A connector's rules about answers, with the connection's settings in place.
+
+use super::{condition, connection::Compiled, names::Names};
+use crate::{
+    diagnostic::Diagnostics,
+    filter::Filter,
+    judge::{Judge, Rule},
+    manifest::action::{Repeat, VerdictRule, VerdictWhen},
+    template::Template,
+};
+
+/// The judge of a step; the manifest's own check and the connection's have reported what is wrong.
+pub fn compile(compiled: &Compiled, repeat: Repeat, keeps_body: bool) -> Judge {
+    let names = answer_names(compiled);
+    let rules = compiled.connector.manifest.verdicts.iter().filter_map(|rule| compile_rule(rule, compiled, &names));
+    Judge { rules: rules.collect(), repeat, keeps_body }
+}
+
+/// The filters in a connection's settings, checked where they stand.
+pub fn check_settings(compiled: &Compiled, out: &mut Diagnostics) {
+    let names = answer_names(compiled);
+    for rule in &compiled.connector.manifest.verdicts {
+        if let VerdictWhen::Setting(name) = &rule.when
+            && let Some(node) = compiled.settings.as_ref().and_then(|settings| settings.get(name))
+        {
+            condition::compile(node, &names, out);
+        }
+    }
+}
+
+fn answer_names(compiled: &Compiled) -> Names<'_> {
+    Names {
+        settings: Some(&compiled.fields),
+        values: Some(&compiled.connection.settings),
+        response: true,
+        ..Names::default()
+    }
+}
+
+fn compile_rule(rule: &VerdictRule, compiled: &Compiled, names: &Names<'_>) -> Option<Rule> {
+    let mut ignored = Diagnostics::default();
+    let when: Vec<Filter> = match &rule.when {
+        VerdictWhen::Filter(node) => vec![condition::compile(node, names, &mut ignored)?],
+        VerdictWhen::Setting(name) => {
+            let node = compiled.settings.as_ref().and_then(|settings| settings.get(name))?;
+            vec![condition::compile(node, names, &mut ignored)?]
+        }
+        VerdictWhen::SettingGiven(name) if compiled.is_given(name) => Vec::new(),
+        VerdictWhen::SettingGiven(_) => return None,
+    };
+    let detail = rule.detail.as_ref().and_then(|node| {
+        let mut template = Template::parse(node, &mut ignored)?;
+        template.check(names, node.span, false, &mut ignored)?;
+        Some(template)
+    });
+    Some(Rule { when, class: rule.class, message: rule.message.clone(), detail })
+}

@@ -1,0 +1,215 @@
+//! From an exchange to a judgement: the connector's rules, then the ones every connector has.
+
+use chrono::DateTime;
+
+use crate::{
+    diagnostic::excerpt::excerpt,
+    environment::ResponseEnvironment,
+    expression::text_of,
+    filter::Filter,
+    json,
+    manifest::action::Repeat,
+    request::{Exchange, Response, TransportError, TransportErrorKind},
+    template::Template,
+    value::{Map, Value},
+    verdict::{Class, Judgement},
+    words::Words,
+};
+
+/// The compiled rules of one step.
+#[derive(Debug)]
+pub struct Judge {
+    /// In order; the first that holds decides.
+    pub rules: Vec<Rule>,
+    /// What a repeat after a lost answer does.
+    pub repeat: Repeat,
+    /// Whether a later step reads the answer.
+    pub keeps_body: bool,
+}
+
+/// One rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// When it holds; all of these.
+    pub when: Vec<Filter>,
+    /// What it says.
+    pub class: Class,
+    /// For people; empty for the usual words.
+    pub message: Words,
+    /// What the vendor said.
+    pub detail: Option<Template>,
+}
+
+impl Judge {
+    /// Judges; `settings` are those of the step's connection.
+    pub fn judge(&self, exchange: &Exchange, settings: &Map) -> Judgement {
+        match exchange {
+            Ok(response) => self.judge_response(response, settings),
+            Err(error) => self.judge_failure(error),
+        }
+    }
+
+    fn judge_response(&self, response: &Response, settings: &Map) -> Judgement {
+        let env = ResponseEnvironment::new(response, settings);
+        let rule = self.rules.iter().find(|rule| rule.when.iter().all(|filter| filter.eval(&env)));
+        let class = rule.map_or_else(|| class_of_status(response.status), |rule| rule.class);
+        let own = rule.map(|rule| rule.message.clone()).filter(|words| !words.en.is_empty());
+        let detail = rule.and_then(|rule| rule.detail.as_ref()).and_then(|detail| detail_text(detail, &env));
+        let message = own.unwrap_or_else(|| status_words(class, response.status));
+        let delivered = matches!(class, Class::Ok | Class::Empty | Class::DuplicateOk);
+        Judgement {
+            class,
+            message: with_detail(message, detail),
+            status: Some(response.status),
+            retry_after_ms: retry_after_ms(response),
+            body: (self.keeps_body && delivered).then(|| env.into_body()),
+        }
+    }
+
+    fn judge_failure(&self, error: &TransportError) -> Judgement {
+        let class = match error.kind {
+            TransportErrorKind::Dns | TransportErrorKind::Connect | TransportErrorKind::Tls => Class::Retry,
+            TransportErrorKind::Blocked => Class::BadRequest,
+            TransportErrorKind::Secret => Class::AuthBroken,
+            TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => match self.repeat {
+                Repeat::Idempotent | Repeat::Keyed => Class::Retry,
+                Repeat::None => Class::Unknown,
+            },
+        };
+        let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
+        Judgement { class, message, status: None, retry_after_ms: None, body: None }
+    }
+}
+
+/// What a status means when no rule of the connector says otherwise.
+fn class_of_status(status: u16) -> Class {
+    match status {
+        200..=299 => Class::Ok,
+        401 | 403 => Class::AuthBroken,
+        402 => Class::PlanDenied,
+        404 | 410 => Class::NotFound,
+        429 => Class::RateLimited,
+        408 | 425 | 500..=599 => Class::Retry,
+        _ => Class::BadRequest,
+    }
+}
+
+fn status_words(class: Class, status: u16) -> Words {
+    let name = class.name();
+    Words::new(format!("the answer was {status} ({name})"), format!("ответ {status} ({name})"))
+}
+
+fn failure_words(kind: TransportErrorKind) -> Words {
+    match kind {
+        TransportErrorKind::Blocked => Words::new("the address is not allowed", "адрес запрещён"),
+        TransportErrorKind::Dns => Words::new("the host was not found", "хост не найден"),
+        TransportErrorKind::Connect => Words::new("no connection", "нет соединения"),
+        TransportErrorKind::Tls => Words::new("no secure connection", "нет защищённого соединения"),
+        TransportErrorKind::Timeout => Words::new("no answer in time", "ответ не пришёл вовремя"),
+        TransportErrorKind::Cut => Words::new("the connection broke", "соединение оборвалось"),
+        TransportErrorKind::TooLarge => Words::new("the answer was too large", "ответ слишком велик"),
+        TransportErrorKind::Secret => Words::new("a secret is not there", "нет секрета"),
+    }
+}
+
+fn with_detail(message: Words, detail: Option<String>) -> Words {
+    match detail.filter(|detail| !detail.is_empty()) {
+        Some(detail) => Words::new(format!("{} {detail}", colon(&message.en)), format!("{} {detail}", colon(&message.ru))),
+        None => message,
+    }
+}
+
+/// `Refused.` -> `Refused:`
+fn colon(text: &str) -> String {
+    format!("{}:", text.trim_end_matches(['.', ':']))
+}
+
+/// What the vendor said, shortened, control characters escaped; a detail that cannot be computed is none.
+fn detail_text(detail: &Template, env: &ResponseEnvironment<'_>) -> Option<String> {
+    let value = detail.eval(env).ok()?;
+    let text = match value.as_ref() {
+        Value::List(_) | Value::Object(_) => json::to_text(&value),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => text_of(&value).ok()??.into_owned(),
+    };
+    Some(excerpt(&text))
+}
+
+/// The wait the vendor asks for: seconds, or a date taken from the answer's own `Date`, so that no clock of ours matters.
+fn retry_after_ms(response: &Response) -> Option<i64> {
+    let header = |name| response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
+    let asked = header("retry-after")?;
+    if let Ok(seconds) = asked.parse::<u32>() {
+        return Some(i64::from(seconds) * 1_000);
+    }
+    let until = DateTime::parse_from_rfc2822(asked).ok()?;
+    let now = DateTime::parse_from_rfc2822(header("date")?).ok()?;
+    Some((until - now).num_milliseconds().max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(repeat: Repeat) -> Judge {
+        Judge { rules: Vec::new(), repeat, keeps_body: true }
+    }
+
+    fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Exchange {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Ok(Response { status, headers, body: body.as_bytes().to_vec() })
+    }
+
+    fn failure(kind: TransportErrorKind) -> Exchange {
+        Err(TransportError { kind, detail: "api.example".to_owned() })
+    }
+
+    #[test]
+    fn without_a_rule_the_status_decides() {
+        for (status, class) in [
+            (200, Class::Ok),
+            (204, Class::Ok),
+            (301, Class::BadRequest),
+            (400, Class::BadRequest),
+            (401, Class::AuthBroken),
+            (404, Class::NotFound),
+            (408, Class::Retry),
+            (425, Class::Retry),
+            (429, Class::RateLimited),
+            (503, Class::Retry),
+        ] {
+            assert_eq!(judge(Repeat::None).judge(&answer(status, &[], ""), &Map::new()).class, class, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_is_unknown_unless_a_repeat_is_safe() {
+        for kind in [TransportErrorKind::Timeout, TransportErrorKind::Cut, TransportErrorKind::TooLarge] {
+            let class = |repeat| judge(repeat).judge(&failure(kind), &Map::new()).class;
+            assert_eq!(class(Repeat::None), Class::Unknown);
+            assert_eq!(class(Repeat::Keyed), Class::Retry);
+            assert_eq!(class(Repeat::Idempotent), Class::Retry);
+        }
+        for kind in [TransportErrorKind::Dns, TransportErrorKind::Connect, TransportErrorKind::Tls] {
+            assert_eq!(judge(Repeat::None).judge(&failure(kind), &Map::new()).class, Class::Retry);
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date_by_the_vendors_own_clock() {
+        let wait = |headers: &[(&str, &str)]| {
+            judge(Repeat::None).judge(&answer(503, headers, ""), &Map::new()).retry_after_ms
+        };
+        assert_eq!(wait(&[("retry-after", "120")]), Some(120_000));
+        let date = ("date", "Thu, 05 Mar 2026 07:15:30 GMT");
+        assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT"), date]), Some(30_000));
+        assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT")]), None);
+        assert_eq!(wait(&[("retry-after", "soon")]), None);
+    }
+
+    #[test]
+    fn an_answer_is_kept_for_later_steps_as_json_or_text() {
+        let body = |text| judge(Repeat::None).judge(&answer(200, &[], text), &Map::new()).body;
+        assert_eq!(body("7"), Some(Value::from(7)));
+        assert_eq!(body("ок"), Some(Value::from("ок")));
+    }
+}
