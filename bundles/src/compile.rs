@@ -89,7 +89,16 @@ pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
     files: &[(P, B)],
     catalog: &Catalog,
 ) -> (Option<Integration>, Sources, Diagnostics) {
-    let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+    compile_after(files, catalog, Sources::default(), Diagnostics::default())
+}
+
+/// [`compile`], going on with the files and diagnostics of the catalog, so that a user sees them together.
+pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
+    files: &[(P, B)],
+    catalog: &Catalog,
+    mut sources: Sources,
+    mut out: Diagnostics,
+) -> (Option<Integration>, Sources, Diagnostics) {
     let files = read(files, &mut sources, &mut out);
     let workspace_file = find_workspace(&files, &mut sources, &mut out);
     let settings = workspace_file.and_then(|file| workspace::read(&file.node, &mut out));

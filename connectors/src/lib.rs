@@ -10,6 +10,40 @@ pub mod pairs;
 pub mod signature;
 pub mod typed;
 
+use sheaf_bundles::{
+    artefact::ArtefactError,
+    catalog::Catalog,
+    compile::{self, Integration},
+    diagnostic::{Diagnostics, Sources},
+    plan::Plan,
+};
+
+/// What the path of a built-in manifest starts with in diagnostics. Sorts before the user's `connectors/`, so of two
+/// connectors of one name the user's is the one that is reported.
+const BUILT_IN: &str = "built-in/";
+
+/// Every connector: those that come with the product, and each `connector.yaml` among the user's files, read by the same loader.
+pub fn catalog<P: AsRef<str>, B: AsRef<[u8]>>(user_files: &[(P, B)]) -> (Catalog, Sources, Diagnostics) {
+    let own = builtin().iter().map(|(path, bytes)| (format!("{BUILT_IN}{path}"), *bytes));
+    let theirs = user_files.iter().map(|(path, bytes)| (path.as_ref().to_owned(), bytes.as_ref()));
+    Catalog::load(&own.chain(theirs).collect::<Vec<_>>())
+}
+
+/// Compiles a user's directory, its own connectors included. All diagnostics of all files are collected.
+pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> (Option<Integration>, Sources, Diagnostics) {
+    let (catalog, sources, out) = catalog(files);
+    compile::compile_after(files, &catalog, sources, out)
+}
+
+/// The plan of a stored bundle version. Its artefact holds the manifests it was compiled with, so a product with newer
+/// connectors makes the very same plan.
+///
+/// # Errors
+/// The bytes are no artefact, or this engine does not understand its texts any more.
+pub fn plan_of_artefact(bytes: &[u8]) -> Result<Plan, ArtefactError> {
+    Plan::from_artefact(bytes)
+}
+
 /// The connectors that come with the product: path below `catalog/` and text of each `connector.yaml`, sorted.
 pub fn builtin() -> &'static [(&'static str, &'static [u8])] {
     include!(concat!(env!("OUT_DIR"), "/catalog.rs"))
