@@ -1,3 +1,6 @@
 //! Calltouch's webhooks by the vendor's own article, against the connector that comes with the product.
 
+mod event;
+mod identity;
+mod inbound;
 mod manifest;
