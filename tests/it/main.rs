@@ -2,4 +2,5 @@
 
 mod calltouch;
 mod faults;
+mod repo;
 mod stand_ins;
