@@ -8,7 +8,7 @@ DEMO ?=
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
 	$(CARGO) build --release --bin sheaf
-	$(SHEAF) demo examples/calltouch-mindbox $(DEMO)
+	MINDBOX_SECRET_KEY=demo-key $(SHEAF) demo examples/calltouch-mindbox $(DEMO)
 
 ## Install what the tests need, then run everything.
 test:

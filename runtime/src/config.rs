@@ -9,6 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use sheaf_bundles::words::Language;
 use validator::Validate;
 
 use crate::egress::{Rules, address::Allowed, origin::Override};
@@ -172,6 +173,12 @@ impl Environment {
         let pairs: HashMap<String, String> =
             pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         Environment(Arc::new(move |name| pairs.get(name).cloned()))
+    }
+
+    /// The language of the terminal, by the usual variables.
+    pub fn language(&self) -> Language {
+        let locale = ["LC_ALL", "LC_MESSAGES", "LANG"].into_iter().find_map(|name| self.get(name));
+        if locale.is_some_and(|locale| locale.starts_with("ru")) { Language::Ru } else { Language::En }
     }
 
     /// The value of a name, unless it is absent or empty.

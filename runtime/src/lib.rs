@@ -1,10 +1,21 @@
 //! All input and output of Sheaf: hooks, the queue, the way out, settings and logs.
 
+pub mod addresses;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod directory;
 pub mod egress;
+pub mod executor;
+pub mod intake;
+pub mod live;
+pub mod management;
+pub mod metrics;
 pub mod queue;
 pub mod secrets;
 pub mod storage;
 pub mod telemetry;
 pub mod token;
+pub mod watch;
+pub mod worker;

@@ -1,0 +1,298 @@
+//! Everything put together: a running server, its start, its changes of catalogue, its stop.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sheaf_bundles::{compile::Integration, diagnostic::render, plan::Plan, words::Language};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tracing::{info, warn};
+use validator::Validate;
+
+use crate::{
+    addresses::Addresses,
+    clock::Clock,
+    config::{Config, Environment, MASTER_KEY_VARIABLE},
+    directory::{self, Compiled, DirectoryError},
+    egress::{Egress, EgressError},
+    executor::Executor,
+    intake::{Intake, listener::Listener},
+    live::{Catalogue, Live},
+    management::{self, Management},
+    metrics::Metrics,
+    queue::{Health, Queue, QueueError, Settings, types::NewVersion},
+    secrets::Secrets,
+    token::{KeyError, MasterKey},
+    watch::Watch,
+    worker::Worker,
+};
+
+/// Why a server does not start, or does not take a change.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A setting is outside its range.
+    #[error("settings: {0}")]
+    Settings(#[from] validator::ValidationErrors),
+    /// The directory cannot be read.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The files do not compile; holds the diagnostics as text.
+    #[error("the files have errors:\n{0}")]
+    Invalid(String),
+    /// The data directory cannot be made or written.
+    #[error("data directory {path}: {error}", path = .path.display())]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The master key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Egress(#[from] EgressError),
+    /// The database.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Running {
+    addresses: Addresses,
+    queue: Queue,
+    catalogue: Arc<Catalogue>,
+    stop_intake: watch::Sender<bool>,
+    stop_work: watch::Sender<bool>,
+    listener: JoinHandle<()>,
+    worker: JoinHandle<()>,
+    watcher: JoinHandle<()>,
+    management: JoinHandle<()>,
+    grace: Duration,
+}
+
+/// What a change of catalogue needs.
+struct Switch {
+    directory: PathBuf,
+    queue: Queue,
+    catalogue: Arc<Catalogue>,
+    secrets: Arc<Secrets>,
+    key: Arc<MasterKey>,
+}
+
+/// Starts a server. It listens when this returns.
+///
+/// # Errors
+/// See [`AppError`]; nothing is left running.
+pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Result<Running, AppError> {
+    config.validate()?;
+    let integration = compiled(&config.directory)?;
+    let data = config.data_directory();
+    make_private(&data)?;
+    let key = Arc::new(MasterKey::load(environment.get(MASTER_KEY_VARIABLE), &data)?);
+    let secrets = Arc::new(Secrets::new(environment, &config.directory));
+    let egress = Arc::new(Egress::new(config.egress_rules())?);
+    let (hooks, management) = (listen(config.hooks_address).await?, listen(config.management_address).await?);
+    let settings = Settings {
+        path: config.database(),
+        slots: config.slots,
+        lease_ms: i64::try_from(config.lease_ms).unwrap_or(i64::MAX),
+        clock: clock.clone(),
+    };
+    let (queue, claims) = Queue::serve(settings).await?;
+    let catalogue = Arc::new(Catalogue::new(activate(&queue, &integration, &key).await?));
+    warn_of_missing(&secrets, &integration);
+    let addresses = Addresses {
+        hooks: local(&hooks, config.hooks_address)?,
+        management: local(&management, config.management_address)?,
+        public_url: config.public_url.clone(),
+    };
+    addresses.write(&data).map_err(|error| AppError::Data { path: data.clone(), error })?;
+
+    let metrics = Arc::new(Metrics::new());
+    let (stop_intake, intake_stopping) = watch::channel(false);
+    let (stop_work, work_stopping) = watch::channel(false);
+    let intake = Intake {
+        catalogue: catalogue.clone(),
+        queue: queue.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    let listener = Listener { intake, trusted_proxies: config.trusted_proxies.clone() };
+    let executor = Executor { egress, secrets: secrets.clone(), clock };
+    let worker = Worker {
+        catalogue: catalogue.clone(),
+        store: queue.store().clone(),
+        executor,
+        metrics: metrics.clone(),
+    };
+    let pages = Management { metrics, queue: queue.clone(), stopping: intake_stopping.clone() };
+    let switch = Switch {
+        directory: config.directory.clone(),
+        queue: queue.clone(),
+        catalogue: catalogue.clone(),
+        secrets,
+        key,
+    };
+    Ok(Running {
+        addresses,
+        queue,
+        catalogue,
+        stop_intake,
+        listener: tokio::spawn(listener.serve(hooks, intake_stopping)),
+        worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
+        watcher: tokio::spawn(watch_directory(switch, config.watch_ms, work_stopping)),
+        stop_work,
+        management: tokio::spawn(management::serve(management, pages)),
+        grace: Duration::from_millis(config.stop_grace_ms),
+    })
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Its queue.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// The catalogue in force.
+    pub fn catalogue(&self) -> &Arc<Catalogue> {
+        &self.catalogue
+    }
+
+    /// Returns when an fsync failed: what the disk holds is unknown, the process must exit and recover at its next start.
+    pub async fn broken(&self) -> String {
+        let mut health = self.queue.health();
+        loop {
+            if let Health::Broken(why) = &*health.borrow_and_update() {
+                return why.to_string();
+            }
+            if health.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Stops: no new requests, those in hand are answered, runs in hand are finished and settled. What takes longer than
+    /// the grace is due again at the next start.
+    pub async fn stop(self) {
+        let Running { queue, stop_intake, stop_work, listener, worker, watcher, management, grace, .. } = self;
+        let in_order = async {
+            stop_intake.send_replace(true);
+            // A task that panicked is stopped as well.
+            let _ = listener.await;
+            stop_work.send_replace(true);
+            let _ = worker.await;
+            let _ = watcher.await;
+        };
+        if timeout(grace, in_order).await.is_err() {
+            warn!("the stop took longer than its grace; what was in flight is due again at the next start");
+        }
+        management.abort();
+        queue.stop().await;
+    }
+}
+
+fn compiled(directory: &Path) -> Result<Integration, AppError> {
+    let Compiled { integration, sources, diagnostics } = directory::compile(&directory::read(directory)?);
+    match integration {
+        Some(integration) if !diagnostics.has_errors() => Ok(integration),
+        Some(_) | None => Err(AppError::Invalid(render::text(&sources, &diagnostics, Language::En, false))),
+    }
+}
+
+/// Stores the active versions, which gives the epoch, and puts the catalogue together.
+async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> Result<Live, QueueError> {
+    let plans: Vec<Arc<Plan>> = integration.plans.iter().filter(|plan| plan.active).cloned().collect();
+    let versions = plans.iter().map(|plan| new_version(plan)).collect();
+    let activated = queue.activate(versions).await?;
+    let plans = activated.versions.into_iter().zip(plans).collect();
+    Ok(Live::new(activated.epoch, &integration.hooks, plans, key))
+}
+
+fn new_version(plan: &Plan) -> NewVersion {
+    NewVersion {
+        bundle: plan.bundle.clone(),
+        connection: plan.connection.name.clone(),
+        hash: plan.artefact().hash,
+        artefact: plan.artefact().bytes.clone(),
+    }
+}
+
+fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
+    for missing in secrets.missing(integration.connections.iter().map(|connection| &**connection)) {
+        let (connection, secret, place) = (missing.connection, missing.name, missing.place);
+        warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
+    }
+}
+
+/// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
+async fn watch_directory(switch: Switch, every_ms: u64, mut stop: watch::Receiver<bool>) {
+    let mut watch = Watch::new(&switch.directory);
+    if every_ms == 0 {
+        return;
+    }
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(every_ms)) => {}
+            _ = stop.wait_for(|stopping| *stopping) => return,
+        }
+        switch.secrets.refresh();
+        if watch.changed() {
+            switch.apply().await;
+        }
+    }
+}
+
+impl Switch {
+    async fn apply(&self) {
+        let integration = match compiled(&self.directory) {
+            Ok(integration) => integration,
+            Err(error) => {
+                warn!(%error, "the changed files are not taken; what was running goes on");
+                return;
+            }
+        };
+        match activate(&self.queue, &integration, &self.key).await {
+            Ok(live) => {
+                info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
+                self.catalogue.switch(live);
+                warn_of_missing(&self.secrets, &integration);
+            }
+            Err(error) => warn!(%error, "the changed files could not be stored; what was running goes on"),
+        }
+    }
+}
+
+async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, error })
+}
+
+fn local(listener: &TcpListener, address: std::net::SocketAddr) -> Result<std::net::SocketAddr, AppError> {
+    listener.local_addr().map_err(|error| AppError::Listen { address, error })
+}
+
+/// Makes the data directory readable by its owner only: it holds events and the master key.
+fn make_private(path: &Path) -> Result<(), AppError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| AppError::Data { path: path.to_owned(), error })
+}

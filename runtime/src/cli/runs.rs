@@ -1,0 +1,272 @@
+//! `sheaf runs`: what became of events; replay.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use sheaf_bundles::{
+    id::RunId,
+    request::{Piece, Request},
+};
+
+use super::{
+    events::ROWS,
+    output::{Output, table, time},
+    project::Project,
+};
+use crate::queue::{
+    delivery::{Answer, DeliveryRecord, SentRequest},
+    history::{AttemptRecord, RunDetail, RunFilter, RunStateName, RunSummary},
+    types::{Replay, ReplayRefusal},
+};
+
+/// List runs, newest first, show one with every request and answer, or replay some.
+#[derive(Debug, clap::Args)]
+pub struct Runs {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// One run: every attempt, request and answer, secrets masked.
+    Show {
+        /// Its id: run_….
+        id: RunId,
+        #[command(flatten)]
+        project: Project,
+    },
+    /// Make runs due again, with the same idempotency keys unless --new.
+    Replay {
+        /// Their ids.
+        #[arg(value_name = "ID", required_unless_present = "parked")]
+        ids: Vec<RunId>,
+        /// Every parked run, of --bundle when given.
+        #[arg(long)]
+        parked: bool,
+        /// With --parked: only of this bundle.
+        #[arg(long, requires = "parked")]
+        bundle: Option<String>,
+        /// With new idempotency keys: the vendor acts again even if it had acted before.
+        #[arg(long)]
+        new: bool,
+        #[command(flatten)]
+        project: Project,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct List {
+    /// Of one connection.
+    #[arg(long)]
+    connection: Option<String>,
+    /// Of one bundle.
+    #[arg(long)]
+    bundle: Option<String>,
+    /// In one state.
+    #[arg(long, value_enum)]
+    state: Option<State>,
+    /// Only older ones than this: the last id of the page before.
+    #[arg(long, value_name = "ID")]
+    before: Option<RunId>,
+    /// How many.
+    #[arg(long, default_value_t = ROWS)]
+    limit: u32,
+    #[command(flatten)]
+    project: Project,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum State {
+    Pending,
+    Delivered,
+    Parked,
+    Discarded,
+}
+
+impl Runs {
+    /// Exit code 0; 1 when a run is not there or was not replayed.
+    pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Some(Command::Show { id, project }) => show(id, &project, output),
+            Some(Command::Replay { ids, parked, bundle, new, project }) => {
+                let how = if new { Replay::New { version: None } } else { Replay::Retry };
+                replay(ids, parked.then_some(bundle), how, &project, output)
+            }
+            None => list(self.list, output),
+        }
+    }
+}
+
+fn list(list: List, output: &Output) -> anyhow::Result<ExitCode> {
+    let state = list.state.map(|state| match state {
+        State::Pending => RunStateName::Pending,
+        State::Delivered => RunStateName::Delivered,
+        State::Parked => RunStateName::Parked,
+        State::Discarded => RunStateName::Discarded,
+    });
+    let filter = RunFilter {
+        connection: list.connection,
+        bundle: list.bundle,
+        state,
+        since_ms: None,
+        before: list.before,
+        limit: list.limit,
+    };
+    let runs = list.project.read(async |store| store.runs(&filter).await)?;
+    output.print(&Value::Array(runs.iter().map(summary).collect()), || {
+        let header = [
+            output.words("RUN", "ЗАПУСК"),
+            output.words("BUNDLE", "СВЯЗКА"),
+            output.words("STATE", "СОСТОЯНИЕ"),
+            output.words("WHEN", "КОГДА"),
+            output.words("WHY", "ПОЧЕМУ"),
+        ];
+        table(header, runs.iter().map(|run| row(run, output)))
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(run: &RunSummary, output: &Output) -> [String; 5] {
+    let when = match (run.finished_ms, run.due_ms) {
+        (Some(finished_ms), _) => time(finished_ms),
+        (None, Some(due_ms)) => format!("{} {}", output.words("due", "в"), time(due_ms)),
+        (None, None) => String::new(),
+    };
+    [run.id.to_string(), run.bundle.clone(), state_words(run.state, output).to_owned(), when, run.reason.clone().unwrap_or_default()]
+}
+
+fn state_words<'a>(state: RunStateName, output: &Output) -> &'a str {
+    match state {
+        RunStateName::Pending => output.words("pending", "ждёт"),
+        RunStateName::Delivered => output.words("delivered", "доставлено"),
+        RunStateName::Parked => output.words("parked", "отложено"),
+        RunStateName::Discarded => output.words("discarded", "отменено"),
+    }
+}
+
+fn summary(run: &RunSummary) -> Value {
+    json!({
+        "id": run.id.to_string(),
+        "event": run.event.to_string(),
+        "version": run.version.to_string(),
+        "bundle": run.bundle,
+        "connection": run.connection,
+        "state": run.state,
+        "attempt": run.attempt,
+        "generation": run.generation,
+        "due_ms": run.due_ms,
+        "finished_ms": run.finished_ms,
+        "reason": run.reason,
+    })
+}
+
+fn show(id: RunId, project: &Project, output: &Output) -> anyhow::Result<ExitCode> {
+    let run = project.read(async |store| store.run(id).await)?.with_context(|| format!("there is no {id}"))?;
+    let shown = detail(&run, project);
+    output.print(&shown, || format!("{shown:#}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn detail(run: &RunDetail, project: &Project) -> Value {
+    let mut shown = summary(&run.summary);
+    let again = super::again::Again::of(project, &run.summary);
+    shown["attempts"] = run.attempts.iter().map(|attempt| attempt_json(attempt, again.as_ref())).collect();
+    shown
+}
+
+fn attempt_json(attempt: &AttemptRecord, again: Option<&super::again::Again>) -> Value {
+    json!({
+        "outcome": attempt.outcome,
+        "started_ms": attempt.started_ms,
+        "finished_ms": attempt.finished_ms,
+        "reason": attempt.reason,
+        "deliveries": attempt.deliveries.iter().map(|delivery| delivery_json(delivery, again)).collect::<Vec<_>>(),
+    })
+}
+
+fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>) -> Value {
+    let request = match &delivery.request {
+        SentRequest::Stored(request) => request_json(request),
+        SentRequest::Hash(hash) => match again.and_then(|again| again.request(&delivery.step)) {
+            Some(request) if crate::executor::hash(request) == *hash => request_json(request),
+            Some(_) => json!({"sha256": hash, "note": "rendered again it differs from what was sent"}),
+            None => json!({"sha256": hash}),
+        },
+    };
+    let answer = match &delivery.answer {
+        Answer::Response { status, body } => json!({"status": status, "body": body.as_ref().map(|body| &body.text)}),
+        Answer::Error { kind, detail } => json!({"error": kind, "detail": detail}),
+    };
+    json!({
+        "step": delivery.step,
+        "started_ms": delivery.started_ms,
+        "took_ms": delivery.took_ms,
+        "class": delivery.class,
+        "message": delivery.message,
+        "request": request,
+        "answer": answer,
+    })
+}
+
+/// A request as people read it: placeholders where secrets will stand.
+pub fn request_json(request: &Request) -> Value {
+    let body = masked(&request.body);
+    json!({
+        "method": request.method,
+        "url": masked(&request.url),
+        "headers": request.headers.iter().map(|(name, value)| (name.clone(), json!(masked(value)))).collect::<serde_json::Map<_, _>>(),
+        "body": serde_json::from_str::<Value>(&body).unwrap_or(Value::String(body)),
+    })
+}
+
+fn masked(pieces: &[Piece]) -> String {
+    let show = |piece: &Piece| match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Secret { name, .. } => format!("[{name}]"),
+    };
+    pieces.iter().map(show).collect()
+}
+
+fn replay(
+    mut ids: Vec<RunId>,
+    parked: Option<Option<String>>,
+    how: Replay,
+    project: &Project,
+    output: &Output,
+) -> anyhow::Result<ExitCode> {
+    let replayed = project.read(async |store| {
+        if let Some(bundle) = &parked {
+            ids.extend(store.parked(bundle.as_deref()).await?);
+        }
+        store.replay(&ids, how).await
+    })?;
+    let refused: Vec<Value> = replayed
+        .refused
+        .iter()
+        .map(|(run, why)| json!({"id": run.to_string(), "why": refusal_words(*why, output)}))
+        .collect();
+    let count = replayed.runs.len();
+    let runs: Vec<String> = replayed.runs.iter().map(ToString::to_string).collect();
+    output.print(&json!({"replayed": runs, "refused": refused}), || {
+        let mut text = format!("{}: {count}", output.words("due now", "поставлено в очередь"));
+        for line in &refused {
+            text.push_str(&format!("\n{}: {}", line["id"].as_str().unwrap_or(""), line["why"].as_str().unwrap_or("")));
+        }
+        text
+    });
+    if count == 0 && replayed.refused.is_empty() {
+        bail!("{}", output.words("nothing to replay", "повторять нечего"));
+    }
+    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn refusal_words<'a>(refusal: ReplayRefusal, output: &Output) -> &'a str {
+    match refusal {
+        ReplayRefusal::Unknown => output.words("there is no such run", "такого запуска нет"),
+        ReplayRefusal::Pending => output.words("it is pending and runs by itself", "он ждёт и пойдёт сам"),
+        ReplayRefusal::UnknownVersion => output.words("its version is not known", "его версия неизвестна"),
+    }
+}

@@ -1,0 +1,63 @@
+//! `sheaf serve`: run the bundles of a directory until told to stop.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use serde_json::json;
+use sheaf_bundles::words::Words;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output::Output;
+use crate::{
+    app::{self, Running},
+    clock::Clock,
+    config::{Config, Environment},
+    telemetry,
+};
+
+/// Run the bundles of a directory. Stops on SIGTERM or Ctrl-C, after what is in hand is done.
+#[derive(Debug, clap::Args)]
+pub struct Serve {
+    #[command(flatten)]
+    config: Config,
+}
+
+impl Serve {
+    /// Exit code 0 after a stop, 1 when it could not start or the disk failed.
+    pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
+        telemetry::start(self.config.log_format, &self.config.log).context("--log")?;
+        tokio::runtime::Runtime::new()?.block_on(async {
+            let running = app::serve(self.config, Environment::of_process(), Clock::system()).await?;
+            announce(&running, output);
+            until_stopped(running).await
+        })
+    }
+}
+
+fn announce(running: &Running, output: &Output) {
+    let addresses = running.addresses();
+    let (hooks, management) = (addresses.hooks, addresses.management);
+    if output.json {
+        output.print(&json!({"hooks": hooks, "management": management}), String::new);
+    }
+    output.note(&Words::new(
+        format!("Sheaf listens for hooks on http://{hooks}, health and metrics on http://{management}"),
+        format!("Sheaf принимает хуки на http://{hooks}, здоровье и метрики на http://{management}"),
+    ));
+}
+
+/// Until SIGTERM, SIGINT or a disk that failed; then stops in order.
+pub async fn until_stopped(running: Running) -> anyhow::Result<ExitCode> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        why = running.broken() => {
+            tracing::error!(why, "an fsync failed: exiting, so that the next start recovers from what the disk holds");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    tracing::info!("stopping");
+    running.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

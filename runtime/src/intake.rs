@@ -1,0 +1,200 @@
+//! Hooks: a request comes in, is committed, and only then gets the vendor's own "ok".
+
+pub mod listener;
+mod reply;
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, Method, header, request::Parts};
+use sheaf_bundles::{
+    event::{Event, Received},
+    id::EventId,
+    plan,
+};
+use sheaf_connectors::{decode::Decoded, signature};
+use tracing::{info, warn};
+
+use crate::{
+    clock::Clock,
+    live::{Catalogue, LiveHook},
+    metrics::Metrics,
+    queue::{
+        Queue,
+        types::{Accepted, Content, Decision, Publish, Published, Verdict},
+    },
+    secrets::Secrets,
+    token::Token,
+};
+use reply::{Refusal, Reply};
+
+/// The largest body, bytes.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The longest query string, bytes.
+pub const QUERY_BYTES_MAX: usize = 64 * 1024;
+/// How often a request is decided again because the catalogue changed under it. Each time means that somebody
+/// published a bundle in the very millisecond; more often than this it is not that.
+const EPOCHS_MAX: usize = 16;
+/// Where hooks are.
+const PATH: &str = "/hooks/";
+/// Headers that are kept with an event. None of them carries a credential.
+const KEPT_HEADERS: [&str; 9] = [
+    "content-type",
+    "user-agent",
+    "x-request-id",
+    "traceparent",
+    "webhook-id",
+    "webhook-timestamp",
+    "x-github-event",
+    "x-github-delivery",
+    "idempotency-key",
+];
+
+/// Everything a hook needs.
+#[derive(Clone)]
+pub struct Intake {
+    /// The hooks and plans in force.
+    pub catalogue: Arc<Catalogue>,
+    /// Where events go.
+    pub queue: Queue,
+    /// For signatures.
+    pub secrets: Arc<Secrets>,
+    /// The time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Intake {
+    /// The hook a request is for. Whatever is not one of our hooks gets the same answer.
+    fn hook(&self, parts: &Parts) -> Result<Arc<LiveHook>, Refusal> {
+        let token = parts.uri.path().strip_prefix(PATH).and_then(|text| Token::parse(text.as_bytes()));
+        token.and_then(|token| self.catalogue.live().hook(&token).cloned()).ok_or(Refusal::NotFound)
+    }
+
+    /// Takes a whole request. Returns the vendor's own "ok" only after the commit.
+    async fn receive(&self, hook: &LiveHook, received: Received) -> Result<Reply, Refusal> {
+        let mut received = received;
+        self.verify(hook, &received)?;
+        received.headers.retain(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
+        let answer = || Reply::answer(&hook.decoder.hook().answer);
+        let content = match hook.decoder.decode(&received) {
+            Ok(decoded) if hook.decoder.hook().is_probe(&decoded.fields) => return Ok(answer()),
+            Ok(decoded) => Content::Event(self.decide(hook, decoded, received.received_ms)),
+            Err(error) => Content::Quarantine { reason: error.to_string() },
+        };
+        self.publish(Publish { connection: hook.connection.clone(), received, content }).await?;
+        Ok(answer())
+    }
+
+    fn verify(&self, hook: &LiveHook, received: &Received) -> Result<(), Refusal> {
+        let checks = &hook.decoder.hook().checks;
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let secrets = self.secrets.of(&hook.decoder.hook().connection);
+        signature::verify(checks, received, &|name| secrets.expose(name), received.received_ms).map_err(|refused| {
+            warn!(connection = %hook.connection, reason = %refused, "a request at a hook was not let in");
+            Refusal::of_signature(&refused)
+        })
+    }
+
+    fn decide(&self, hook: &LiveHook, decoded: Decoded, received_ms: i64) -> Accepted {
+        let connection = hook.connection.to_string();
+        let event = Event { id: EventId(0), connection, received_ms, fields: decoded.fields };
+        let decisions = self.decisions(hook, &event);
+        Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, event, decisions }
+    }
+
+    fn decisions(&self, hook: &LiveHook, event: &Event) -> Vec<Decision> {
+        let mut decisions = Vec::with_capacity(hook.plans.len());
+        for (version, plan) in &hook.plans {
+            let verdict = match plan.decide(event) {
+                plan::Verdict::NotFired => continue,
+                plan::Verdict::Filtered => Verdict::Filtered,
+                plan::Verdict::Take { delay_ms } => Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) },
+            };
+            decisions.push(Decision { version: *version, verdict });
+            for parameter in plan.missing_parameters(event) {
+                self.absent(&hook.connection, &plan.bundle, parameter);
+            }
+        }
+        decisions
+    }
+
+    /// A filter read a parameter that the vendor always sends and that did not come: "is empty" holds for every event then.
+    fn absent(&self, connection: &str, bundle: &str, parameter: &str) {
+        if self.metrics.absent(connection, parameter) {
+            warn!(
+                connection,
+                bundle,
+                parameter,
+                "a filter reads a parameter that did not arrive; is it turned off in the vendor's settings?"
+            );
+        }
+    }
+
+    async fn publish(&self, mut publish: Publish) -> Result<(), Refusal> {
+        for _ in 0..EPOCHS_MAX {
+            match self.queue.publish(publish).await {
+                Ok(Published::Accepted { .. } | Published::Duplicate { .. }) => return Ok(()),
+                Ok(Published::Quarantined { event }) => {
+                    info!(%event, "an event could not be decoded and is kept as received");
+                    return Ok(());
+                }
+                Ok(Published::StaleEpoch { epoch, publish: stale }) => publish = self.decide_again(*stale, epoch).await?,
+                Err(error) => {
+                    warn!(%error, "an event could not be committed");
+                    return Err(Refusal::Unavailable);
+                }
+            }
+        }
+        Err(Refusal::Unavailable)
+    }
+
+    /// The catalogue changed between the decision and the commit: the same request under the epoch that is in force now.
+    async fn decide_again(&self, mut stale: Publish, epoch: u64) -> Result<Publish, Refusal> {
+        let live = self.catalogue.at_least(epoch).await.ok_or(Refusal::Unavailable)?;
+        let hook = live.hook_of(&stale.connection).ok_or(Refusal::NotFound)?;
+        if let Content::Event(accepted) = &mut stale.content {
+            accepted.decisions = self.decisions(hook, &accepted.event);
+            accepted.epoch = hook.epoch;
+        }
+        Ok(stale)
+    }
+}
+
+/// The request as plain data, every header for the signature check; `receive` keeps few of them.
+fn received(parts: &Parts, body: Vec<u8>, source: Option<IpAddr>, received_ms: i64) -> Received {
+    Received {
+        method: parts.method.as_str().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        headers: headers(&parts.headers),
+        body,
+        source,
+        received_ms,
+    }
+}
+
+fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+}
+
+/// Everything that can be refused before the body is read.
+fn head_refusal(parts: &Parts, methods: &[String]) -> Option<Refusal> {
+    let length = parts.headers.get(header::CONTENT_LENGTH);
+    let declared = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if !methods.iter().any(|method| method == parts.method.as_str()) {
+        return Some(Refusal::Method { allowed: methods.join(", ") });
+    }
+    if length.is_some() && parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Some(Refusal::Framing);
+    }
+    if parts.headers.contains_key(header::CONTENT_ENCODING) && parts.method != Method::GET {
+        return Some(Refusal::Encoding);
+    }
+    if parts.uri.query().is_some_and(|query| query.len() > QUERY_BYTES_MAX) {
+        return Some(Refusal::QueryTooLong);
+    }
+    declared.filter(|declared| *declared > BODY_BYTES_MAX).map(|_| Refusal::TooLarge)
+}

@@ -1,0 +1,160 @@
+//! What is in force right now: hooks by their token, plans by their version. Switched whole, never edited.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use sheaf_bundles::{hook::Hook, id::VersionId, plan::Plan};
+use sheaf_connectors::decode::Decoder;
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    queue::QueueError,
+    storage::Store,
+    token::{MasterKey, Token},
+};
+
+/// How long a request waits for an epoch that is committed and about to be in force, milliseconds.
+const SWITCH_MS: u64 = 5_000;
+
+/// One epoch of the catalogue.
+#[derive(Debug)]
+pub struct Live {
+    /// Compared by publish, in its commit.
+    pub epoch: u64,
+    hooks: Vec<(Token, Arc<LiveHook>)>,
+    /// Keyed hash of a token -> places in `hooks`: what a stranger can learn from its timing does not depend on our tokens.
+    by_hash: HashMap<u64, Vec<usize>>,
+    keyed: RandomState,
+    plans: HashMap<VersionId, Arc<Plan>>,
+}
+
+/// A hook and the active plans that listen to it.
+#[derive(Debug)]
+pub struct LiveHook {
+    /// The epoch its plans belong to.
+    pub epoch: u64,
+    /// Reads its requests.
+    pub decoder: Decoder,
+    /// Name of its connection, shared by everything that is published.
+    pub connection: Arc<str>,
+    /// The active plans of its connection.
+    pub plans: Vec<(VersionId, Arc<Plan>)>,
+}
+
+impl Live {
+    /// Puts together what the queue has just activated.
+    pub fn new(epoch: u64, hooks: &[Arc<Hook>], plans: Vec<(VersionId, Arc<Plan>)>, key: &MasterKey) -> Live {
+        let keyed = RandomState::new();
+        let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
+        let hooks: Vec<(Token, Arc<LiveHook>)> = hooks.iter().map(|hook| live_hook(epoch, hook, &plans, key)).collect();
+        for (place, (token, _)) in hooks.iter().enumerate() {
+            by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
+        }
+        Live { epoch, hooks, by_hash, keyed, plans: plans.into_iter().collect() }
+    }
+
+    /// The hook of a token.
+    pub fn hook(&self, token: &Token) -> Option<&Arc<LiveHook>> {
+        let places = self.by_hash.get(&self.keyed.hash_one(token.bytes()))?;
+        places.iter().map(|place| &self.hooks[*place]).find(|(own, _)| own.is(token)).map(|(_, hook)| hook)
+    }
+
+    /// Every hook.
+    pub fn hooks(&self) -> impl Iterator<Item = &Arc<LiveHook>> {
+        self.hooks.iter().map(|(_, hook)| hook)
+    }
+
+    /// The hook of a connection.
+    pub fn hook_of(&self, connection: &str) -> Option<&Arc<LiveHook>> {
+        self.hooks().find(|hook| &*hook.connection == connection)
+    }
+
+    /// The active plans.
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.values()
+    }
+}
+
+fn live_hook(epoch: u64, hook: &Arc<Hook>, plans: &[(VersionId, Arc<Plan>)], key: &MasterKey) -> (Token, Arc<LiveHook>) {
+    let name = &hook.connection.name;
+    let own = plans.iter().filter(|(_, plan)| plan.connection.name == *name).cloned().collect();
+    let live = LiveHook { epoch, decoder: Decoder::new(hook.clone()), connection: Arc::from(name.as_str()), plans: own };
+    (key.token(name, hook.connection.hook_generation), Arc::new(live))
+}
+
+/// The catalogue: the epoch in force, and plans of earlier versions that runs under way still need.
+#[derive(Debug)]
+pub struct Catalogue {
+    live: watch::Sender<Arc<Live>>,
+    earlier: Mutex<HashMap<VersionId, Arc<Plan>>>,
+}
+
+/// A run's version cannot be executed.
+#[derive(Debug, thiserror::Error)]
+pub enum VersionError {
+    /// Its artefact is not in the store.
+    #[error("version {0} is not stored")]
+    Unknown(VersionId),
+    /// Its artefact does not compile with this engine.
+    #[error("version {version} does not compile any more: {why}")]
+    Artefact {
+        /// Which.
+        version: VersionId,
+        /// Why.
+        why: String,
+    },
+    /// The store cannot be read now.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl Catalogue {
+    /// Starts with one epoch in force.
+    pub fn new(live: Live) -> Catalogue {
+        Catalogue { live: watch::Sender::new(Arc::new(live)), earlier: Mutex::default() }
+    }
+
+    /// The epoch in force.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.borrow().clone()
+    }
+
+    /// The epoch in force once it is at least this one; `None` when that takes too long.
+    pub async fn at_least(&self, epoch: u64) -> Option<Arc<Live>> {
+        let mut live = self.live.subscribe();
+        let switched = timeout(Duration::from_millis(SWITCH_MS), live.wait_for(|live| live.epoch >= epoch)).await;
+        Some(switched.ok()?.ok()?.clone())
+    }
+
+    /// Puts another epoch in force; runs under way keep the plans they began with.
+    pub fn switch(&self, live: Live) {
+        self.live.send_replace(Arc::new(live));
+    }
+
+    /// The plan of a version: active, seen before, or compiled again from its stored artefact.
+    ///
+    /// # Errors
+    /// The version is unknown, does not compile, or the store cannot be read.
+    pub async fn plan(&self, version: VersionId, store: &Store) -> Result<Arc<Plan>, VersionError> {
+        if let Some(plan) = self.live().plans.get(&version) {
+            return Ok(plan.clone());
+        }
+        if let Some(plan) = self.earlier().get(&version) {
+            return Ok(plan.clone());
+        }
+        let stored = store.version(version).await?.ok_or(VersionError::Unknown(version))?;
+        let plan = sheaf_connectors::plan_of_artefact(&stored.artefact)
+            .map_err(|error| VersionError::Artefact { version, why: error.to_string() })?;
+        let plan = Arc::new(plan);
+        self.earlier().insert(version, plan.clone());
+        Ok(plan)
+    }
+
+    fn earlier(&self) -> std::sync::MutexGuard<'_, HashMap<VersionId, Arc<Plan>>> {
+        self.earlier.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,68 @@
+//! Tells whether the files of a directory changed, by names, sizes and times.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::directory;
+
+/// Remembers what a directory looked like.
+#[derive(Debug)]
+pub struct Watch {
+    directory: PathBuf,
+    seen: Vec<Stamp>,
+}
+
+/// A file, and what tells one content of it from the next.
+type Stamp = (PathBuf, u64, Option<SystemTime>);
+
+impl Watch {
+    /// Remembers the directory as it is.
+    pub fn new(directory: &Path) -> Watch {
+        Watch { seen: stamps(directory), directory: directory.to_owned() }
+    }
+
+    /// Whether it differs from what was remembered; remembers it as it is now.
+    pub fn changed(&mut self) -> bool {
+        let now = stamps(&self.directory);
+        let changed = now != self.seen;
+        self.seen = now;
+        changed
+    }
+}
+
+/// A directory that cannot be listed for a moment (being replaced by a checkout) has no stamps; it is compiled once it has again.
+fn stamps(directory: &Path) -> Vec<Stamp> {
+    let mut paths = directory::paths(directory).unwrap_or_default();
+    paths.sort();
+    let stamp = |path: PathBuf| {
+        let metadata = fs::metadata(&path).ok();
+        (path, metadata.as_ref().map_or(0, fs::Metadata::len), metadata.and_then(|metadata| metadata.modified().ok()))
+    };
+    paths.into_iter().map(stamp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_a_changed_and_a_removed_file_are_each_seen_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let bundles = folder.path().join("bundles");
+        fs::create_dir(&bundles).unwrap();
+        fs::write(folder.path().join("sheaf.yaml"), "a").unwrap();
+        let mut watch = Watch::new(folder.path());
+        assert!(!watch.changed());
+        fs::write(bundles.join("b.yaml"), "b").unwrap();
+        assert!(watch.changed());
+        assert!(!watch.changed());
+        fs::write(bundles.join("b.yaml"), "longer").unwrap();
+        assert!(watch.changed());
+        fs::remove_file(bundles.join("b.yaml")).unwrap();
+        assert!(watch.changed());
+        assert!(!watch.changed());
+    }
+}

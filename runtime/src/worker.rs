@@ -1,0 +1,130 @@
+//! Takes claimed runs and executes them, each in a task of its own; the queue hands out no more than there are slots.
+
+use std::sync::Arc;
+
+use sheaf_bundles::{event::Event, id::VersionId, plan::Plan, run::RunState};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::{
+    executor::{Attempt, Executor},
+    live::{Catalogue, VersionError},
+    metrics::Metrics,
+    queue::{
+        Claims,
+        claim::Claim,
+        types::{ClaimedEvent, Outcome, Settle},
+    },
+    storage::Store,
+};
+
+/// What a worker needs.
+#[derive(Clone)]
+pub struct Worker {
+    /// The plans.
+    pub catalogue: Arc<Catalogue>,
+    /// Where plans of earlier versions are.
+    pub store: Store,
+    /// Executes one attempt.
+    pub executor: Executor,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Worker {
+    /// Until `stop` fires: takes claims. Then waits for those in hand.
+    pub async fn run(self, mut claims: Claims, mut stop: tokio::sync::watch::Receiver<bool>) {
+        let mut running = JoinSet::new();
+        loop {
+            tokio::select! {
+                claim = claims.recv() => {
+                    let Some(claim) = claim else { break };
+                    let worker = self.clone();
+                    running.spawn(async move { worker.execute(claim).await });
+                }
+                // A task that panicked has told the queue so by dropping its claim.
+                Some(_) = running.join_next(), if !running.is_empty() => {}
+                _ = stop.wait_for(|stopping| *stopping) => break,
+            }
+        }
+        // Claims still in the channel go back: they are dropped, and due again.
+        drop(claims);
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn execute(&self, claim: Claim) {
+        let settle = match self.prepare(&claim).await {
+            Ok((plan, state)) => {
+                let attempt = Attempt { number: claim.attempt + 1, seed: claim.run.0.unsigned_abs() };
+                let settle = self.executor.attempt(&plan, state, attempt).await;
+                self.tell(&claim, &plan, &settle);
+                settle
+            }
+            Err(NotRunnable::Later(error)) => {
+                warn!(run = %claim.run, %error, "the run waits");
+                return;
+            }
+            Err(NotRunnable::Never(reason)) => {
+                warn!(run = %claim.run, reason, "run parked");
+                let state = claim.state.clone().unwrap_or_default();
+                Settle { outcome: Outcome::Parked { reason, state }, started_ms: 0, deliveries: Vec::new() }
+            }
+        };
+        self.metrics.settled(&settle);
+        claim.settle(settle);
+    }
+
+    async fn prepare(&self, claim: &Claim) -> Result<(Arc<Plan>, RunState), NotRunnable> {
+        let plan = self.plan(claim.version).await?;
+        let event = event(claim, &plan)?;
+        let state = match &claim.state {
+            Some(bytes) => RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))?,
+            None => RunState::new(event, claim.generation),
+        };
+        Ok((plan, state))
+    }
+
+    async fn plan(&self, version: VersionId) -> Result<Arc<Plan>, NotRunnable> {
+        self.catalogue.plan(version, &self.store).await.map_err(|error| match error {
+            VersionError::Queue(error) => NotRunnable::Later(error.to_string()),
+            VersionError::Unknown(_) | VersionError::Artefact { .. } => NotRunnable::Never(error.to_string()),
+        })
+    }
+
+    fn tell(&self, claim: &Claim, plan: &Plan, settle: &Settle) {
+        let (run, bundle, attempt) = (claim.run, plan.bundle.as_str(), claim.attempt + 1);
+        match &settle.outcome {
+            Outcome::Delivered | Outcome::Released => {}
+            Outcome::Retry { due_ms, .. } => info!(%run, bundle, attempt, due_ms, "run will be tried again"),
+            Outcome::Parked { reason, .. } => warn!(%run, bundle, attempt, reason, "run parked"),
+        }
+        for delivery in &settle.deliveries {
+            self.metrics.delivered(bundle, delivery);
+        }
+    }
+}
+
+/// Why an attempt could not begin.
+enum NotRunnable {
+    /// The store cannot be read now: the claim goes back.
+    Later(String),
+    /// It never will: the run is parked with this reason.
+    Never(String),
+}
+
+/// The event, decoded again by the manifest of the run's own version when it was not handed over in memory.
+fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
+    match &claim.event {
+        ClaimedEvent::Decoded(event) => Ok(event.clone()),
+        ClaimedEvent::Stored { id, connection, received } => {
+            let decoded = sheaf_connectors::decode::decode(plan.hook(), received)
+                .map_err(|error| NotRunnable::Never(format!("the stored event cannot be decoded: {error}")))?;
+            Ok(Arc::new(Event {
+                id: *id,
+                connection: connection.to_string(),
+                received_ms: received.received_ms,
+                fields: decoded.fields,
+            }))
+        }
+    }
+}
