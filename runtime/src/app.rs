@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, diagnostic::render, plan::Plan, words::Language};
+use sheaf_bundles::{compile::Integration, plan::Plan, words::Language};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 use validator::Validate;
@@ -17,7 +17,7 @@ use crate::{
     addresses::Addresses,
     clock::Clock,
     config::{Config, Environment, MASTER_KEY_VARIABLE},
-    directory::{self, Compiled, DirectoryError},
+    directory::{self, DirectoryError},
     egress::{Egress, EgressError},
     executor::Executor,
     intake::{Intake, listener::Listener},
@@ -213,10 +213,11 @@ impl Running {
 }
 
 fn compiled(directory: &Path) -> Result<Integration, AppError> {
-    let Compiled { integration, sources, diagnostics } = directory::compile(&directory::read(directory)?);
-    match integration {
-        Some(integration) if !diagnostics.has_errors() => Ok(integration),
-        Some(_) | None => Err(AppError::Invalid(render::text(&sources, &diagnostics, Language::En, false))),
+    let compiled = directory::compile(&directory::read(directory)?);
+    let text = compiled.has_errors().then(|| compiled.text(Language::En, false));
+    match (text, compiled.integration) {
+        (None, Some(integration)) => Ok(integration),
+        (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),
     }
 }
 

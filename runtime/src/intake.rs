@@ -25,7 +25,7 @@ use crate::{
     secrets::Secrets,
     token::Token,
 };
-use reply::{Refusal, Reply};
+use reply::{Refusal, Reply, ReplyExt as _};
 
 /// The largest body, bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -115,7 +115,7 @@ impl Intake {
             };
             decisions.push(Decision { version: *version, verdict });
             for parameter in plan.missing_parameters(event) {
-                self.absent(&hook.connection, &plan.bundle, parameter);
+                self.absent(&hook.connection, &plan.bundle, &parameter);
             }
         }
         decisions

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
-use sheaf_bundles::{diagnostic::render, words::Language};
+use sheaf_bundles::words::Language;
 
 use super::output::Output;
 use crate::directory::{self, Compiled};
@@ -20,16 +20,16 @@ impl Check {
     /// Exit code 0 when nothing is wrong, 1 otherwise.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let compiled = directory::compile(&directory::read(&self.directory)?);
-        let failed = compiled.diagnostics.has_errors();
-        let found = render::json(&compiled.sources, &compiled.diagnostics, output.language);
+        let failed = compiled.has_errors();
+        let found = compiled.json(output.language);
         output.print(&json!({"ok": !failed, "diagnostics": found}), || in_words(&compiled, output));
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 
 fn in_words(compiled: &Compiled, output: &Output) -> String {
-    let mut text = render::text(&compiled.sources, &compiled.diagnostics, output.language, output.color());
-    if let Some(integration) = compiled.integration.as_ref().filter(|_| !compiled.diagnostics.has_errors()) {
+    let mut text = compiled.text(output.language, output.color());
+    if let Some(integration) = compiled.sound() {
         let (bundles, connections) = (integration.plans.len(), integration.connections.len());
         text.push_str(&match output.language {
             Language::En => format!("Nothing is wrong. Bundles: {bundles}, connections: {connections}."),

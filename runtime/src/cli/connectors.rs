@@ -21,7 +21,7 @@ impl Connectors {
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let files = self.directory.as_deref().map(directory::read).transpose()?.unwrap_or_default();
         let (catalog, _, _) = sheaf_connectors::catalog(&files);
-        let manifests: Vec<&Manifest> = catalog.connectors().collect();
+        let manifests: Vec<&Manifest> = catalog.iter().map(|connector| &connector.manifest).collect();
         let listed = manifests.iter().map(|manifest| as_json(manifest)).collect();
         output.print(&Value::Array(listed), || in_words(&manifests, output));
         Ok(ExitCode::SUCCESS)

@@ -91,7 +91,7 @@ impl Demo {
 fn origins(directory: &std::path::Path) -> anyhow::Result<BTreeSet<String>> {
     let compiled = directory::compile(&directory::read(directory)?);
     let integration = compiled.integration.with_context(|| format!("{} does not compile", directory.display()))?;
-    Ok(integration.plans.iter().flat_map(|plan| plan.origins()).map(str::to_owned).collect())
+    Ok(integration.connections.iter().flat_map(|connection| connection.secret_origins.clone()).collect())
 }
 
 /// A running example and how to show it.

@@ -12,7 +12,6 @@ mod project;
 mod receiver;
 mod runs;
 mod sample;
-mod schema;
 mod send;
 mod serve;
 
@@ -64,7 +63,6 @@ enum Command {
     /// The connectors that are known, with their triggers and actions. / Известные коннекторы.
     Connectors(connectors::Connectors),
     /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
-    Schema(schema::Schema),
     /// Serve an example against a local receiver and show events routed. / Показать пример в работе.
     Demo(demo::Demo),
 }
@@ -92,7 +90,6 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Runs(command) => command.run(output),
         Command::Ledger(command) => command.run(output),
         Command::Connectors(command) => command.run(output),
-        Command::Schema(command) => command.run(output),
         Command::Demo(command) => command.run(output),
     }
 }
