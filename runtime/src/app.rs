@@ -9,7 +9,7 @@ use std::{
 };
 
 use sheaf_bundles::{compile::Integration, plan::Plan, words::Language};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tracing::{info, warn};
 use validator::Validate;
 
@@ -26,6 +26,7 @@ use crate::{
     metrics::Metrics,
     queue::{Health, Queue, QueueError, Settings, types::NewVersion},
     secrets::Secrets,
+    stop::{self, Stop, Stopper},
     token::{KeyError, MasterKey},
     watch::Watch,
     worker::Worker,
@@ -76,8 +77,8 @@ pub struct Running {
     addresses: Addresses,
     queue: Queue,
     catalogue: Arc<Catalogue>,
-    stop_intake: watch::Sender<bool>,
-    stop_work: watch::Sender<bool>,
+    stop_intake: Stopper,
+    stop_work: Stopper,
     listener: JoinHandle<()>,
     worker: JoinHandle<()>,
     watcher: JoinHandle<()>,
@@ -124,8 +125,8 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     addresses.write(&data).map_err(|error| AppError::Data { path: data.clone(), error })?;
 
     let metrics = Arc::new(Metrics::new());
-    let (stop_intake, intake_stopping) = watch::channel(false);
-    let (stop_work, work_stopping) = watch::channel(false);
+    let (stop_intake, intake_stopping) = stop::channel();
+    let (stop_work, work_stopping) = stop::channel();
     let intake = Intake {
         catalogue: catalogue.clone(),
         queue: queue.clone(),
@@ -197,10 +198,10 @@ impl Running {
     pub async fn stop(self) {
         let Running { queue, stop_intake, stop_work, listener, worker, watcher, management, grace, .. } = self;
         let in_order = async {
-            stop_intake.send_replace(true);
+            stop_intake.order();
             // A task that panicked is stopped as well.
             let _ = listener.await;
-            stop_work.send_replace(true);
+            stop_work.order();
             let _ = worker.await;
             let _ = watcher.await;
         };
@@ -247,7 +248,7 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
 }
 
 /// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
-async fn watch_directory(switch: Switch, every_ms: u64, mut stop: watch::Receiver<bool>) {
+async fn watch_directory(switch: Switch, every_ms: u64, mut stop: Stop) {
     let mut watch = Watch::new(&switch.directory);
     if every_ms == 0 {
         return;
@@ -255,7 +256,7 @@ async fn watch_directory(switch: Switch, every_ms: u64, mut stop: watch::Receive
     loop {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(every_ms)) => {}
-            _ = stop.wait_for(|stopping| *stopping) => return,
+            () = stop.ordered() => return,
         }
         switch.secrets.refresh();
         if watch.changed() {

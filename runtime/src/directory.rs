@@ -67,7 +67,7 @@ pub enum DirectoryError {
         error: io::Error,
     },
     /// Too many files.
-    #[error("{0} holds more than {FILES_MAX} files", path = .0.display())]
+    #[error("{path} holds more than {max} files", path = .0.display(), max = FILES_MAX)]
     TooMany(PathBuf),
     /// There is no `sheaf.yaml`.
     #[error("{path} is not a directory of integrations: it has no sheaf.yaml", path = .0.display())]

@@ -14,6 +14,7 @@ pub mod management;
 pub mod metrics;
 pub mod queue;
 pub mod secrets;
+pub mod stop;
 pub mod storage;
 pub mod telemetry;
 pub mod token;

@@ -9,11 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 
 use crate::{
     metrics::Metrics,
     queue::{Health, Queue},
+    stop::Stop,
 };
 
 /// What the pages show.
@@ -24,7 +25,7 @@ pub struct Management {
     /// Counts in the database, and whether it can commit.
     pub queue: Queue,
     /// True once the process is stopping: no new traffic, please.
-    pub stopping: watch::Receiver<bool>,
+    pub stopping: Stop,
 }
 
 /// Serves until the process ends; a stop does not close it, so the last counts can be read.
@@ -40,7 +41,7 @@ pub async fn serve(listener: TcpListener, management: Management) {
 }
 
 async fn ready(State(management): State<Management>) -> Response {
-    if *management.stopping.borrow() {
+    if management.stopping.is_ordered() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
     match management.queue.health().borrow().clone() {

@@ -15,6 +15,7 @@ use crate::{
         claim::Claim,
         types::{ClaimedEvent, Outcome, Settle},
     },
+    stop::Stop,
     storage::Store,
 };
 
@@ -33,7 +34,7 @@ pub struct Worker {
 
 impl Worker {
     /// Until `stop` fires: takes claims. Then waits for those in hand.
-    pub async fn run(self, mut claims: Claims, mut stop: tokio::sync::watch::Receiver<bool>) {
+    pub async fn run(self, mut claims: Claims, mut stop: Stop) {
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
@@ -44,7 +45,7 @@ impl Worker {
                 }
                 // A task that panicked has told the queue so by dropping its claim.
                 Some(_) = running.join_next(), if !running.is_empty() => {}
-                _ = stop.wait_for(|stopping| *stopping) => break,
+                () = stop.ordered() => break,
             }
         }
         // Claims still in the channel go back: they are dropped, and due again.

@@ -62,7 +62,7 @@ impl Output {
 /// A borderless table with a header.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    table.load_preset(NOTHING).set_header(header);
+    table.load_style(NOTHING).set_header(header);
     for row in rows {
         table.add_row(row);
     }

@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::Semaphore,
     task::JoinSet,
     time::timeout,
 };
@@ -24,6 +24,7 @@ use super::{
     BODY_BYTES_MAX, Intake, head_refusal, received,
     reply::{Refusal, Reply},
 };
+use crate::stop::Stop;
 
 /// The longest a whole request may take to arrive, milliseconds.
 pub const REQUEST_MS: u64 = 30_000;
@@ -46,7 +47,7 @@ pub struct Listener {
 
 impl Listener {
     /// Serves until `stop` is true, then lets the requests in hand finish.
-    pub async fn serve(self, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, listener: TcpListener, mut stop: Stop) {
         let shared = Arc::new(self);
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut connections = JoinSet::new();
@@ -66,7 +67,7 @@ impl Listener {
                         tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                     }
                 },
-                _ = stop.wait_for(|stopping| *stopping) => break,
+                () = stop.ordered() => break,
             }
             while connections.try_join_next().is_some() {}
         }
@@ -74,7 +75,7 @@ impl Listener {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut stop: watch::Receiver<bool>) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut stop: Stop) {
         // Answers are one small write each; without this they wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = service_fn(|request| {
@@ -91,7 +92,7 @@ impl Listener {
         // A connection that ends badly is the peer's affair; whatever was committed has been committed.
         tokio::select! {
             _ = connection.as_mut() => {}
-            _ = stop.wait_for(|stopping| *stopping) => {
+            () = stop.ordered() => {
                 connection.as_mut().graceful_shutdown();
                 let _ = connection.await;
             }
