@@ -215,7 +215,7 @@ impl Running {
 
 fn compiled(directory: &Path) -> Result<Integration, AppError> {
     let compiled = directory::compile(&directory::read(directory)?);
-    let text = compiled.has_errors().then(|| compiled.text(Language::En, false));
+    let text = compiled.diagnostics.has_errors().then(|| compiled.text(Language::En, false));
     match (text, compiled.integration) {
         (None, Some(integration)) => Ok(integration),
         (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),

@@ -5,10 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
 use sheaf_bundles::{
-    catalog::Catalog,
-    compile::{self, Integration},
+    compile::Integration,
     diagnostic::{Diagnostics, Sources, render},
     words::Language,
 };
@@ -26,32 +24,21 @@ pub type Files = Vec<(String, Vec<u8>)>;
 pub struct Compiled {
     /// What can run; `None` when there is not even a workspace.
     pub integration: Option<Integration>,
-    /// The connectors it was compiled against.
-    pub catalog: Catalog,
-    /// Everything that is wrong with connectors, then with the rest, each with the texts it points into.
-    pub reports: [(Sources, Diagnostics); 2],
+    /// The texts the diagnostics point into.
+    pub sources: Sources,
+    /// Everything that is wrong.
+    pub diagnostics: Diagnostics,
 }
 
 impl Compiled {
-    /// Whether anything must not go live.
-    pub fn has_errors(&self) -> bool {
-        self.reports.iter().any(|(_, diagnostics)| diagnostics.has_errors())
-    }
-
     /// The diagnostics for a person.
     pub fn text(&self, language: Language, color: bool) -> String {
-        self.reports.iter().map(|(sources, found)| render::text(sources, found, language, color)).collect()
-    }
-
-    /// The diagnostics for a program.
-    pub fn json(&self, language: Language) -> Vec<Value> {
-        let all = self.reports.iter().map(|(sources, found)| render::json(sources, found, language));
-        all.flat_map(|list| if let Value::Array(items) = list { items } else { vec![list] }).collect()
+        render::text(&self.sources, &self.diagnostics, language, color)
     }
 
     /// What can run, when nothing is wrong.
     pub fn sound(&self) -> Option<&Integration> {
-        self.integration.as_ref().filter(|_| !self.has_errors())
+        self.integration.as_ref().filter(|_| !self.diagnostics.has_errors())
     }
 }
 
@@ -105,9 +92,8 @@ pub fn paths(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
 
 /// Compiles files against the built-in connectors and those among the files.
 pub fn compile(files: &[(String, Vec<u8>)]) -> Compiled {
-    let (catalog, manifests, manifest_diagnostics) = sheaf_connectors::catalog(files);
-    let (integration, sources, diagnostics) = compile::compile(files, &catalog);
-    Compiled { integration, catalog, reports: [(manifests, manifest_diagnostics), (sources, diagnostics)] }
+    let (integration, sources, diagnostics) = sheaf_connectors::compile(files);
+    Compiled { integration, sources, diagnostics }
 }
 
 fn collect(folder: &Path, only: Option<&str>, paths: &mut Vec<PathBuf>) -> Result<(), DirectoryError> {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::json;
-use sheaf_bundles::words::Language;
+use sheaf_bundles::{diagnostic::render, words::Language};
 
 use super::output::Output;
 use crate::directory::{self, Compiled};
@@ -20,8 +20,8 @@ impl Check {
     /// Exit code 0 when nothing is wrong, 1 otherwise.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let compiled = directory::compile(&directory::read(&self.directory)?);
-        let failed = compiled.has_errors();
-        let found = compiled.json(output.language);
+        let failed = compiled.diagnostics.has_errors();
+        let found = render::json(&compiled.sources, &compiled.diagnostics, output.language);
         output.print(&json!({"ok": !failed, "diagnostics": found}), || in_words(&compiled, output));
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
