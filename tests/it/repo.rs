@@ -69,3 +69,16 @@ fn visit(folder: &Path, file: &mut impl FnMut(&Path)) {
         }
     }
 }
+
+#[test]
+fn the_generated_schemas_are_fresh() {
+    let (catalog, _, _) = sheaf_connectors::catalog::<&str, &[u8]>(&[]);
+    let documents = sheaf_bundles::schema::documents(&catalog);
+    for (path, text) in &documents {
+        let committed = fs::read_to_string(root().join("ui-schema").join(path)).unwrap_or_default();
+        assert!(committed == *text, "ui-schema/{path} is stale: run `make gen`");
+    }
+    let mut files = 0;
+    visit(&root().join("ui-schema"), &mut |_| files += 1);
+    assert_eq!(files, documents.len(), "ui-schema/ holds files that are not generated: run `make gen`");
+}

@@ -12,6 +12,7 @@ mod project;
 mod receiver;
 mod runs;
 mod sample;
+mod schema;
 mod send;
 mod serve;
 
@@ -63,6 +64,8 @@ enum Command {
     /// The connectors that are known, with their triggers and actions. / Известные коннекторы.
     Connectors(connectors::Connectors),
     /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
+    /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
+    Schema(schema::Schema),
     /// Serve an example against a local receiver and show events routed. / Показать пример в работе.
     Demo(demo::Demo),
 }
@@ -90,6 +93,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Runs(command) => command.run(output),
         Command::Ledger(command) => command.run(output),
         Command::Connectors(command) => command.run(output),
+        Command::Schema(command) => command.run(output),
         Command::Demo(command) => command.run(output),
     }
 }
