@@ -107,6 +107,9 @@ fn field_schema(field: &Field) -> Json {
         && let Some(name) = schema.get("type").and_then(Json::as_str).map(str::to_owned)
     {
         schema["type"] = json!([name, "null"]);
+        if let Some(choices) = schema.get_mut("oneOf").and_then(Json::as_array_mut) {
+            choices.push(json!({"const": null}));
+        }
     }
     describe(&mut schema, &field.title, &field.help);
     schema["x-type"] = json!(field.ty.word());

@@ -41,7 +41,7 @@ impl<'a> Inputs<'a> {
     /// Sorts what stands under `with`; `compiled` narrows the keys that a setting lists.
     pub fn new(action: &'a Action, with: Option<&'a Entry>, compiled: Option<&Compiled>) -> Inputs<'a> {
         let keys: Vec<Vec<String>> = action.input.iter().map(|spec| keys_of(spec, compiled)).collect();
-        let fields = action.input.iter().zip(&keys).map(|(spec, keys)| narrowed(&spec.field, keys)).collect();
+        let fields = action.input.iter().zip(&keys).map(|(spec, keys)| sure(&narrowed(&spec.field, keys))).collect();
         let entries = with.and_then(|entry| entry.value.as_map()).unwrap_or_default();
         Inputs { fields, specs: &action.input, keys, entries }
     }
@@ -149,6 +149,11 @@ fn narrowed(field: &Field, keys: &[String]) -> Field {
         _ => Field::new(name, Type::Any),
     };
     Field { ty: Type::Object { fields: keys.iter().map(of).collect(), open: false }, ..field.clone() }
+}
+
+/// A required input, or one with a default, always has a value in the manifest's templates.
+pub fn sure(field: &Field) -> Field {
+    Field { always: field.required || field.default.is_some(), ..field.clone() }
 }
 
 /// An input with a default need not be given.

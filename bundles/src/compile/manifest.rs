@@ -2,6 +2,7 @@
 
 use super::{
     condition, constant,
+    input::sure,
     names::{EventNames, Names},
 };
 use crate::{
@@ -152,7 +153,7 @@ fn check_trigger(trigger: &TriggerSpec, names: &Names<'_>, out: &mut Diagnostics
 }
 
 fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
-    let input: Vec<Field> = action.input.iter().map(|spec| spec.field.clone()).collect();
+    let input: Vec<Field> = action.input.iter().map(|spec| sure(&spec.field)).collect();
     let constants = Names { settings: Some(settings), ..Names::default() };
     let keys = action.input.iter().filter_map(|spec| spec.keys.as_ref());
     keys.for_each(|node| constant::check(node, &constants, out));

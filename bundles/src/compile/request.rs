@@ -411,7 +411,17 @@ fn bad_url(error: UrlError, node: &Node) -> Diagnostic {
 
 fn check_header_name(header: &Entry, keys: &[String], connection: &str, out: &mut Diagnostics) {
     let name = &header.key;
-    if !keys.is_empty() && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
+    if !header::is_name(name) || header::is_reserved(name) {
+        let message = Words::new(
+            format!("`{}` cannot be sent as a header", excerpt(name)),
+            format!("`{}` нельзя отправить как заголовок", excerpt(name)),
+        );
+        let hint = Words::new(
+            "a header's name has no spaces or colons; lengths and the host are set by the sender",
+            "в имени заголовка нет пробелов и двоеточий; длину и хост ставит сам отправитель",
+        );
+        out.push(Diagnostic::error(Code::BadHeader, header.key_span, message).with_hint(hint));
+    } else if !keys.is_empty() && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
         let message = Words::new(
             format!("the connection `{connection}` has no header `{}`", excerpt(name)),
             format!("в подключении `{connection}` нет заголовка `{}`", excerpt(name)),
@@ -419,17 +429,6 @@ fn check_header_name(header: &Entry, keys: &[String], connection: &str, out: &mu
         let hint = Words::new("add it to `headers` of the connection", "добавьте его в `headers` подключения");
         let near = suggest(name, keys.iter().map(String::as_str));
         out.push(or_hint(Diagnostic::error(Code::UnknownTarget, header.key_span, message).with_suggestion(near), hint));
-    }
-    if !header::is_name(name) || header::is_reserved(name) {
-        let message = Words::new(
-            format!("`{}` cannot be sent as a header", excerpt(name)),
-            format!("`{}` нельзя отправить как заголовок", excerpt(name)),
-        );
-        let hint = Words::new(
-            "a header's name is letters, digits and dashes; its length and host are set by the sender",
-            "имя заголовка — буквы, цифры и дефисы; длину и хост ставит сам отправитель",
-        );
-        out.push(Diagnostic::error(Code::BadHeader, header.key_span, message).with_hint(hint));
     }
 }
 

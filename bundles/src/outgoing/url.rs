@@ -141,10 +141,11 @@ impl Url {
             Some(Part::Expression(_)) => return Err(UrlError::OriginNotConstant),
             None => return Err(UrlError::Scheme),
         };
-        let (origin, end) = origin(first)?;
-        if end == first.len() && template.parts.len() > 1 {
+        let authority = first.find("://").map_or("", |at| &first[at + 3..]);
+        if template.parts.len() > 1 && !authority.contains(['/', '?', '#', '\\']) {
             return Err(UrlError::OriginNotConstant);
         }
+        let (origin, end) = origin(first)?;
         let mut splitter = Splitter { path: Vec::new(), query: Vec::new(), in_query: false };
         splitter.literal(&first[end..])?;
         for part in &template.parts[1..] {
@@ -307,4 +308,106 @@ fn push_text(parts: &mut Vec<Part>, letter: &str, rest: &str) {
 
 fn is_escape(rest: &str) -> bool {
     rest.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        diagnostic::Diagnostics,
+        value::{Map, Value},
+        yaml::{FileId, Node, Span},
+    };
+
+    fn template(text: &str) -> Template {
+        let node = Node::text(text, Span { file: FileId(0), start: 0, end: 0 });
+        Template::parse(&node, &mut Diagnostics::default()).expect("a template")
+    }
+
+    fn written(url: &str, fields: &[(&str, &str)]) -> Result<String, BuildError> {
+        let env: Map = fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+        let mut out = String::new();
+        Url::of(&template(url)).expect("a URL").write(&env, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn values_are_encoded_for_their_place_and_cannot_leave_it() {
+        let fields = [("id", "a/b?c#d&e=f"), ("name", "Пётр"), ("empty", "")];
+        for (url, expected) in [
+            ("https://api.example/x/{{ id }}", "https://api.example/x/a%2Fb%3Fc%23d%26e%3Df"),
+            ("https://api.example/?q={{ id }}&n=1", "https://api.example/?q=a%2Fb%3Fc%23d%26e%3Df&n=1"),
+            ("https://api.example?n={{ name }}", "https://api.example?n=%D0%9F%D1%91%D1%82%D1%80"),
+            ("https://api.example/v1/{{ id }}-x.json", "https://api.example/v1/a%2Fb%3Fc%23d%26e%3Df-x.json"),
+            ("https://API.Example:443/A b/%41?%zz", "https://api.example/A%20b/%41?%25zz"),
+            ("http://api.example:8080", "http://api.example:8080"),
+        ] {
+            assert_eq!(written(url, &fields).as_deref(), Ok(expected), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_whose_value_is_empty_is_left_out_and_one_written_empty_stays() {
+        let fields = [("a", "1"), ("empty", "")];
+        for (query, expected) in [
+            ("?x={{ empty }}&y={{ a }}", "?y=1"),
+            ("?y={{ a }}&x={{ empty }}", "?y=1"),
+            ("?x={{ empty }}", ""),
+            ("?x={{ nothing }}&flag&e=", "?flag&e="),
+        ] {
+            let url = format!("https://api.example/{query}");
+            assert_eq!(written(&url, &fields), Ok(format!("https://api.example/{expected}")), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_climb_out_of_its_path() {
+        assert!(written("https://api.example/a/{{ id }}/b", &[("id", "..")]).is_err());
+        assert!(written("https://api.example/a/{{ id }}/b", &[("id", ".")]).is_err());
+        assert!(written("https://api.example/a/{{ id }}/b", &[("id", "")]).is_err());
+        assert!(written("https://api.example/a/x{{ id }}", &[("id", "..")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_a_url_with_a_constant_origin_is_refused() {
+        for (url, error) in [
+            ("ftp://api.example/", UrlError::Scheme),
+            ("api.example/x", UrlError::Scheme),
+            ("", UrlError::Scheme),
+            ("https:///x", UrlError::Host),
+            ("https://api example/", UrlError::Host),
+            ("https://пример.рф/", UrlError::Host),
+            ("https://api.example:0/", UrlError::Port),
+            ("https://api.example:99999/", UrlError::Port),
+            ("https://user:pass@api.example/", UrlError::UserInfo),
+            ("{{ id }}", UrlError::OriginNotConstant),
+            ("https://{{ id }}.example/", UrlError::OriginNotConstant),
+            ("https://api.example{{ id }}", UrlError::OriginNotConstant),
+            ("https://api.example:{{ id }}/", UrlError::OriginNotConstant),
+            ("https://api.example/?{{ id }}=1", UrlError::NameNotConstant),
+            ("https://api.example/#x", UrlError::Fragment),
+        ] {
+            assert_eq!(Url::of(&template(url)), Err(error), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_address_literal_is_an_origin() {
+        assert_eq!(origin("http://[::1]:8080/x"), Ok(("http://[::1]:8080".to_owned(), 17)));
+        assert_eq!(origin("https://127.0.0.1"), Ok(("https://127.0.0.1".to_owned(), 17)));
+        assert_eq!(origin("http://[::1"), Err(UrlError::Port));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_value_changes_anything_before_or_after_its_place(value in ".{1,40}") {
+            let fields = [("id", value.as_str())];
+            if let Ok(text) = written("https://api.example/a/x{{ id }}/b?q={{ id }}&z=1", &fields) {
+                let (path, query) = text["https://api.example/".len()..].split_once('?').expect("one query");
+                proptest::prop_assert_eq!(path.split('/').count(), 3);
+                proptest::prop_assert_eq!(query.split('&').count(), 2);
+                proptest::prop_assert!(text.is_ascii() && !text.contains(['#', ' ', '\\']));
+            }
+        }
+    }
 }
