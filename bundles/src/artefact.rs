@@ -75,7 +75,8 @@ mod tests {
     use super::*;
 
     fn texts(files: &[(&str, &str)]) -> Texts {
-        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let owned =
+            |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         Texts { engine: ENGINE_REVISION, bundle: "b".to_owned(), files: owned(files), manifests: owned(&[]) }
     }
 

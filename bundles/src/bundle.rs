@@ -41,9 +41,12 @@ pub struct Step<'n> {
 pub fn shape() -> Shape {
     let on = Shape::open_object(
         [
-            Key::required("connection", Shape::Name)
-                .help("The connection the events come through.", "Подключение, через которое приходят события."),
-            Key::required("trigger", Shape::Name).help("A trigger of its connector.", "Триггер его коннектора."),
+            Key::required("connection", Shape::Name).help(
+                "The connection the events come through.",
+                "Подключение, через которое приходят события.",
+            ),
+            Key::required("trigger", Shape::Name)
+                .help("A trigger of its connector.", "Триггер его коннектора."),
             Key::optional("via", Shape::choice(["webhook"])).default("webhook"),
             Key::optional("delay", Shape::Duration)
                 .help("How long to wait before the first step.", "Сколько ждать перед первым шагом.")
@@ -52,7 +55,8 @@ pub fn shape() -> Shape {
         Shape::Text,
     );
     let step = Shape::object([
-        Key::required("name", Shape::Name).help("Unique in the bundle and stable.", "Уникальное и постоянное имя в связке."),
+        Key::required("name", Shape::Name)
+            .help("Unique in the bundle and stable.", "Уникальное и постоянное имя в связке."),
         Key::required("action", Shape::Text)
             .help("Connector and action.", "Коннектор и действие.")
             .sample("mindbox.operation_async"),
@@ -63,14 +67,16 @@ pub fn shape() -> Shape {
     ]);
     Shape::object([
         Key::required("kind", Shape::Const("bundle".to_owned())),
-        Key::required("name", Shape::Name).help("Unique in the workspace.", "Уникальное имя в рабочем пространстве."),
+        Key::required("name", Shape::Name)
+            .help("Unique in the workspace.", "Уникальное имя в рабочем пространстве."),
         Key::optional("title", Shape::Text).help("What people call it.", "Как её называют люди."),
         Key::optional("active", Shape::Bool)
             .help("Whether it takes events.", "Обрабатывает ли она события.")
             .default(true),
         Key::required("on", on).help("What it is triggered by.", "Что её запускает."),
         Key::optional("filter", Shape::Filter).help("Which events it takes.", "Какие события она берёт."),
-        Key::required("steps", Shape::list(step)).help("What it does, in order.", "Что она делает, по порядку."),
+        Key::required("steps", Shape::list(step))
+            .help("What it does, in order.", "Что она делает, по порядку."),
     ])
 }
 

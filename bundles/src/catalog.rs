@@ -38,7 +38,8 @@ impl Catalog {
     pub fn load<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> (Catalog, Sources, Diagnostics) {
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let mut catalog = Catalog::default();
-        let mut manifests: Vec<_> = files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
+        let mut manifests: Vec<_> =
+            files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
         manifests.retain(|(path, _)| is_manifest(path));
         manifests.sort_by_key(|(path, _)| *path);
         for (path, bytes) in manifests {
@@ -56,7 +57,8 @@ impl Catalog {
             return;
         }
         if !out.has_errors_in(file) {
-            let connector = Connector { path: path.to_owned(), text: sources.text(file).to_owned(), manifest };
+            let connector =
+                Connector { path: path.to_owned(), text: sources.text(file).to_owned(), manifest };
             self.connectors.insert(connector.manifest.name.clone(), Arc::new(connector));
         }
     }

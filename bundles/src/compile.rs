@@ -77,6 +77,8 @@ struct File {
 /// What bundles are compiled against.
 pub(crate) struct Workspace<'c> {
     catalog: &'c Catalog,
+    /// Local times are written in this zone when a template names none.
+    zone: Tz,
     /// None for a connection that has an error: it was reported, and what needs it is not reported again.
     connections: IndexMap<String, Option<Compiled>>,
     hooks: IndexMap<String, Arc<Hook>>,
@@ -103,7 +105,13 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
     let workspace_file = find_workspace(&files, &mut sources, &mut out);
     let settings = workspace_file.and_then(|file| workspace::read(&file.node, &mut out));
     let zone = settings.as_ref().map_or(Tz::UTC, |settings| settings.time_zone);
-    let mut workspace = Workspace { catalog, connections: IndexMap::new(), hooks: IndexMap::new(), files: IndexMap::new() };
+    let mut workspace = Workspace {
+        catalog,
+        zone,
+        connections: IndexMap::new(),
+        hooks: IndexMap::new(),
+        files: IndexMap::new(),
+    };
     for file in of_kind(&files, "connection") {
         workspace.add_connection(file, zone, &mut out);
     }
@@ -132,7 +140,11 @@ fn is_read(path: &str) -> bool {
     path == WORKSPACE_FILE || (yaml && FOLDERS.iter().any(|folder| path.starts_with(folder)))
 }
 
-fn read<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)], sources: &mut Sources, out: &mut Diagnostics) -> Vec<File> {
+fn read<P: AsRef<str>, B: AsRef<[u8]>>(
+    files: &[(P, B)],
+    sources: &mut Sources,
+    out: &mut Diagnostics,
+) -> Vec<File> {
     let mut wanted: Vec<_> = files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
     wanted.retain(|(path, _)| is_read(path));
     wanted.sort_by_key(|(path, _)| *path);
@@ -160,7 +172,10 @@ fn check_kind(node: &Node, out: &mut Diagnostics) {
         ),
         None => Words::new("the file does not say its `kind`", "в файле не указан `kind`"),
     };
-    let hint = Words::new("write `kind: bundle`, `connection` or `workspace`", "напишите `kind: bundle`, `connection` или `workspace`");
+    let hint = Words::new(
+        "write `kind: bundle`, `connection` or `workspace`",
+        "напишите `kind: bundle`, `connection` или `workspace`",
+    );
     let near = kind.and_then(|(kind, _)| suggest(kind, KINDS));
     out.push(or_hint(Diagnostic::error(Code::UnknownKind, span, message).with_suggestion(near), hint));
 }
@@ -189,11 +204,16 @@ fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagno
     first
 }
 
-fn compile_bundles<'f>(files: &'f [File], workspace: &Workspace<'_>, out: &mut Diagnostics) -> Vec<(&'f File, bundle::Parts)> {
+fn compile_bundles<'f>(
+    files: &'f [File],
+    workspace: &Workspace<'_>,
+    out: &mut Diagnostics,
+) -> Vec<(&'f File, bundle::Parts)> {
     let mut names: IndexMap<&str, Span> = IndexMap::new();
     let mut compiled = Vec::new();
     for file in of_kind(files, "bundle") {
-        let duplicate = named(&file.node, "name").is_some_and(|(name, span)| report_duplicate(&mut names, name, span, out));
+        let duplicate = named(&file.node, "name")
+            .is_some_and(|(name, span)| report_duplicate(&mut names, name, span, out));
         if let Some(parts) = bundle::compile(&file.node, workspace, out).filter(|_| !duplicate) {
             compiled.push((file, parts));
         }
@@ -202,7 +222,12 @@ fn compile_bundles<'f>(files: &'f [File], workspace: &Workspace<'_>, out: &mut D
 }
 
 /// Remembers a name; true when it was there already, which is reported.
-fn report_duplicate<'n>(names: &mut IndexMap<&'n str, Span>, name: &'n str, span: Span, out: &mut Diagnostics) -> bool {
+fn report_duplicate<'n>(
+    names: &mut IndexMap<&'n str, Span>,
+    name: &'n str,
+    span: Span,
+    out: &mut Diagnostics,
+) -> bool {
     let Some(first) = names.insert(name, span) else { return false };
     names.insert(name, first);
     out.push(duplicate(name, span, first));
@@ -210,8 +235,10 @@ fn report_duplicate<'n>(names: &mut IndexMap<&'n str, Span>, name: &'n str, span
 }
 
 fn duplicate(name: &str, span: Span, first: Span) -> Diagnostic {
-    let message =
-        Words::new(format!("the name `{}` is taken", excerpt(name)), format!("имя `{}` уже занято", excerpt(name)));
+    let message = Words::new(
+        format!("the name `{}` is taken", excerpt(name)),
+        format!("имя `{}` уже занято", excerpt(name)),
+    );
     let hint = Words::new("give it another name", "дайте другое имя");
     Diagnostic::error(Code::DuplicateName, span, message)
         .with_hint(hint)
@@ -265,7 +292,8 @@ impl Workspace<'_> {
         } else {
             Words::new(format!("there are: {all}"), format!("есть: {all}"))
         };
-        let diagnostic = Diagnostic::error(Code::UnknownConnection, span, message).with_suggestion(suggest(name, known()));
+        let diagnostic =
+            Diagnostic::error(Code::UnknownConnection, span, message).with_suggestion(suggest(name, known()));
         out.push(or_hint(diagnostic, hint));
         None
     }
@@ -276,7 +304,13 @@ impl Workspace<'_> {
     }
 
     /// Every text a plan was compiled from.
-    fn texts(&self, workspace: Option<&File>, bundle: &File, parts: &bundle::Parts, sources: &Sources) -> Texts {
+    fn texts(
+        &self,
+        workspace: Option<&File>,
+        bundle: &File,
+        parts: &bundle::Parts,
+        sources: &Sources,
+    ) -> Texts {
         let mut names = vec![parts.hook.connection.name.as_str()];
         names.extend(parts.steps.iter().map(|step| step.connection.name.as_str()));
         names.sort_unstable();

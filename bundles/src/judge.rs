@@ -71,10 +71,12 @@ impl Judge {
             TransportErrorKind::Dns | TransportErrorKind::Connect | TransportErrorKind::Tls => Class::Retry,
             TransportErrorKind::Blocked => Class::BadRequest,
             TransportErrorKind::Secret => Class::AuthBroken,
-            TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => match self.repeat {
-                Repeat::Idempotent | Repeat::Keyed => Class::Retry,
-                Repeat::None => Class::Unknown,
-            },
+            TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => {
+                match self.repeat {
+                    Repeat::Idempotent | Repeat::Keyed => Class::Retry,
+                    Repeat::None => Class::Unknown,
+                }
+            }
         };
         let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
         Judgement { class, message, status: None, retry_after_ms: None, body: None }
@@ -114,7 +116,9 @@ fn failure_words(kind: TransportErrorKind) -> Words {
 
 fn with_detail(message: Words, detail: Option<String>) -> Words {
     match detail.filter(|detail| !detail.is_empty()) {
-        Some(detail) => Words::new(format!("{} {detail}", colon(&message.en)), format!("{} {detail}", colon(&message.ru))),
+        Some(detail) => {
+            Words::new(format!("{} {detail}", colon(&message.en)), format!("{} {detail}", colon(&message.ru)))
+        }
         None => message,
     }
 }
@@ -129,7 +133,9 @@ fn detail_text(detail: &Template, env: &ResponseEnvironment<'_>) -> Option<Strin
     let value = detail.eval(env).ok()?;
     let text = match value.as_ref() {
         Value::List(_) | Value::Object(_) => json::to_text(&value),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => text_of(&value).ok()??.into_owned(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {
+            text_of(&value).ok()??.into_owned()
+        }
     };
     Some(excerpt(&text))
 }
@@ -177,7 +183,11 @@ mod tests {
             (429, Class::RateLimited),
             (503, Class::Retry),
         ] {
-            assert_eq!(judge(Repeat::None).judge(&answer(status, &[], ""), &Map::new()).class, class, "{status}");
+            assert_eq!(
+                judge(Repeat::None).judge(&answer(status, &[], ""), &Map::new()).class,
+                class,
+                "{status}"
+            );
         }
     }
 

@@ -177,7 +177,9 @@ impl Manifest {
             secret_hosts: items(node, "secret_hosts").to_vec(),
             authentication: items(node, "authentication").iter().map(action::read_authentication).collect(),
             webhook: node.get("webhook").map(|webhook| webhook::read(webhook, out)),
-            triggers: entries(node, "triggers").map(|(name, trigger)| webhook::read_trigger(name, trigger)).collect(),
+            triggers: entries(node, "triggers")
+                .map(|(name, trigger)| webhook::read_trigger(name, trigger))
+                .collect(),
             actions: entries(node, "actions").map(|(name, action)| action::read(name, action, out)).collect(),
             verdicts: items(node, "verdicts").iter().map(action::read_verdict).collect(),
         })

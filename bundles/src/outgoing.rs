@@ -152,14 +152,19 @@ impl Outgoing {
         }
         let mut pieces = vec![Piece::Text(text)];
         for (name, value) in &self.authentication_query {
-            let question = pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.contains('?')));
+            let question =
+                pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.contains('?')));
             pieces.push(Piece::Text(format!("{}{name}=", if question { '&' } else { '?' })));
             pieces.extend(value.iter().cloned());
         }
         Ok(pieces)
     }
 
-    fn headers(&self, environment: &Environment<'_>, has_body: bool) -> Result<Vec<(String, Pieces)>, BuildError> {
+    fn headers(
+        &self,
+        environment: &Environment<'_>,
+        has_body: bool,
+    ) -> Result<Vec<(String, Pieces)>, BuildError> {
         let mut headers = Vec::with_capacity(6);
         for part in &self.headers {
             match part {
@@ -224,7 +229,9 @@ impl Source {
 }
 
 fn raw(template: &Template, environment: &Environment<'_>) -> Result<Pieces, BuildError> {
-    if template.single().is_some_and(|expression| !expression.has_secret()) && template.eval(environment)?.is_empty() {
+    if template.single().is_some_and(|expression| !expression.has_secret())
+        && template.eval(environment)?.is_empty()
+    {
         return Ok(Pieces::new());
     }
     Ok(template.pieces(environment, Encoding::Plain)?)

@@ -158,13 +158,16 @@ impl Plan {
     pub fn explain(&self, event: &Event) -> Words {
         let environment = self.hook.environment(&event.fields);
         match self.decide(event) {
-            Verdict::Take { .. } => Words::new("the trigger fired and the filter holds", "триггер сработал, условие выполнено"),
+            Verdict::Take { .. } => {
+                Words::new("the trigger fired and the filter holds", "триггер сработал, условие выполнено")
+            }
             Verdict::Filtered => {
                 let reason = self.filter.as_ref().and_then(|filter| filter.explain(&environment));
                 because(Words::new("the filter does not hold", "условие не выполнено"), reason)
             }
             Verdict::NotFired => {
-                let reason = self.failing_filter(&environment).and_then(|filter| filter.explain(&environment));
+                let reason =
+                    self.failing_filter(&environment).and_then(|filter| filter.explain(&environment));
                 let trigger = &self.trigger;
                 let lead = Words::new(
                     format!("the trigger `{trigger}` did not fire"),
@@ -208,7 +211,9 @@ impl Plan {
     pub fn record(&self, state: &mut RunState, request: Request, judgement: &Judgement) {
         match judgement.class.disposition() {
             Disposition::Delivered => {
-                state.done.push(StepResult { status: judgement.status.unwrap_or(0), body: judgement.body.clone() });
+                state
+                    .done
+                    .push(StepResult { status: judgement.status.unwrap_or(0), body: judgement.body.clone() });
                 state.pending = None;
             }
             Disposition::Repeat | Disposition::Park => state.pending = Some(request),
@@ -246,12 +251,14 @@ impl Plan {
     /// The trigger's filter or the chosen option's, whichever does not hold.
     fn failing_filter(&self, environment: &Environment<'_>) -> Option<&Filter> {
         let trigger = self.trigger();
-        let options = self.chosen.iter().map(|chosen| &trigger.options[chosen.option].values[chosen.value].when);
+        let options =
+            self.chosen.iter().map(|chosen| &trigger.options[chosen.option].values[chosen.value].when);
         trigger.when.iter().chain(options).find(|filter| !filter.eval(environment))
     }
 
     fn build(&self, step: &Step, state: &RunState) -> Result<Request, Words> {
-        let key = Value::Text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
+        let key =
+            Value::Text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
         let steps = self.answers(state);
         let environment = Environment {
             steps: &steps,
@@ -277,7 +284,9 @@ impl Plan {
 
 fn because(lead: Words, reason: Option<Words>) -> Words {
     match reason {
-        Some(reason) => Words::new(format!("{}: {}", lead.en, reason.en), format!("{}: {}", lead.ru, reason.ru)),
+        Some(reason) => {
+            Words::new(format!("{}: {}", lead.en, reason.en), format!("{}: {}", lead.ru, reason.ru))
+        }
         None => lead,
     }
 }

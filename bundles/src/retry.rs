@@ -4,9 +4,8 @@ use crate::verdict::{Class, Disposition};
 
 /// Waits after the first, second, … failed attempt, in milliseconds:
 /// 5 s, 30 s, 2 m, 10 m, 30 m, 2 h, 5 h, 10 h, 14 h, 24 h.
-pub const SCHEDULE_MS: [i64; 10] = [
-    5_000, 30_000, 120_000, 600_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 50_400_000, 86_400_000,
-];
+pub const SCHEDULE_MS: [i64; 10] =
+    [5_000, 30_000, 120_000, 600_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 50_400_000, 86_400_000];
 /// The shortest `Retry-After` that is honoured; a shorter one becomes this.
 pub const RETRY_AFTER_MIN_MS: i64 = 1_000;
 /// The longest `Retry-After` that is honoured; a longer one becomes this.
@@ -95,7 +94,9 @@ mod tests {
 
     #[test]
     fn what_a_repeat_cannot_help_is_not_repeated() {
-        for class in [Class::BadRequest, Class::AuthBroken, Class::NotFound, Class::PlanDenied, Class::Unknown] {
+        for class in
+            [Class::BadRequest, Class::AuthBroken, Class::NotFound, Class::PlanDenied, Class::Unknown]
+        {
             assert_eq!(next(1, class, None, 0, 0), Next::GiveUp);
         }
     }

@@ -62,7 +62,8 @@ impl RunState {
     /// The bytes to store; the event is stored by its own id.
     pub fn to_bytes(&self) -> Vec<u8> {
         let done = self.done.iter().map(|step| (step.status, step.body.as_ref().map(json::to_text)));
-        let stored = Stored { generation: self.generation, done: done.collect(), pending: self.pending.clone() };
+        let stored =
+            Stored { generation: self.generation, done: done.collect(), pending: self.pending.clone() };
         serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
     }
 

@@ -33,7 +33,10 @@ fn of_connector(connector: &Connector) -> Vec<(String, String)> {
         &json_schema(&shapes::connection(Some(manifest))),
     )];
     for trigger in &manifest.triggers {
-        documents.push(document(&format!("{folder}/triggers/{}.json", trigger.name), &event_schema(connector, trigger)));
+        documents.push(document(
+            &format!("{folder}/triggers/{}.json", trigger.name),
+            &event_schema(connector, trigger),
+        ));
     }
     for action in &manifest.actions {
         documents.push(document(&format!("{folder}/actions/{}.json", action.name), &action_schema(action)));
@@ -55,7 +58,8 @@ fn action_schema(action: &Action) -> Json {
 
 /// The decoded event of a trigger: its fields, and what its options are.
 fn event_schema(connector: &Connector, trigger: &TriggerSpec) -> Json {
-    let specs = connector.manifest.webhook.as_ref().map(|webhook| webhook.fields.as_slice()).unwrap_or_default();
+    let specs =
+        connector.manifest.webhook.as_ref().map(|webhook| webhook.fields.as_slice()).unwrap_or_default();
     let exists = |kinds: &[String]| {
         kinds.is_empty() || trigger.kinds.is_empty() || trigger.kinds.iter().any(|kind| kinds.contains(kind))
     };
@@ -79,7 +83,10 @@ fn event_schema(connector: &Connector, trigger: &TriggerSpec) -> Json {
 
 fn options(trigger: &TriggerSpec) -> Json {
     let options = trigger.options.iter().map(|option| {
-        let values = option.values.iter().map(|(value, title, _)| json!({"const": value, "title": title.en, "x-title-ru": title.ru}));
+        let values = option
+            .values
+            .iter()
+            .map(|(value, title, _)| json!({"const": value, "title": title.en, "x-title-ru": title.ru}));
         let schema = json!({
             "title": option.title.en,
             "x-title-ru": option.title.ru,
@@ -137,7 +144,9 @@ fn type_schema(ty: &Type) -> Json {
         Type::Decimal => json!({"type": "number"}),
         Type::Boolean => json!({"type": "boolean"}),
         Type::Instant(InstantFormat::Rfc3339) => json!({"type": "string", "format": "date-time"}),
-        Type::Instant(InstantFormat::UnixSeconds | InstantFormat::UnixMilliseconds) => json!({"type": "integer"}),
+        Type::Instant(InstantFormat::UnixSeconds | InstantFormat::UnixMilliseconds) => {
+            json!({"type": "integer"})
+        }
         Type::Duration(unit) => json!({"type": "number", "x-unit": unit.short()}),
         Type::Enum(choices) => {
             let values = choices.iter().map(|choice| {

@@ -64,7 +64,9 @@ impl Class {
     pub fn disposition(self) -> Disposition {
         match self {
             Class::Ok | Class::Empty | Class::DuplicateOk => Disposition::Delivered,
-            Class::Retry | Class::RateLimited | Class::QuotaExhausted | Class::AuthRefresh => Disposition::Repeat,
+            Class::Retry | Class::RateLimited | Class::QuotaExhausted | Class::AuthRefresh => {
+                Disposition::Repeat
+            }
             Class::AuthBroken | Class::PlanDenied | Class::BadRequest | Class::NotFound | Class::Unknown => {
                 Disposition::Park
             }

@@ -25,7 +25,10 @@ pub fn shape() -> Shape {
         Key::required("kind", Shape::Const("workspace".to_owned())),
         Key::required("name", Shape::Name).help("The name of the workspace.", "Имя рабочего пространства."),
         Key::required("time_zone", Shape::TimeZone)
-            .help("The zone of local times, as in Europe/Moscow.", "Часовой пояс местного времени, например Europe/Moscow.")
+            .help(
+                "The zone of local times, as in Europe/Moscow.",
+                "Часовой пояс местного времени, например Europe/Moscow.",
+            )
             .sample("Europe/Moscow"),
     ])
 }

@@ -30,7 +30,9 @@ pub fn catalog<P: AsRef<str>, B: AsRef<[u8]>>(user_files: &[(P, B)]) -> (Catalog
 }
 
 /// Compiles a user's directory, its own connectors included. All diagnostics of all files are collected.
-pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> (Option<Integration>, Sources, Diagnostics) {
+pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
+    files: &[(P, B)],
+) -> (Option<Integration>, Sources, Diagnostics) {
     let (catalog, sources, out) = catalog(files);
     compile::compile_after(files, &catalog, sources, out)
 }

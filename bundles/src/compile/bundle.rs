@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use chrono_tz::Tz;
+
 use super::{
     Workspace, condition,
     connection::or_hint,
@@ -70,7 +72,7 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
     let on = read_on(&bundle, workspace, &mut found);
     let trigger = on.trigger;
     let (filter, names) = {
-        let names = names(&on, Vec::new());
+        let names = names(&on, workspace.zone, Vec::new());
         let filter = bundle.filter.and_then(|filter| condition::compile(filter, &names, &mut found));
         let proven = proven(filter.as_ref(), trigger, &on.chosen);
         (filter, proven)
@@ -94,13 +96,13 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
 }
 
 /// The names of the filter and of every step's templates.
-fn names<'a>(on: &'a On<'a>, proven: Vec<Path>) -> Names<'a> {
+fn names<'a>(on: &'a On<'a>, zone: Tz, proven: Vec<Path>) -> Names<'a> {
     match (on.connection, on.hook) {
         (Some(connection), Some(hook)) => {
             let (name, kinds) = on.trigger.map_or(("", &[][..]), |trigger| (&trigger.name, &trigger.kinds));
-            Names { proven, ..event_names(hook, name, kinds, connection) }
+            Names { time_zone: Some(zone), proven, ..event_names(hook, name, kinds, connection) }
         }
-        _ => Names { anything: true, proven, ..Names::default() },
+        _ => Names { anything: true, time_zone: Some(zone), proven, ..Names::default() },
     }
 }
 
@@ -121,9 +123,14 @@ fn expected(filter: Option<&Filter>, hook: &Hook) -> Vec<Path> {
     if let Some(filter) = filter {
         filter.references(&mut |path, _| {
             let sent = |field: &crate::hook::HookField| {
-                field.sent_always && field.kinds.is_empty() && path.segments.first().is_some_and(|first| field.field.name == *first.key)
+                field.sent_always
+                    && field.kinds.is_empty()
+                    && path.segments.first().is_some_and(|first| field.field.name == *first.key)
             };
-            if path.root == crate::path::Root::Event && hook.fields.iter().any(sent) && !expected.contains(path) {
+            if path.root == crate::path::Root::Event
+                && hook.fields.iter().any(sent)
+                && !expected.contains(path)
+            {
                 expected.push(path.clone());
             }
         });
@@ -157,7 +164,8 @@ fn no_triggers(connector: &str, span: Span) -> Diagnostic {
         format!("the connector `{connector}` has no triggers"),
         format!("у коннектора `{connector}` нет триггеров"),
     );
-    let hint = Words::new("use a connection that receives events", "укажите подключение, которое принимает события");
+    let hint =
+        Words::new("use a connection that receives events", "укажите подключение, которое принимает события");
     Diagnostic::error(Code::UnknownTrigger, span, message).with_hint(hint)
 }
 
@@ -169,7 +177,8 @@ fn unknown_trigger(name: &str, hook: &Hook, span: Span) -> Diagnostic {
         format!("у коннектора `{connector}` нет триггера `{}`", excerpt(name)),
     );
     let all = known().collect::<Vec<_>>().join(", ");
-    let diagnostic = Diagnostic::error(Code::UnknownTrigger, span, message).with_suggestion(suggest(name, known()));
+    let diagnostic =
+        Diagnostic::error(Code::UnknownTrigger, span, message).with_suggestion(suggest(name, known()));
     or_hint(diagnostic, Words::new(format!("there are: {all}"), format!("есть: {all}")))
 }
 
@@ -186,7 +195,10 @@ fn read_options(on: &Node, trigger: &Trigger, out: &mut Diagnostics) -> Vec<Chos
             );
             let near = suggest(&entry.key, COMMON_KEYS.into_iter().chain(names()));
             let hint = Words::new("remove it", "уберите его");
-            out.push(or_hint(Diagnostic::error(Code::UnknownKey, entry.key_span, message).with_suggestion(near), hint));
+            out.push(or_hint(
+                Diagnostic::error(Code::UnknownKey, entry.key_span, message).with_suggestion(near),
+                hint,
+            ));
         }
     }
     let choices = trigger.options.iter().enumerate().filter_map(|(at, option)| {
@@ -200,7 +212,8 @@ fn read_options(on: &Node, trigger: &Trigger, out: &mut Diagnostics) -> Vec<Chos
                 format!("`{}` has no value `{}`", option.name, excerpt(wanted)),
                 format!("у `{}` нет значения `{}`", option.name, excerpt(wanted)),
             );
-            let diagnostic = Diagnostic::error(Code::BadValue, span, message).with_suggestion(suggest(wanted, known()));
+            let diagnostic =
+                Diagnostic::error(Code::BadValue, span, message).with_suggestion(suggest(wanted, known()));
             out.push(or_hint(diagnostic, Words::new(format!("there are: {all}"), format!("есть: {all}"))));
         }
         Some(Chosen { option: at, value: value? })
@@ -215,7 +228,7 @@ fn compile_steps(
     proven: Vec<Path>,
     out: &mut Diagnostics,
 ) -> Option<Vec<Step>> {
-    let mut names = names(on, proven);
+    let mut names = names(on, workspace.zone, proven);
     let mut earlier: Vec<StepNames> = Vec::new();
     let mut steps = Vec::new();
     if bundle.steps.is_empty() {
@@ -226,7 +239,9 @@ fn compile_steps(
     for (at, step) in bundle.steps.iter().enumerate() {
         check_step_name(step, &bundle.steps[..at], out);
         names.steps = Some(earlier.clone());
-        let keeps_body = step.name.is_some_and(|(name, _)| bundle.steps[at + 1..].iter().any(|later| reads_step(later, name)));
+        let keeps_body = step
+            .name
+            .is_some_and(|(name, _)| bundle.steps[at + 1..].iter().any(|later| reads_step(later, name)));
         let compiled = compile_step(step, workspace, &names, keeps_body, out);
         if let Some((name, _)) = step.name {
             let output = step.action.and_then(|(action, _)| find_action(action, workspace.catalog));
@@ -242,10 +257,15 @@ fn check_step_name(step: &bundle::Step<'_>, before: &[bundle::Step<'_>], out: &m
     let Some((name, span)) = step.name else { return };
     let first = before.iter().filter_map(|other| other.name).find(|(other, _)| *other == name);
     if let Some((_, first)) = first {
-        let message = Words::new(format!("there is a step `{name}` already"), format!("шаг `{name}` уже есть"));
+        let message =
+            Words::new(format!("there is a step `{name}` already"), format!("шаг `{name}` уже есть"));
         let hint = Words::new("give it another name", "дайте ему другое имя");
         let related = Words::new("the first one", "первый");
-        out.push(Diagnostic::error(Code::DuplicateName, span, message).with_hint(hint).with_related(first, related));
+        out.push(
+            Diagnostic::error(Code::DuplicateName, span, message)
+                .with_hint(hint)
+                .with_related(first, related),
+        );
     }
 }
 
@@ -259,7 +279,9 @@ fn reads_step(step: &bundle::Step<'_>, name: &str) -> bool {
             (None, None, None) => false,
         }
     }
-    step.with.is_some_and(|with| mentions(&with.value, &format!("steps.{name}")) || mentions(&with.value, "steps.["))
+    step.with.is_some_and(|with| {
+        mentions(&with.value, &format!("steps.{name}")) || mentions(&with.value, "steps.[")
+    })
 }
 
 /// The action of `connector.action`, when there is one.
@@ -309,7 +331,12 @@ fn compile_step(
     })
 }
 
-fn resolve_action<'c>(text: &str, span: Span, catalog: &'c Catalog, out: &mut Diagnostics) -> Option<&'c Action> {
+fn resolve_action<'c>(
+    text: &str,
+    span: Span,
+    catalog: &'c Catalog,
+    out: &mut Diagnostics,
+) -> Option<&'c Action> {
     let found = find_action(text, catalog);
     if found.is_none() {
         let all = || {
@@ -340,8 +367,16 @@ fn belongs(action: &str, compiled: &Compiled, span: Span, out: &mut Diagnostics)
     }
     let name = &compiled.connection.name;
     let message = Words::new(
-        format!("`{}` needs a connection of `{}`, and `{name}` is one of `{connector}`", excerpt(action), excerpt(wanted)),
-        format!("для `{}` нужно подключение `{}`, а `{name}` — это `{connector}`", excerpt(action), excerpt(wanted)),
+        format!(
+            "`{}` needs a connection of `{}`, and `{name}` is one of `{connector}`",
+            excerpt(action),
+            excerpt(wanted)
+        ),
+        format!(
+            "для `{}` нужно подключение `{}`, а `{name}` — это `{connector}`",
+            excerpt(action),
+            excerpt(wanted)
+        ),
     );
     let hint = Words::new(
         format!("name a connection with `connector: {}`", excerpt(wanted)),

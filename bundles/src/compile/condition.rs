@@ -1,13 +1,7 @@
 //! Filters in manifests and bundles.
 
 use super::names::Names;
-use crate::{
-    diagnostic::Diagnostics,
-    expression::Env,
-    filter::Filter,
-    path::Path,
-    yaml::Node,
-};
+use crate::{diagnostic::Diagnostics, expression::Env, filter::Filter, path::Path, yaml::Node};
 
 /// Reads and checks a filter; none after an error, which is in `out`.
 pub fn compile(node: &Node, names: &Names<'_>, out: &mut Diagnostics) -> Option<Filter> {

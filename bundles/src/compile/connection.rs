@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
-use super::{
-    condition, constant,
-    names::Names,
-    secret::check_names,
-    shapes,
-};
+use super::{condition, constant, names::Names, secret::check_names, shapes};
 use crate::{
     bundle::named,
     catalog::{Catalog, Connector},
@@ -43,7 +38,12 @@ pub struct Compiled {
 }
 
 /// Reads and compiles one file; none after an error, which is in `out`.
-pub fn compile(node: &Node, catalog: &Catalog, workspace_zone: Tz, out: &mut Diagnostics) -> Option<Compiled> {
+pub fn compile(
+    node: &Node,
+    catalog: &Catalog,
+    workspace_zone: Tz,
+    out: &mut Diagnostics,
+) -> Option<Compiled> {
     let connector = find_connector(node, catalog, out);
     let sound = check(&shapes::connection(connector.map(|connector| &connector.manifest)), node, out);
     let connector = connector.filter(|_| sound)?;
@@ -59,7 +59,10 @@ pub fn compile(node: &Node, catalog: &Catalog, workspace_zone: Tz, out: &mut Dia
             secret_origins: secret_origins(manifest, &settings, name_span, out),
             authentication: Vec::new(),
             time_zone: zone_name(manifest, &settings, workspace_zone),
-            hook_generation: node.get("hook_generation").and_then(Node::as_integer).map_or(1, |number| number as u32),
+            hook_generation: node
+                .get("hook_generation")
+                .and_then(Node::as_integer)
+                .map_or(1, |number| number as u32),
             settings,
         }),
         connector: Arc::clone(connector),
@@ -70,7 +73,11 @@ pub fn compile(node: &Node, catalog: &Catalog, workspace_zone: Tz, out: &mut Dia
     Some(with_authentication(compiled, out))
 }
 
-fn find_connector<'c>(node: &Node, catalog: &'c Catalog, out: &mut Diagnostics) -> Option<&'c Arc<Connector>> {
+fn find_connector<'c>(
+    node: &Node,
+    catalog: &'c Catalog,
+    out: &mut Diagnostics,
+) -> Option<&'c Arc<Connector>> {
     let (name, span) = named(node, "connector")?;
     let found = catalog.get(name);
     if found.is_none() {
@@ -119,33 +126,41 @@ fn secret_origins(manifest: &Manifest, settings: &Map, span: Span, out: &mut Dia
     for host in manifest.secret_hosts.iter().filter_map(|node| constant::text(Some(node), settings)) {
         match url::origin(&host) {
             Ok((origin, _)) => origins.push(origin),
-            Err(error) => out.push(
-                Diagnostic::error(Code::BadUrl, span, error.words())
-                    .with_hint(Words::new(format!("check `{}`", excerpt(&host)), format!("проверьте `{}`", excerpt(&host)))),
-            ),
+            Err(error) => out.push(Diagnostic::error(Code::BadUrl, span, error.words()).with_hint(
+                Words::new(format!("check `{}`", excerpt(&host)), format!("проверьте `{}`", excerpt(&host))),
+            )),
         }
     }
     origins
 }
 
 fn zone_name(manifest: &Manifest, settings: &Map, workspace_zone: Tz) -> String {
-    let own = manifest.webhook.as_ref().and_then(|webhook| constant::text(webhook.time_zone.as_ref(), settings));
+    let own =
+        manifest.webhook.as_ref().and_then(|webhook| constant::text(webhook.time_zone.as_ref(), settings));
     own.filter(|zone| zone.parse::<Tz>().is_ok()).unwrap_or_else(|| workspace_zone.name().to_owned())
 }
 
 /// Finds the rule that holds and prepares what it puts into requests.
 fn with_authentication(compiled: Compiled, out: &mut Diagnostics) -> Compiled {
     let connection = &compiled.connection;
-    let names = Names { settings: Some(&compiled.fields), values: Some(&connection.settings), ..Names::default() };
+    let names =
+        Names { settings: Some(&compiled.fields), values: Some(&connection.settings), ..Names::default() };
     let rule = compiled.connector.manifest.authentication.iter().find(|rule| {
-        rule.when.as_ref().is_none_or(|when| condition::holds(when, &names, &SettingsEnvironment(&connection.settings)))
+        rule.when
+            .as_ref()
+            .is_none_or(|when| condition::holds(when, &names, &SettingsEnvironment(&connection.settings)))
     });
     let placements = rule.map(|rule| placements(rule, &compiled, &names, out)).unwrap_or_default();
     let connection = Connection { authentication: placements, ..Connection::clone(connection) };
     Compiled { connection: Arc::new(connection), ..compiled }
 }
 
-fn placements(rule: &AuthenticationRule, compiled: &Compiled, names: &Names<'_>, out: &mut Diagnostics) -> Vec<Placement> {
+fn placements(
+    rule: &AuthenticationRule,
+    compiled: &Compiled,
+    names: &Names<'_>,
+    out: &mut Diagnostics,
+) -> Vec<Placement> {
     let settings = &compiled.connection.settings;
     let mut found = Vec::new();
     for (name, value) in pairs(rule.headers.as_ref()) {
@@ -160,7 +175,8 @@ fn placements(rule: &AuthenticationRule, compiled: &Compiled, names: &Names<'_>,
     }
     if let Some(basic) = &rule.basic {
         let user = constant::text(basic.get("user"), settings).unwrap_or_default();
-        let password = basic.get("password").and_then(|node| secret_pieces(node, compiled, names, Encoding::Basic, out));
+        let password =
+            basic.get("password").and_then(|node| secret_pieces(node, compiled, names, Encoding::Basic, out));
         if let Some(password) = password {
             let mut value: Pieces = vec![Piece::Text(format!("Basic {user}:"))];
             value.extend(password);
@@ -223,8 +239,9 @@ fn check_header(placement: &Placement, span: Span, out: &mut Diagnostics) {
 impl Compiled {
     /// Where the setting a manifest's node reads stands in the connection's file; the connection's name otherwise.
     pub fn place_of(&self, node: &Node) -> Span {
-        let entry = constant::setting_name(node)
-            .and_then(|name| self.settings.as_ref().and_then(|settings| settings.get(&name)).map(|value| value.span));
+        let entry = constant::setting_name(node).and_then(|name| {
+            self.settings.as_ref().and_then(|settings| settings.get(&name)).map(|value| value.span)
+        });
         entry.unwrap_or(self.name_span)
     }
 

@@ -32,12 +32,14 @@ pub fn value(node: &Node, settings: &Map) -> Value {
         Kind::Text { text, .. } if Template::is_template(text) => {
             let template = Template::parse(node, &mut Diagnostics::default());
             let env = SettingsEnvironment(settings);
-            template.and_then(|template| template.eval(&env).ok().map(|value| value.into_owned())).unwrap_or_default()
+            template
+                .and_then(|template| template.eval(&env).ok().map(|value| value.into_owned()))
+                .unwrap_or_default()
         }
         Kind::List(items) => Value::List(items.iter().map(|item| value(item, settings)).collect()),
-        Kind::Map(entries) => {
-            Value::Object(entries.iter().map(|entry| (entry.key.clone(), value(&entry.value, settings))).collect())
-        }
+        Kind::Map(entries) => Value::Object(
+            entries.iter().map(|entry| (entry.key.clone(), value(&entry.value, settings))).collect(),
+        ),
         Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => node.to_value(),
     }
 }
@@ -51,8 +53,12 @@ pub fn text(node: Option<&Node>, settings: &Map) -> Option<String> {
 /// The texts of a list.
 pub fn texts(node: Option<&Node>, settings: &Map) -> Vec<String> {
     match node.map(|node| value(node, settings)) {
-        Some(Value::List(items)) => items.iter().filter_map(|item| text_of(item).ok()?.map(|text| text.into_owned())).collect(),
-        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_)) | None => Vec::new(),
+        Some(Value::List(items)) => {
+            items.iter().filter_map(|item| text_of(item).ok()?.map(|text| text.into_owned())).collect()
+        }
+        Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_)) | None => {
+            Vec::new()
+        }
     }
 }
 
@@ -60,10 +66,12 @@ pub fn texts(node: Option<&Node>, settings: &Map) -> Vec<String> {
 pub fn setting_name(node: &Node) -> Option<String> {
     let template = Template::parse(node, &mut Diagnostics::default())?;
     match template.single()? {
-        crate::expression::Expression::Reference { path, .. } if path.root == Root::Connection => match path.segments.as_slice() {
-            [group, name] if &*group.key == "settings" => Some(name.key.to_string()),
-            _ => None,
-        },
+        crate::expression::Expression::Reference { path, .. } if path.root == Root::Connection => {
+            match path.segments.as_slice() {
+                [group, name] if &*group.key == "settings" => Some(name.key.to_string()),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }

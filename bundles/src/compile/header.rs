@@ -1,13 +1,13 @@
 //! Names of HTTP headers.
 
 /// Headers that belong to the connection itself and are set by the sender alone.
-const RESERVED: [&str; 8] = [
-    "host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
-];
+const RESERVED: [&str; 8] =
+    ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"];
 
 /// Whether it is a header name by RFC 9110.
 pub fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether only the sender may set it.

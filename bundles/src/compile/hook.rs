@@ -13,8 +13,8 @@ use crate::{
     duration,
     environment::SettingsEnvironment,
     hook::{
-        Answer, Content, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network, SourceCheck, Trigger, TriggerChoice,
-        TriggerOption,
+        Answer, Content, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network, SourceCheck, Trigger,
+        TriggerChoice, TriggerOption,
     },
     manifest::{
         field::{self, FieldSpec},
@@ -59,8 +59,12 @@ pub fn compile(compiled: &Compiled, out: &mut Diagnostics) -> Option<Hook> {
         check_dedupe(dedupe, webhook, &hook.fields, compiled, out);
     }
     let names = event_names(&hook, "", &[], compiled);
-    let probe = webhook.probe.as_ref().and_then(|probe| condition::compile(probe, &names, &mut Diagnostics::default()));
-    let triggers = manifest.triggers.iter().map(|trigger| compile_trigger(trigger, &hook, compiled)).collect();
+    let probe = webhook
+        .probe
+        .as_ref()
+        .and_then(|probe| condition::compile(probe, &names, &mut Diagnostics::default()));
+    let triggers =
+        manifest.triggers.iter().map(|trigger| compile_trigger(trigger, &hook, compiled)).collect();
     drop(names);
     hook.probe = probe;
     hook.triggers = triggers;
@@ -68,7 +72,12 @@ pub fn compile(compiled: &Compiled, out: &mut Diagnostics) -> Option<Hook> {
 }
 
 /// The names that exist in filters and templates over this hook's events.
-pub fn event_names<'a>(hook: &'a Hook, trigger: &'a str, kinds: &'a [String], compiled: &'a Compiled) -> Names<'a> {
+pub fn event_names<'a>(
+    hook: &'a Hook,
+    trigger: &'a str,
+    kinds: &'a [String],
+    compiled: &'a Compiled,
+) -> Names<'a> {
     let zone = hook.connection.time_zone.parse().ok();
     Names {
         event: Some(EventNames {
@@ -89,7 +98,11 @@ pub fn event_names<'a>(hook: &'a Hook, trigger: &'a str, kinds: &'a [String], co
 
 fn methods(webhook: &Webhook, settings: &Map) -> Vec<String> {
     let methods = constant::texts(webhook.methods.as_ref(), settings);
-    if methods.is_empty() { vec!["POST".to_owned()] } else { methods.iter().map(|method| method.to_ascii_uppercase()).collect() }
+    if methods.is_empty() {
+        vec!["POST".to_owned()]
+    } else {
+        methods.iter().map(|method| method.to_ascii_uppercase()).collect()
+    }
 }
 
 fn content(webhook: &Webhook, settings: &Map) -> Vec<Content> {
@@ -145,7 +158,12 @@ fn aliases(webhook: &Webhook, settings: &Map) -> Vec<(String, Path)> {
 }
 
 /// The setting says field -> parameter; decoding needs it the other way round.
-fn renames(webhook: &Webhook, fields: &[HookField], compiled: &Compiled, out: &mut Diagnostics) -> Vec<(String, String)> {
+fn renames(
+    webhook: &Webhook,
+    fields: &[HookField],
+    compiled: &Compiled,
+    out: &mut Diagnostics,
+) -> Vec<(String, String)> {
     let Some(node) = &webhook.renames else { return Vec::new() };
     let Value::Object(map) = constant::value(node, &compiled.connection.settings) else { return Vec::new() };
     let mut renames = Vec::new();
@@ -171,16 +189,21 @@ fn check_field(name: &str, fields: &[HookField], span: Span, out: &mut Diagnosti
     if known().any(|field| field == name) {
         return;
     }
-    let message = Words::new(
-        format!("there is no field `{}`", excerpt(name)),
-        format!("поля `{}` нет", excerpt(name)),
-    );
+    let message =
+        Words::new(format!("there is no field `{}`", excerpt(name)), format!("поля `{}` нет", excerpt(name)));
     let hint = Words::new("use a field's own name", "укажите имя самого поля");
-    let diagnostic = Diagnostic::error(Code::UnknownField, span, message).with_suggestion(suggest(name, known()));
+    let diagnostic =
+        Diagnostic::error(Code::UnknownField, span, message).with_suggestion(suggest(name, known()));
     out.push(super::connection::or_hint(diagnostic, hint));
 }
 
-fn check_dedupe(dedupe: &Dedupe, webhook: &Webhook, fields: &[HookField], compiled: &Compiled, out: &mut Diagnostics) {
+fn check_dedupe(
+    dedupe: &Dedupe,
+    webhook: &Webhook,
+    fields: &[HookField],
+    compiled: &Compiled,
+    out: &mut Diagnostics,
+) {
     let (DedupeFields::AllExcept(names) | DedupeFields::Only(names)) = &dedupe.fields;
     let node = webhook.dedupe.as_ref().and_then(|spec| spec.only.as_ref().or(spec.all_except.as_ref()));
     let span = node.map_or(compiled.name_span, |node| compiled.place_of(node));
@@ -217,7 +240,8 @@ fn answer(webhook: &Webhook, settings: &Map) -> Answer {
 fn source_check(spec: &CheckSpec, compiled: &Compiled, out: &mut Diagnostics) -> Option<SourceCheck> {
     let settings = &compiled.connection.settings;
     let names = Names { settings: Some(&compiled.fields), values: Some(settings), ..Names::default() };
-    if spec.when.as_ref().is_some_and(|when| !condition::holds(when, &names, &SettingsEnvironment(settings))) {
+    if spec.when.as_ref().is_some_and(|when| !condition::holds(when, &names, &SettingsEnvironment(settings)))
+    {
         return None;
     }
     if let Some(node) = &spec.addresses {
@@ -265,7 +289,8 @@ fn networks(node: &Node, compiled: &Compiled, out: &mut Diagnostics) -> Vec<Netw
 
 /// `203.0.113.0/24`, or one address.
 fn network(text: &str) -> Option<Network> {
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let (address, prefix) =
+        text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.trim().parse().ok()?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let prefix = prefix.map_or(Some(bits), |prefix| prefix.trim().parse().ok())?;
@@ -286,7 +311,10 @@ fn compile_trigger(spec: &TriggerSpec, hook: &Hook, compiled: &Compiled) -> Trig
     }
 }
 
-fn compile_option(spec: &OptionSpec, filter: &dyn Fn(&Node) -> Option<crate::filter::Filter>) -> TriggerOption {
+fn compile_option(
+    spec: &OptionSpec,
+    filter: &dyn Fn(&Node) -> Option<crate::filter::Filter>,
+) -> TriggerOption {
     let values = spec.values.iter().filter_map(|(value, title, when)| {
         Some(TriggerChoice { value: value.clone(), title: title.clone(), when: filter(when)? })
     });

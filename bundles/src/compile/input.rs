@@ -41,7 +41,8 @@ impl<'a> Inputs<'a> {
     /// Sorts what stands under `with`; `compiled` narrows the keys that a setting lists.
     pub fn new(action: &'a Action, with: Option<&'a Entry>, compiled: Option<&Compiled>) -> Inputs<'a> {
         let keys: Vec<Vec<String>> = action.input.iter().map(|spec| keys_of(spec, compiled)).collect();
-        let fields = action.input.iter().zip(&keys).map(|(spec, keys)| sure(&narrowed(&spec.field, keys))).collect();
+        let fields =
+            action.input.iter().zip(&keys).map(|(spec, keys)| sure(&narrowed(&spec.field, keys))).collect();
         let entries = with.and_then(|entry| entry.value.as_map()).unwrap_or_default();
         Inputs { fields, specs: &action.input, keys, entries }
     }
@@ -58,8 +59,8 @@ impl<'a> Inputs<'a> {
                     format!("действие не принимает `{}`", excerpt(&entry.key)),
                 );
                 let hint = Words::new(format!("it takes: {all}"), format!("оно принимает: {all}"));
-                let diagnostic =
-                    Diagnostic::error(Code::UnknownTarget, entry.key_span, message).with_suggestion(suggest(head, known()));
+                let diagnostic = Diagnostic::error(Code::UnknownTarget, entry.key_span, message)
+                    .with_suggestion(suggest(head, known()));
                 out.push(or_hint(diagnostic, hint));
             }
         }
@@ -67,7 +68,10 @@ impl<'a> Inputs<'a> {
             if self.entry(&spec.field.name).is_none() {
                 let name = &spec.field.name;
                 let message = Words::new(format!("`{name}` is missing"), format!("нет `{name}`"));
-                let hint = Words::new(format!("add `{name}: …` under `with`"), format!("добавьте в `with` строку `{name}: …`"));
+                let hint = Words::new(
+                    format!("add `{name}: …` under `with`"),
+                    format!("добавьте в `with` строку `{name}: …`"),
+                );
                 out.push(Diagnostic::error(Code::MissingTarget, span, message).with_hint(hint));
             }
         }
@@ -75,8 +79,10 @@ impl<'a> Inputs<'a> {
 
     /// The part that becomes the input's value, and the fields it may fill.
     pub fn mapped(&self, span: Span) -> (Node, Vec<Field>) {
-        let of_value = |field: &&Field| self.specs.iter().any(|spec| spec.field.name == field.name && !stands_alone(spec));
-        let fields: Vec<Field> = self.fields.iter().filter(of_value).map(|field| relaxed(field)).collect();
+        let of_value = |field: &&Field| {
+            self.specs.iter().any(|spec| spec.field.name == field.name && !stands_alone(spec))
+        };
+        let fields: Vec<Field> = self.fields.iter().filter(of_value).map(relaxed).collect();
         let is_mapped = |entry: &&Entry| fields.iter().any(|field| field.name == head(&entry.key));
         let entries = self.entries.iter().filter(is_mapped).cloned().collect();
         (Node { span, kind: Kind::Map(entries) }, fields)
@@ -84,7 +90,8 @@ impl<'a> Inputs<'a> {
 
     /// What is used for inputs that have no value.
     pub fn defaults(&self) -> Map {
-        let defaults = self.fields.iter().filter_map(|field| Some((field.name.clone(), field.default.clone()?)));
+        let defaults =
+            self.fields.iter().filter_map(|field| Some((field.name.clone(), field.default.clone()?)));
         defaults.filter(|(_, value)| *value != Value::Null).collect()
     }
 
@@ -142,9 +149,11 @@ fn narrowed(field: &Field, keys: &[String]) -> Field {
         return field.clone();
     }
     let of = |name: &String| match &field.ty {
-        Type::Object { fields, .. } => {
-            fields.iter().find(|known| known.name == *name).cloned().unwrap_or_else(|| Field::new(name, Type::Any))
-        }
+        Type::Object { fields, .. } => fields
+            .iter()
+            .find(|known| known.name == *name)
+            .cloned()
+            .unwrap_or_else(|| Field::new(name, Type::Any)),
         Type::Map(items) => Field::new(name, Type::clone(items)),
         _ => Field::new(name, Type::Any),
     };

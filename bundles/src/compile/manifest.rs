@@ -42,7 +42,9 @@ pub fn check(manifest: &Manifest, out: &mut Diagnostics) {
 /// Templates in which secrets may stand, and the secrets they name.
 fn check_secrets(node: &Node, manifest: &Manifest, names: &Names<'_>, out: &mut Diagnostics) {
     match &node.kind {
-        Kind::Map(entries) => entries.iter().for_each(|entry| check_secrets(&entry.value, manifest, names, out)),
+        Kind::Map(entries) => {
+            entries.iter().for_each(|entry| check_secrets(&entry.value, manifest, names, out))
+        }
         Kind::Text { text, .. } if Template::is_template(text) => {
             let Some(mut template) = Template::parse(node, out) else { return };
             template.check(&relaxed(names), node.span, true, out);
@@ -146,7 +148,9 @@ fn check_trigger(trigger: &TriggerSpec, names: &Names<'_>, out: &mut Diagnostics
             condition::compile(when, names, out);
         });
         let known = || option.values.iter().map(|(value, _, _)| value.as_str());
-        if let Some(default) = option.default.as_ref().filter(|default| !known().any(|value| value == default.as_str())) {
+        if let Some(default) =
+            option.default.as_ref().filter(|default| !known().any(|value| value == default.as_str()))
+        {
             out.push(unknown(Code::BadValue, ("value", "значения"), default, known(), trigger.span));
         }
     }
@@ -157,10 +161,16 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
     let constants = Names { settings: Some(settings), ..Names::default() };
     let keys = action.input.iter().filter_map(|spec| spec.keys.as_ref());
     keys.for_each(|node| constant::check(node, &constants, out));
-    let names =
-        Names { settings: Some(settings), input: Some(&input), delivery: true, settings_are_given: true, ..Names::default() };
+    let names = Names {
+        settings: Some(settings),
+        input: Some(&input),
+        delivery: true,
+        settings_are_given: true,
+        ..Names::default()
+    };
     let spec = &action.request;
-    let parts = [&spec.method, &spec.url, &spec.query, &spec.headers, &spec.encoding, &spec.content_type, &spec.body];
+    let parts =
+        [&spec.method, &spec.url, &spec.query, &spec.headers, &spec.encoding, &spec.content_type, &spec.body];
     parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
 }
 

@@ -97,7 +97,7 @@ impl<'a> Names<'a> {
     /// The same for a step's templates, in which `connection` is the step's own.
     pub fn for_connection<'b>(&'b self, compiled: Option<&'b Compiled>) -> Names<'b> {
         Names {
-            event: self.event.as_ref().map(EventNames::clone),
+            event: self.event.clone(),
             steps: self.steps.clone(),
             settings: compiled.map(|compiled| compiled.fields.as_slice()),
             values: compiled.map(|compiled| &compiled.connection.settings),
@@ -189,7 +189,9 @@ impl EventNames<'_> {
         let inside = |field: &Field| Some(field.name.strip_prefix(closed)?.strip_prefix('.')?.to_owned());
         let names: Vec<String> = self.plain.iter().filter_map(inside).collect();
         let rest = join(&segments[1..]);
-        let leads = |name: &String| rest == *name || rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'));
+        let leads = |name: &String| {
+            rest == *name || rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        };
         (!names.iter().any(leads)).then_some(Resolution::Unknown { at: 1, candidates: names })
     }
 
@@ -204,7 +206,10 @@ impl EventNames<'_> {
         }
         let fits = |kind: &String| field.kinds.contains(kind);
         if field.kinds.is_empty() || (!self.kinds.is_empty() && self.kinds.iter().all(fits)) {
-            return Resolution::Known(Known { can_be_empty: known.can_be_empty || !field.sent_always, ..known });
+            return Resolution::Known(Known {
+                can_be_empty: known.can_be_empty || !field.sent_always,
+                ..known
+            });
         }
         if self.kinds.is_empty() || self.kinds.iter().any(fits) {
             return Resolution::Known(Known { can_be_empty: true, ..known });

@@ -124,7 +124,10 @@ impl Request<'_> {
                 Some(name) => {
                     if let Some(entry) = self.inputs.placed(&name) {
                         let template = Template::parse(&entry.value, out)?;
-                        return Some((url(template, &entry.value, self.names, self.settings(), out)?, entry.value.span));
+                        return Some((
+                            url(template, &entry.value, self.names, self.settings(), out)?,
+                            entry.value.span,
+                        ));
                     }
                 }
                 None => {
@@ -145,7 +148,10 @@ impl Request<'_> {
         let read = |node: &Node| match input_name(node) {
             Some(name) => Parameters::Input(name),
             None => Parameters::Listed(
-                self.listed(node).into_iter().map(|(name, value)| (percent(&name).into_owned(), value)).collect(),
+                self.listed(node)
+                    .into_iter()
+                    .map(|(name, value)| (percent(&name).into_owned(), value))
+                    .collect(),
             ),
         };
         alternatives.map(read).collect()
@@ -155,7 +161,10 @@ impl Request<'_> {
     fn listed(&self, node: &Node) -> Vec<(String, Template)> {
         let entries = node.as_map().unwrap_or_default().iter();
         let named = entries.map(|entry| (folded(&entry.key, self.settings()), &entry.value));
-        named.filter(|(name, _)| !name.is_empty()).filter_map(|(name, value)| Some((name, self.template(value)?))).collect()
+        named
+            .filter(|(name, _)| !name.is_empty())
+            .filter_map(|(name, value)| Some((name, self.template(value)?)))
+            .collect()
     }
 
     fn headers(&self, out: &mut Diagnostics) -> Vec<Headers> {
@@ -175,7 +184,12 @@ impl Request<'_> {
         headers
     }
 
-    fn given_headers(&self, entry: &Entry, keys: &[String], out: &mut Diagnostics) -> Vec<(String, Template)> {
+    fn given_headers(
+        &self,
+        entry: &Entry,
+        keys: &[String],
+        out: &mut Diagnostics,
+    ) -> Vec<(String, Template)> {
         let Some(entries) = entry.value.as_map() else {
             out.push(not_a_mapping(&entry.value));
             return Vec::new();
@@ -186,7 +200,10 @@ impl Request<'_> {
             if let Some(template) = self.secret_template(&header.value, out) {
                 if template.literal().is_some_and(|text| !is_header_text(text)) {
                     let message = Words::new(
-                        format!("the value of the header `{}` has a line break or a NUL", excerpt(&header.key)),
+                        format!(
+                            "the value of the header `{}` has a line break or a NUL",
+                            excerpt(&header.key)
+                        ),
                         format!("в значении заголовка `{}` перевод строки или NUL", excerpt(&header.key)),
                     );
                     let hint = Words::new("write it in one line", "запишите его в одну строку");
@@ -233,7 +250,8 @@ impl Request<'_> {
         for node in alternatives(self.action.request.body.as_ref()) {
             match input_name(node) {
                 None if node.as_map().is_some() => {
-                    let mapping = Mapping::compile(node, &[], true, &self.own_names(), &mut Diagnostics::default())?;
+                    let mapping =
+                        Mapping::compile(node, &[], true, &self.own_names(), &mut Diagnostics::default())?;
                     return Some(of_encoding(encoding, Source::Mapping(mapping)));
                 }
                 None => return self.template(node).map(Body::Raw),
@@ -260,7 +278,10 @@ impl Request<'_> {
         if encoding != BodyEncoding::Raw {
             let message = Words::new(
                 format!("`{}` is text as it is, and this connection sends typed values", entry.key),
-                format!("`{}` — текст как есть, а это подключение отправляет типизированные значения", entry.key),
+                format!(
+                    "`{}` — текст как есть, а это подключение отправляет типизированные значения",
+                    entry.key
+                ),
             );
             let hint = Words::new(
                 "set the connection's `content_type` to `raw`, or use `parameters`",
@@ -282,7 +303,14 @@ impl Request<'_> {
     }
 
     /// Every secret of the request goes to an origin that may have it.
-    fn check_secrets(&self, url: &Url, url_span: Span, headers: &[Headers], body: Option<&Body>, out: &mut Diagnostics) {
+    fn check_secrets(
+        &self,
+        url: &Url,
+        url_span: Span,
+        headers: &[Headers],
+        body: Option<&Body>,
+        out: &mut Diagnostics,
+    ) {
         let connection = &self.compiled.connection;
         if !connection.authentication.is_empty() {
             secret::check_origin(&url.origin, connection, url_span, out);
@@ -378,8 +406,12 @@ fn check_segment(template: &mut Template, names: &Names<'_>, span: Span, out: &m
             format!("`{label}` может быть пустым, а пути в URL нужно значение"),
         );
         let hint = Words::new(
-            format!("write `{{{{ default {label} \"…\" }}}}`, or let the filter demand `{label} is not empty`"),
-            format!("напишите `{{{{ default {label} \"…\" }}}}` или потребуйте в фильтре `{label} is not empty`"),
+            format!(
+                "write `{{{{ default {label} \"…\" }}}}`, or let the filter demand `{label} is not empty`"
+            ),
+            format!(
+                "напишите `{{{{ default {label} \"…\" }}}}` или потребуйте в фильтре `{label} is not empty`"
+            ),
         );
         out.push(Diagnostic::error(Code::CanBeEmpty, span, message).with_hint(hint));
         return false;
@@ -389,7 +421,10 @@ fn check_segment(template: &mut Template, names: &Names<'_>, span: Span, out: &m
 
 fn only(found: Diagnostics, code: Code) -> Diagnostics {
     let mut kept = Diagnostics::default();
-    found.iter().filter(|diagnostic| diagnostic.code == code).for_each(|diagnostic| kept.push(diagnostic.clone()));
+    found
+        .iter()
+        .filter(|diagnostic| diagnostic.code == code)
+        .for_each(|diagnostic| kept.push(diagnostic.clone()));
     kept
 }
 
@@ -400,11 +435,16 @@ fn bad_url(error: UrlError, node: &Node) -> Diagnostic {
             "напишите хост целиком или возьмите из `connection.settings`; из события можно брать путь и параметры",
         ),
         UrlError::NameNotConstant => Words::new("compute the value instead", "вычисляйте значение, а не имя"),
-        UrlError::UserInfo => Words::new("use the connection's authentication", "используйте авторизацию подключения"),
-        UrlError::Fragment => Words::new("write `%23` for a `#` in a value", "для `#` внутри значения пишите `%23`"),
-        UrlError::Scheme | UrlError::Host | UrlError::Port => {
-            Words::new("for example `https://api.example.com/orders`", "например, `https://api.example.com/orders`")
+        UrlError::UserInfo => {
+            Words::new("use the connection's authentication", "используйте авторизацию подключения")
         }
+        UrlError::Fragment => {
+            Words::new("write `%23` for a `#` in a value", "для `#` внутри значения пишите `%23`")
+        }
+        UrlError::Scheme | UrlError::Host | UrlError::Port => Words::new(
+            "for example `https://api.example.com/orders`",
+            "например, `https://api.example.com/orders`",
+        ),
     };
     Diagnostic::error(Code::BadUrl, node.span, error.words()).with_hint(hint)
 }
@@ -426,9 +466,13 @@ fn check_header_name(header: &Entry, keys: &[String], connection: &str, out: &mu
             format!("the connection `{connection}` has no header `{}`", excerpt(name)),
             format!("в подключении `{connection}` нет заголовка `{}`", excerpt(name)),
         );
-        let hint = Words::new("add it to `headers` of the connection", "добавьте его в `headers` подключения");
+        let hint =
+            Words::new("add it to `headers` of the connection", "добавьте его в `headers` подключения");
         let near = suggest(name, keys.iter().map(String::as_str));
-        out.push(or_hint(Diagnostic::error(Code::UnknownTarget, header.key_span, message).with_suggestion(near), hint));
+        out.push(or_hint(
+            Diagnostic::error(Code::UnknownTarget, header.key_span, message).with_suggestion(near),
+            hint,
+        ));
     }
 }
 
@@ -438,7 +482,10 @@ fn not_a_mapping(node: &Node) -> Diagnostic {
         format!("expected a mapping of headers, got {}", got.en),
         format!("нужен набор заголовков, а здесь {}", got.ru),
     );
-    let hint = Words::new("write `headers: {Accept: application/json}`", "пишите `headers: {Accept: application/json}`");
+    let hint = Words::new(
+        "write `headers: {Accept: application/json}`",
+        "пишите `headers: {Accept: application/json}`",
+    );
     Diagnostic::error(Code::WrongKind, node.span, message).with_hint(hint)
 }
 
@@ -479,4 +526,3 @@ fn timeout_ms(node: Option<&Node>) -> u32 {
     let parsed = node.and_then(Node::as_text).and_then(|text| duration::parse(text).ok());
     parsed.and_then(|ms| u32::try_from(ms).ok()).unwrap_or(TIMEOUT_MS)
 }
-

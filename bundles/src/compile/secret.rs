@@ -37,7 +37,8 @@ pub fn unknown(name: &str, connection: &Connection, span: Span) -> Diagnostic {
         format!("add it to the connection: `secrets: {{{name}: {{env: NAME}}}}`"),
         format!("добавьте его в подключение: `secrets: {{{name}: {{env: NAME}}}}`"),
     );
-    let diagnostic = Diagnostic::error(Code::UnknownSecret, span, message).with_suggestion(suggest(name, known));
+    let diagnostic =
+        Diagnostic::error(Code::UnknownSecret, span, message).with_suggestion(suggest(name, known));
     super::connection::or_hint(diagnostic, hint)
 }
 

@@ -13,19 +13,26 @@ use crate::{
 /// A connection's file; `connector` fixes the connector and with it the settings and secrets.
 pub fn connection(connector: Option<&Manifest>) -> Shape {
     let name = connector.map_or(Shape::Name, |manifest| Shape::Const(manifest.name.clone()));
-    let settings = connector.map_or(Shape::map(Shape::Any), |manifest| settings(manifest));
+    let settings = connector.map_or(Shape::map(Shape::Any), settings);
     let secrets = connector.map_or(Shape::named_map(Shape::Secret), secrets);
-    let key = |name: &str, shape, needed: bool| if needed { Key::required(name, shape) } else { Key::optional(name, shape) };
-    let needs_settings = connector.is_some_and(|manifest| manifest.settings.iter().any(|setting| setting.field.required));
-    let needs_secrets = connector.is_some_and(|manifest| manifest.secrets.iter().any(|secret| secret.required));
+    let key = |name: &str, shape, needed: bool| {
+        if needed { Key::required(name, shape) } else { Key::optional(name, shape) }
+    };
+    let needs_settings =
+        connector.is_some_and(|manifest| manifest.settings.iter().any(|setting| setting.field.required));
+    let needs_secrets =
+        connector.is_some_and(|manifest| manifest.secrets.iter().any(|secret| secret.required));
     Shape::object([
         Key::required("kind", Shape::Const("connection".to_owned())),
-        Key::required("name", Shape::Name).help("Unique in the workspace.", "Уникальное имя в рабочем пространстве."),
+        Key::required("name", Shape::Name)
+            .help("Unique in the workspace.", "Уникальное имя в рабочем пространстве."),
         Key::optional("title", Shape::Text).help("What people call it.", "Как его называют люди."),
         Key::required("connector", name).help("The connector it uses.", "Коннектор, который оно использует."),
         key("settings", settings, needs_settings),
-        key("secrets", secrets, needs_secrets)
-            .help("Where each secret is kept, never the secret.", "Где лежит каждый секрет, но не сам секрет."),
+        key("secrets", secrets, needs_secrets).help(
+            "Where each secret is kept, never the secret.",
+            "Где лежит каждый секрет, но не сам секрет.",
+        ),
         Key::optional("hook_generation", Shape::Integer { min: Some(1), max: Some(i64::from(u32::MAX)) })
             .help("Raise it to change the hook's URL.", "Увеличьте, чтобы сменить адрес вебхука.")
             .default(1),
@@ -41,7 +48,9 @@ pub fn settings(manifest: &Manifest) -> Shape {
 pub fn input(inputs: &[FieldSpec]) -> Shape {
     Shape::object(inputs.iter().map(|input| {
         let shape = match &input.field.ty {
-            Type::Object { fields, .. } => Shape::Mapping(fields.iter().map(|field| key(field, Shape::template(of_type(&field.ty)))).collect()),
+            Type::Object { fields, .. } => Shape::Mapping(
+                fields.iter().map(|field| key(field, Shape::template(of_type(&field.ty)))).collect(),
+            ),
             other => Shape::template(of_type(other)),
         };
         key(&input.field, shape)
@@ -91,7 +100,10 @@ pub fn of_type(ty: &Type) -> Shape {
         Type::Url => Shape::Url,
         Type::Instant(_) => Shape::Any,
         Type::Enum(choices) => Shape::Choice(
-            choices.iter().map(|choice| Choice { value: choice.value.clone(), title: choice.title.clone() }).collect(),
+            choices
+                .iter()
+                .map(|choice| Choice { value: choice.value.clone(), title: choice.title.clone() })
+                .collect(),
         ),
         Type::List(items) => Shape::list(of_type(items)),
         Type::Map(items) => Shape::map(of_type(items)),

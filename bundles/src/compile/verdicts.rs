@@ -12,7 +12,8 @@ use crate::{
 /// The judge of a step; the manifest's own check and the connection's have reported what is wrong.
 pub fn compile(compiled: &Compiled, repeat: Repeat, keeps_body: bool) -> Judge {
     let names = answer_names(compiled);
-    let rules = compiled.connector.manifest.verdicts.iter().filter_map(|rule| compile_rule(rule, compiled, &names));
+    let rules =
+        compiled.connector.manifest.verdicts.iter().filter_map(|rule| compile_rule(rule, compiled, &names));
     Judge { rules: rules.collect(), repeat, keeps_body }
 }
 

@@ -42,8 +42,23 @@ pub enum Special {
 
 /// Words for `type`, in the order they are documented.
 pub const TYPE_WORDS: [&str; 17] = [
-    "any", "text", "integer", "decimal", "boolean", "phone", "email", "url", "instant", "local_time", "duration", "enum",
-    "list", "map", "object", "filter", "time_zone",
+    "any",
+    "text",
+    "integer",
+    "decimal",
+    "boolean",
+    "phone",
+    "email",
+    "url",
+    "instant",
+    "local_time",
+    "duration",
+    "enum",
+    "list",
+    "map",
+    "object",
+    "filter",
+    "time_zone",
 ];
 /// The word for a setting that declares fields.
 pub const FIELDS_WORD: &str = "fields";
@@ -125,7 +140,10 @@ fn read_choices(node: &Node, out: &mut Diagnostics) -> Vec<Choice> {
         .collect();
     if choices.is_empty() {
         let message = Words::new("an enum needs `values`", "у enum должны быть `values`");
-        let hint = Words::new("list them: `values: {one: {en: One, ru: Один}}`", "перечислите: `values: {one: {en: One, ru: Один}}`");
+        let hint = Words::new(
+            "list them: `values: {one: {en: One, ru: Один}}`",
+            "перечислите: `values: {one: {en: One, ru: Один}}`",
+        );
         out.push(Diagnostic::error(Code::MissingKey, node.span, message).with_hint(hint));
     }
     choices
@@ -135,7 +153,9 @@ fn read_choices(node: &Node, out: &mut Diagnostics) -> Vec<Choice> {
 fn choice_title(value: &str, title: &Node) -> Words {
     match &title.kind {
         Kind::Map(_) => Words::new(text(title, "en"), text(title, "ru")),
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } | Kind::List(_) => Words::new(value, value),
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } | Kind::List(_) => {
+            Words::new(value, value)
+        }
     }
 }
 

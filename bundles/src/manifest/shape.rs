@@ -9,15 +9,18 @@ use super::field::{FIELDS_WORD, TYPE_WORDS};
 pub fn manifest() -> Shape {
     Shape::object([
         Key::required("kind", Shape::Const("connector".to_owned())),
-        Key::required("name", Shape::Name).help("The name connections and bundles use.", "Имя для подключений и связок."),
+        Key::required("name", Shape::Name)
+            .help("The name connections and bundles use.", "Имя для подключений и связок."),
         Key::required("title", Shape::words()),
         Key::optional("about", Shape::words()),
         Key::optional("settings", fields()).help("What a connection fills in.", "Что заполняет подключение."),
         Key::optional("secrets", Shape::named_map(secret())),
         Key::optional("open_secrets", Shape::Bool)
             .help("A connection may name further secrets.", "Подключение может назвать и другие секреты."),
-        Key::optional("secret_hosts", Shape::list(Shape::template(Shape::Text)))
-            .help("The only origins that may receive a secret.", "Единственные адреса, куда можно отправить секрет."),
+        Key::optional("secret_hosts", Shape::list(Shape::template(Shape::Text))).help(
+            "The only origins that may receive a secret.",
+            "Единственные адреса, куда можно отправить секрет.",
+        ),
         Key::optional("authentication", Shape::list(authentication())),
         Key::optional("webhook", webhook()),
         Key::optional("triggers", Shape::named_map(trigger())),
@@ -41,8 +44,10 @@ pub fn field() -> Shape {
         Key::optional("items", Shape::Named { name: "field", shape: field }),
         Key::optional("fields", fields()),
         Key::optional("open", Shape::Bool),
-        Key::optional("no_value", Shape::list(Shape::Text))
-            .help("Words the vendor writes for \"no value\".", "Слова, которыми сервис обозначает «нет значения»."),
+        Key::optional("no_value", Shape::list(Shape::Text)).help(
+            "Words the vendor writes for \"no value\".",
+            "Слова, которыми сервис обозначает «нет значения».",
+        ),
         Key::optional("always", Shape::Bool)
             .help("The vendor always sends a real value.", "Сервис всегда присылает настоящее значение."),
         Key::optional("personal", Shape::Bool),
@@ -190,7 +195,10 @@ fn action() -> Shape {
 fn request() -> Shape {
     Shape::object([
         Key::optional("method", Shape::template(Shape::Text)).default("POST"),
-        Key::required("url", Shape::OneOf(vec![Shape::list(Shape::template(Shape::Text)), Shape::template(Shape::Text)])),
+        Key::required(
+            "url",
+            Shape::OneOf(vec![Shape::list(Shape::template(Shape::Text)), Shape::template(Shape::Text)]),
+        ),
         Key::optional("query", Shape::Any),
         Key::optional("headers", Shape::Any),
         Key::optional("encoding", Shape::template(Shape::choice(["json", "form", "raw", "none"]))),
@@ -203,7 +211,10 @@ fn request() -> Shape {
 fn verdict() -> Shape {
     let setting = |name| Shape::object([Key::required(name, Shape::Text)]);
     Shape::object([
-        Key::required("when", Shape::OneOf(vec![setting("setting"), setting("setting_given"), Shape::Filter])),
+        Key::required(
+            "when",
+            Shape::OneOf(vec![setting("setting"), setting("setting_given"), Shape::Filter]),
+        ),
         Key::required("verdict", Shape::choice(Class::ALL.map(Class::name))),
         Key::optional("message", Shape::words()),
         Key::optional("detail", Shape::template(Shape::Text)),

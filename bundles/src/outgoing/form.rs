@@ -25,7 +25,9 @@ fn push(out: &mut String, name: &str, value: &Value) -> Result<(), BuildError> {
         }
         Value::List(items) => {
             let numbered = items.iter().enumerate();
-            numbered.into_iter().try_for_each(|(index, item)| push(out, &format!("{name}%5B{index}%5D"), item))
+            numbered
+                .into_iter()
+                .try_for_each(|(index, item)| push(out, &format!("{name}%5B{index}%5D"), item))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {
             if let Some(text) = text_of(value).map_err(|kind| EvalError::at(name, kind))? {

@@ -14,8 +14,17 @@ use crate::{
 /// Everything but RFC 3986's unreserved characters: a value stays inside its place.
 const VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// What may not stand in a URL as written; reserved characters in literal text mean what they say.
-const LITERAL: &AsciiSet =
-    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const LITERAL: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// A compiled URL.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,9 +127,14 @@ fn starts_with(text: &str, scheme: &str) -> bool {
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), UrlError> {
     let after_host = if authority.starts_with('[') { authority.find(']').map_or(0, |at| at + 1) } else { 0 };
-    let Some(colon) = authority[after_host..].find(':').map(|at| at + after_host) else { return Ok((authority, None)) };
+    let Some(colon) = authority[after_host..].find(':').map(|at| at + after_host) else {
+        return Ok((authority, None));
+    };
     let port = &authority[colon + 1..];
-    let number = port.parse::<u16>().ok().filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = port
+        .parse::<u16>()
+        .ok()
+        .filter(|number| *number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()));
     number.map(|_| (&authority[..colon], Some(port))).ok_or(UrlError::Port)
 }
 
@@ -128,7 +142,10 @@ fn check_host(host: &str) -> Result<(), UrlError> {
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let sound = match literal {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        }
     };
     if sound { Ok(()) } else { Err(UrlError::Host) }
 }
