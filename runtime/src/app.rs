@@ -20,7 +20,7 @@ use crate::{
     directory::{self, DirectoryError},
     egress::{Egress, EgressError},
     executor::Executor,
-    intake::{Intake, listener::Listener},
+    intake::{self, Intake, body, listener},
     live::{Catalogue, Live},
     management::{self, Management},
     metrics::Metrics,
@@ -133,8 +133,10 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         secrets: secrets.clone(),
         clock: clock.clone(),
         metrics: metrics.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
+        bodies: body::Reader::default(),
     };
-    let listener = Listener { intake, trusted_proxies: config.trusted_proxies.clone() };
+    let head_limit = Duration::from_millis(intake::HEAD_MS_MAX);
     let executor = Executor { egress, secrets: secrets.clone(), clock };
     let worker = Worker {
         catalogue: catalogue.clone(),
@@ -155,7 +157,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         queue,
         catalogue,
         stop_intake,
-        listener: tokio::spawn(listener.serve(hooks, intake_stopping)),
+        listener: tokio::spawn(listener::serve(hooks, Arc::new(intake), head_limit, intake_stopping)),
         worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
         watcher: tokio::spawn(watch_directory(switch, config.watch_ms, work_stopping)),
         stop_work,

@@ -1,17 +1,20 @@
 //! One attempt at a run: drives the plan, sends what it says, and tells how it ended. Decides nothing itself.
 
-use std::{fmt::Write as _, sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest, Sha256};
 use sheaf_bundles::{
     plan::{Next, Plan},
-    request::{Exchange, Request, TransportError, TransportErrorKind},
+    request::{Encoding, Exchange, Piece, Pieces, Request, TransportError, TransportErrorKind},
     retry,
     run::RunState,
     verdict::{Class, Disposition, Judgement},
     words::Words,
 };
-use sheaf_connectors::auth::authorize;
+use sheaf_connectors::auth::{AuthorizeError, authorize};
 
 use crate::{
     clock::Clock,
@@ -26,6 +29,9 @@ use crate::{
 /// How much of an answer history keeps, bytes.
 pub const ANSWER_BYTES_KEPT_MAX: usize = 4 * 1024;
 
+/// An exchange ends this long before the lease of its run, milliseconds: nothing may be under way when another may take it.
+pub const LEASE_MARGIN_MS: i64 = 500;
+
 /// What an attempt needs from outside.
 #[derive(Clone)]
 pub struct Executor {
@@ -38,17 +44,19 @@ pub struct Executor {
 }
 
 /// Which attempt this is.
-#[derive(Debug, Clone, Copy)]
-pub struct Attempt {
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
     /// The first is 1.
     pub number: u32,
     /// Spreads retries: different for every run.
     pub seed: u64,
+    /// When the run's lease ends, unix milliseconds, as of now: the queue extends it while the run is held.
+    pub lease_end_ms: &'a (dyn Fn() -> i64 + Sync),
 }
 
 impl Executor {
     /// Runs the steps that are not done, until all are or one does not succeed.
-    pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt) -> Settle {
+    pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
         let outcome = loop {
@@ -56,7 +64,7 @@ impl Executor {
                 Next::Done => break Outcome::Delivered,
                 Next::Fail { reason, .. } => break parked(&state, &reason),
                 Next::Send { step, request } => {
-                    let (judgement, delivery) = self.deliver(plan, step, &request).await;
+                    let (judgement, delivery) = self.deliver(plan, step, &request, attempt).await;
                     deliveries.push(delivery);
                     plan.record(&mut state, request, &judgement);
                     if let Some(outcome) = self.ended(&state, &judgement, attempt) {
@@ -69,10 +77,16 @@ impl Executor {
     }
 
     /// One delivery: authorise, send, judge.
-    async fn deliver(&self, plan: &Plan, step: usize, request: &Request) -> (Judgement, DeliveryRecord) {
+    async fn deliver(
+        &self,
+        plan: &Plan,
+        step: usize,
+        request: &Request,
+        attempt: Attempt<'_>,
+    ) -> (Judgement, DeliveryRecord) {
         let started_ms = self.clock.now_ms();
         let began = Instant::now();
-        let exchange = self.exchange(plan, step, request).await;
+        let exchange = self.exchange(plan, step, request, attempt).await;
         let took_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
         let judgement = plan.judge(step, &exchange);
         let done = matches!(judgement.class.disposition(), Disposition::Delivered);
@@ -88,10 +102,9 @@ impl Executor {
         (judgement, record)
     }
 
-    async fn exchange(&self, plan: &Plan, step: usize, request: &Request) -> Exchange {
+    async fn exchange(&self, plan: &Plan, step: usize, request: &Request, attempt: Attempt<'_>) -> Exchange {
         let secrets = plan.step_connection(step).map(|connection| self.secrets.of(connection)).unwrap_or_default();
-        let authorized = authorize(request, &|name| secrets.expose(name))
-            .map_err(|error| TransportError { kind: TransportErrorKind::Secret, detail: error.to_string() })?;
+        let authorized = authorize(request, &|name| secrets.expose(name)).map_err(not_authorized)?;
         let outgoing = Outgoing {
             method: authorized.method,
             origin: request.origin.clone(),
@@ -100,12 +113,28 @@ impl Executor {
             body: authorized.body,
             timeout_ms: authorized.timeout_ms,
         };
-        let mut response = self.egress.send(outgoing).await?;
+        let mut response = self.within_lease(attempt, self.egress.send(outgoing)).await?;
         secrets.scrub(&mut response);
         Ok(response)
     }
 
-    fn ended(&self, state: &RunState, judgement: &Judgement, attempt: Attempt) -> Option<Outcome> {
+    /// Gives up when the lease is about to end. The queue extends it all the while, so that happens only when the queue
+    /// cannot commit, and then another process may take the run.
+    async fn within_lease(&self, attempt: Attempt<'_>, exchange: impl Future<Output = Exchange>) -> Exchange {
+        let mut exchange = std::pin::pin!(exchange);
+        loop {
+            let left_ms = (attempt.lease_end_ms)() - LEASE_MARGIN_MS - self.clock.now_ms();
+            if left_ms <= 0 {
+                let detail = "the lease of the run ended before the answer came".to_owned();
+                return Err(TransportError { kind: TransportErrorKind::Timeout, detail });
+            }
+            if let Ok(done) = tokio::time::timeout(Duration::from_millis(left_ms.unsigned_abs()), &mut exchange).await {
+                return done;
+            }
+        }
+    }
+
+    fn ended(&self, state: &RunState, judgement: &Judgement, attempt: Attempt<'_>) -> Option<Outcome> {
         match judgement.class.disposition() {
             Disposition::Delivered => None,
             Disposition::Park => Some(parked(state, &judgement.message)),
@@ -113,7 +142,7 @@ impl Executor {
         }
     }
 
-    fn again(&self, state: &RunState, judgement: &Judgement, attempt: Attempt) -> Outcome {
+    fn again(&self, state: &RunState, judgement: &Judgement, attempt: Attempt<'_>) -> Outcome {
         let (class, wait_ms) = (judgement.class, judgement.retry_after_ms);
         match retry::next(attempt.number, class, wait_ms, self.clock.now_ms(), attempt.seed) {
             retry::Next::Retry { due_ms } => Outcome::Retry { due_ms, state: state.to_bytes() },
@@ -134,13 +163,54 @@ fn given_up(class: Class, message: &Words) -> Words {
     )
 }
 
-/// SHA-256 of the request before authorisation, in hexadecimal.
+fn not_authorized(error: AuthorizeError) -> TransportError {
+    let kind = match error {
+        AuthorizeError::Missing(_) | AuthorizeError::Unfit(_) => TransportErrorKind::Secret,
+        AuthorizeError::Origin => TransportErrorKind::Blocked,
+    };
+    TransportError { kind, detail: error.to_string() }
+}
+
+/// SHA-256 of a request before authorisation, as 64 hexadecimal digits. Every part is preceded by its length, and a
+/// placeholder by its encoding and name, so two requests that differ anywhere have two hashes.
 pub fn hash(request: &Request) -> String {
-    let bytes = serde_json::to_vec(request).expect("text and numbers always serialise");
-    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    let mut hash = Sha256::new();
+    hash_text(&mut hash, &request.connection);
+    hash_text(&mut hash, &request.method);
+    hash_pieces(&mut hash, &request.url);
+    hash.update((request.headers.len() as u64).to_be_bytes());
+    for (name, value) in &request.headers {
+        hash_text(&mut hash, name);
+        hash_pieces(&mut hash, value);
+    }
+    hash_pieces(&mut hash, &request.body);
+    hexadecimal(&hash.finalize())
+}
+
+fn hash_pieces(hash: &mut Sha256, pieces: &Pieces) {
+    hash.update((pieces.len() as u64).to_be_bytes());
+    for piece in pieces {
+        let (kind, text) = match piece {
+            Piece::Text(text) => (0, text),
+            Piece::Secret { name, encoding: Encoding::Plain } => (1, name),
+            Piece::Secret { name, encoding: Encoding::Percent } => (2, name),
+            Piece::Secret { name, encoding: Encoding::Json } => (3, name),
+            Piece::Secret { name, encoding: Encoding::Basic } => (4, name),
+        };
+        hash.update([kind]);
+        hash_text(hash, text);
+    }
+}
+
+fn hash_text(hash: &mut Sha256, text: &str) {
+    hash.update((text.len() as u64).to_be_bytes());
+    hash.update(text.as_bytes());
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    digits.map(char::from).collect()
 }
 
 /// What history keeps of an answer: the body of a delivery that went well says nothing a person needs.
@@ -154,5 +224,34 @@ fn answer(exchange: &Exchange, done: bool) -> Answer {
             }),
         },
         Err(error) => Answer::Error { kind: error.kind, detail: error.detail.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_tells_a_placeholder_from_text_and_parts_from_each_other() {
+        let secret = |encoding| Piece::Secret { name: "key".into(), encoding };
+        let bodies = [
+            vec![],
+            vec![Piece::Text("key".into())],
+            vec![Piece::Text("ke".into()), Piece::Text("y".into())],
+            vec![secret(Encoding::Plain)],
+            vec![secret(Encoding::Json)],
+        ];
+        let request = |body| Request {
+            connection: "mindbox".into(),
+            method: "POST".into(),
+            origin: "https://api.mindbox.ru".into(),
+            url: vec![Piece::Text("https://api.mindbox.ru/".into())],
+            headers: vec![("Accept".into(), vec![Piece::Text("*/*".into())])],
+            body,
+            timeout_ms: 1_000,
+        };
+        let hashes: std::collections::BTreeSet<_> = bodies.into_iter().map(|body| hash(&request(body))).collect();
+        assert_eq!(hashes.len(), 5);
+        assert!(hashes.iter().all(|hash| hash.len() == 64));
     }
 }

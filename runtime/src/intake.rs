@@ -1,17 +1,26 @@
 //! Hooks: a request comes in, is committed, and only then gets the vendor's own "ok".
 
+pub mod body;
+mod head;
 pub mod listener;
 mod reply;
+mod sender;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, Method, Request, header, request::Parts};
+use hyper::body::Incoming;
+use ipnet::IpNet;
 use sheaf_bundles::{
     event::{Event, Received},
     id::EventId,
     plan,
 };
-use sheaf_connectors::{decode::Decoded, signature};
+use sheaf_connectors::{
+    decode::{Decoded, Note},
+    signature,
+};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
@@ -25,10 +34,16 @@ use crate::{
     secrets::Secrets,
     token::Token,
 };
+use body::BODY_BYTES_MAX;
+use listener::Handler;
 use reply::{Refusal, Reply, ReplyExt as _};
 
-/// The largest body, bytes.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The most bytes of a request's head: the longest query, and room for the headers.
+pub const HEAD_BYTES_MAX: usize = QUERY_BYTES_MAX + 16 * 1024;
+/// The longest a head may take to come, or a connection to be idle between requests, milliseconds.
+pub const HEAD_MS_MAX: u64 = 10_000;
+/// The longest a sender is kept waiting for our commit, milliseconds. Waiting beats refusing: most vendors never repeat.
+pub const COMMIT_MS_MAX: u64 = 30_000;
 /// The longest query string, bytes.
 pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 /// How often a request is decided again because the catalogue changed under it. Each time means that somebody
@@ -62,6 +77,23 @@ pub struct Intake {
     pub clock: Clock,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Reads bodies.
+    pub bodies: body::Reader,
+}
+
+impl Handler for Intake {
+    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
+        let (parts, body) = request.into_parts();
+        let hook = match self.hook(&parts) {
+            Ok(hook) => hook,
+            Err(refusal) => return refusal.reply(),
+        };
+        let reply = self.take(&hook, &parts, body, peer).await.unwrap_or_else(|refusal| refusal.reply());
+        self.metrics.answered(&hook.connection, reply.status().as_u16());
+        reply
+    }
 }
 
 impl Intake {
@@ -71,6 +103,15 @@ impl Intake {
         token.and_then(|token| self.catalogue.live().hook(&token).cloned()).ok_or(Refusal::NotFound)
     }
 
+    async fn take(&self, hook: &LiveHook, parts: &Parts, body: Incoming, peer: IpAddr) -> Result<Reply, Refusal> {
+        if let Some(refusal) = head_refusal(parts, &hook.decoder.hook().methods) {
+            return Err(refusal);
+        }
+        let body = self.bodies.read(body).await?;
+        let source = sender::address(peer, &parts.headers, &self.trusted_proxies);
+        self.receive(hook, received(parts, body, Some(source), self.clock.now_ms())).await
+    }
+
     /// Takes a whole request. Returns the vendor's own "ok" only after the commit.
     async fn receive(&self, hook: &LiveHook, received: Received) -> Result<Reply, Refusal> {
         let mut received = received;
@@ -78,11 +119,18 @@ impl Intake {
         received.headers.retain(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
         let answer = || Reply::answer(&hook.decoder.hook().answer);
         let content = match hook.decoder.decode(&received) {
-            Ok(decoded) if hook.decoder.hook().is_probe(&decoded.fields) => return Ok(answer()),
-            Ok(decoded) => Content::Event(self.decide(hook, decoded, received.received_ms)),
+            // A request that says nothing is somebody trying the address, whatever the connector.
+            Ok(decoded) if decoded.fields.is_empty() || hook.decoder.hook().is_probe(&decoded.fields) => {
+                return Ok(answer());
+            }
+            Ok(decoded) => {
+                self.tell(hook, &decoded.notes);
+                Content::Event(self.decide(hook, decoded, received.received_ms))
+            }
             Err(error) => Content::Quarantine { reason: error.to_string() },
         };
-        self.publish(Publish { connection: hook.connection.clone(), received, content }).await?;
+        let publish = self.publish(Publish { connection: hook.connection.clone(), received, content });
+        timeout(Duration::from_millis(COMMIT_MS_MAX), publish).await.unwrap_or(Err(Refusal::Unavailable))?;
         Ok(answer())
     }
 
@@ -119,6 +167,20 @@ impl Intake {
             }
         }
         decisions
+    }
+
+    /// What decoding noticed, once for each connection and parameter. One that is absent matters when a filter reads it.
+    fn tell(&self, hook: &LiveHook, notes: &[Note]) {
+        for note in notes {
+            match note {
+                Note::Absent { .. } => {}
+                Note::Unreadable { field, expected } => {
+                    if self.metrics.unreadable(&hook.connection, field) {
+                        warn!(connection = %hook.connection, parameter = %field, expected, "a parameter is not of its type");
+                    }
+                }
+            }
+        }
     }
 
     /// A filter read a parameter that the vendor always sends and that did not come: "is empty" holds for every event then.
@@ -180,15 +242,12 @@ fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
     headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
 }
 
-/// Everything that can be refused before the body is read.
+/// Everything that can be refused before the body is read, but two lengths: the listener sees to that.
 fn head_refusal(parts: &Parts, methods: &[String]) -> Option<Refusal> {
     let length = parts.headers.get(header::CONTENT_LENGTH);
     let declared = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if !methods.iter().any(|method| method == parts.method.as_str()) {
         return Some(Refusal::Method { allowed: methods.join(", ") });
-    }
-    if length.is_some() && parts.headers.contains_key(header::TRANSFER_ENCODING) {
-        return Some(Refusal::Framing);
     }
     if parts.headers.contains_key(header::CONTENT_ENCODING) && parts.method != Method::GET {
         return Some(Refusal::Encoding);

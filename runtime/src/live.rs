@@ -50,7 +50,7 @@ impl Live {
     pub fn new(epoch: u64, hooks: &[Arc<Hook>], plans: Vec<(VersionId, Arc<Plan>)>, key: &MasterKey) -> Live {
         let keyed = RandomState::new();
         let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
-        let hooks: Vec<(Token, Arc<LiveHook>)> = hooks.iter().map(|hook| live_hook(epoch, hook, &plans, key)).collect();
+        let hooks: Vec<(Token, Arc<LiveHook>)> = hooks.iter().flat_map(|hook| live_hook(epoch, hook, &plans, key)).collect();
         for (place, (token, _)) in hooks.iter().enumerate() {
             by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
         }
@@ -63,7 +63,7 @@ impl Live {
         places.iter().map(|place| &self.hooks[*place]).find(|(own, _)| own.is(token)).map(|(_, hook)| hook)
     }
 
-    /// Every hook.
+    /// Every hook, once for each of its tokens.
     pub fn hooks(&self) -> impl Iterator<Item = &Arc<LiveHook>> {
         self.hooks.iter().map(|(_, hook)| hook)
     }
@@ -79,11 +79,22 @@ impl Live {
     }
 }
 
-fn live_hook(epoch: u64, hook: &Arc<Hook>, plans: &[(VersionId, Arc<Plan>)], key: &MasterKey) -> (Token, Arc<LiveHook>) {
+/// A hook under its tokens. The token of the generation before stays valid until the next is made: raising the generation
+/// by one changes the URL with an overlap, raising it by two at once.
+fn live_hook(
+    epoch: u64,
+    hook: &Arc<Hook>,
+    plans: &[(VersionId, Arc<Plan>)],
+    key: &MasterKey,
+) -> impl Iterator<Item = (Token, Arc<LiveHook>)> {
     let name = &hook.connection.name;
     let own = plans.iter().filter(|(_, plan)| plan.connection.name == *name).cloned().collect();
     let live = LiveHook { epoch, decoder: Decoder::new(hook.clone()), connection: Arc::from(name.as_str()), plans: own };
-    (key.token(name, hook.connection.hook_generation), Arc::new(live))
+    let live = Arc::new(live);
+    let generation = hook.connection.hook_generation;
+    let tokens: Vec<Token> =
+        (generation.saturating_sub(1)..=generation).map(|generation| key.token(name, generation)).collect();
+    tokens.into_iter().map(move |token| (token, live.clone()))
 }
 
 /// The catalogue: the epoch in force, and plans of earlier versions that runs under way still need.

@@ -51,6 +51,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<OfHook, Counter>,
     absent: Family<OfParameter, Counter>,
+    unreadable: Family<OfParameter, Counter>,
     attempts: Family<OfOutcome, Counter>,
     deliveries: Family<OfDelivery, Counter>,
     delivery_seconds: Histogram,
@@ -69,6 +70,7 @@ impl Metrics {
             registry: Registry::with_prefix("sheaf"),
             requests: Family::default(),
             absent: Family::default(),
+            unreadable: Family::default(),
             attempts: Family::default(),
             deliveries: Family::default(),
             delivery_seconds: Histogram::new(DELIVERY_SECONDS),
@@ -80,6 +82,7 @@ impl Metrics {
             "Events without a parameter that the vendor always sends and a filter reads",
             metrics.absent.clone(),
         );
+        registry.register("parameter_unreadable", "Values that are not of their parameter's type", metrics.unreadable.clone());
         registry.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         registry.register("deliveries", "Deliveries by bundle and class", metrics.deliveries.clone());
         registry.register("delivery_seconds", "Time of one delivery", metrics.delivery_seconds.clone());
@@ -95,6 +98,12 @@ impl Metrics {
     pub fn absent(&self, connection: &str, parameter: &str) -> bool {
         let labels = OfParameter { connection: connection.to_owned(), parameter: parameter.to_owned() };
         self.absent.get_or_create(&labels).inc() == 0
+    }
+
+    /// A value was not of its parameter's type; true when it is the first time for this connection and parameter.
+    pub fn unreadable(&self, connection: &str, parameter: &str) -> bool {
+        let labels = OfParameter { connection: connection.to_owned(), parameter: parameter.to_owned() };
+        self.unreadable.get_or_create(&labels).inc() == 0
     }
 
     /// An attempt ended.

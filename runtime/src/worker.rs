@@ -1,6 +1,6 @@
 //! Takes claimed runs and executes them, each in a task of its own; the queue hands out no more than there are slots.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sheaf_bundles::{event::Event, id::VersionId, plan::Plan, run::RunState};
 use tokio::task::JoinSet;
@@ -18,6 +18,9 @@ use crate::{
     stop::Stop,
     storage::Store,
 };
+
+/// How long a run is held when the store cannot be read, milliseconds.
+const STORE_PAUSE_MS: u64 = 1_000;
 
 /// What a worker needs.
 #[derive(Clone)]
@@ -56,13 +59,19 @@ impl Worker {
     async fn execute(&self, claim: Claim) {
         let settle = match self.prepare(&claim).await {
             Ok((plan, state)) => {
-                let attempt = Attempt { number: claim.attempt + 1, seed: claim.run.0.unsigned_abs() };
+                let attempt = Attempt {
+                    number: claim.attempt + 1,
+                    seed: claim.run.0.unsigned_abs() ^ u64::from(claim.attempt),
+                    lease_end_ms: &|| claim.lease_end_ms(),
+                };
                 let settle = self.executor.attempt(&plan, state, attempt).await;
                 self.tell(&claim, &plan, &settle);
                 settle
             }
             Err(NotRunnable::Later(error)) => {
                 warn!(run = %claim.run, %error, "the run waits");
+                // Given back, it is due at once; a store that cannot be read would be asked without end.
+                tokio::time::sleep(Duration::from_millis(STORE_PAUSE_MS)).await;
                 return;
             }
             Err(NotRunnable::Never(reason)) => {

@@ -1,153 +1,130 @@
-//! The public listener: HTTP/1.1 with limits on everything a stranger can send.
+//! The public listener: connections, their limits, and a stop that cuts nobody off.
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
-use http::{Request, request::Parts};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderValue, Request, header};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ipnet::IpNet;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
-use tracing::warn;
 
 use super::{
-    BODY_BYTES_MAX, Intake, head_refusal, received,
+    HEAD_BYTES_MAX,
+    head::{Conflict, Watched},
     reply::{Refusal, Reply},
 };
 use crate::stop::Stop;
 
-/// The longest a whole request may take to arrive, milliseconds.
-pub const REQUEST_MS: u64 = 30_000;
-/// The most headers of a request.
+/// The most headers of a request. It is the library's own default, and setting it costs an allocation for each request;
+/// a test holds it.
 pub const HEADERS_MAX: usize = 100;
-/// The most bytes of a request's head.
-pub const HEAD_BYTES_MAX: usize = 128 * 1024;
-/// The most connections at once; further ones wait to be accepted.
-pub const CONNECTIONS_MAX: usize = 10_000;
-/// How long after a failed accept the next is tried, milliseconds: what fails is the lack of file descriptors.
+/// The most connections at once; further ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: u32 = 4_096;
+/// Room for what comes with the head's end in one read, bytes.
+const READ_BYTES: usize = 16 * 1024;
+/// How long to wait after the system refused a connection for want of descriptors or memory, milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
 
-/// The public listener.
-pub struct Listener {
-    /// What requests are for.
-    pub intake: Intake,
-    /// Networks whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
+/// Whoever makes an answer of a request.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request of this peer.
+    fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Reply> + Send;
 }
 
-impl Listener {
-    /// Serves until `stop` is true, then lets the requests in hand finish.
-    pub async fn serve(self, listener: TcpListener, mut stop: Stop) {
-        let shared = Arc::new(self);
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        let mut connections = JoinSet::new();
-        loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { break };
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        let connection = shared.clone().connection(stream, peer, stop.clone());
-                        connections.spawn(async move {
-                            connection.await;
-                            drop(permit);
-                        });
-                    }
-                    Err(error) => {
-                        warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
-                    }
-                },
-                () = stop.ordered() => break,
+/// Serves until asked to stop; then takes no more connections and returns when the open ones have finished
+/// what they were doing. A head must come within `head_limit`.
+pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit: Duration, mut stop: Stop) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    loop {
+        let permit = Arc::clone(&connections).acquire_owned();
+        let accepted = async { (permit.await, listener.accept().await) };
+        let (permit, accepted) = tokio::select! {
+            biased;
+            () = stop.ordered() => break,
+            next = accepted => next,
+        };
+        match (permit, accepted) {
+            (Ok(permit), Ok((stream, peer))) => {
+                let connection = Connection { stream, peer: peer.ip(), handler: Arc::clone(&handler), head_limit };
+                tokio::spawn(connection.serve(stop.clone(), permit));
             }
-            while connections.try_join_next().is_some() {}
+            (Ok(_), Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            }
+            // The semaphore is never closed.
+            (Err(_), _) => break,
         }
-        drop(listener);
-        while connections.join_next().await.is_some() {}
     }
+    drop(listener);
+    // Every connection holds one permit until it ends.
+    let _ = connections.acquire_many(CONNECTIONS_MAX).await;
+}
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, mut stop: Stop) {
-        // Answers are one small write each; without this they wait for the peer's delayed acknowledgement.
-        let _ = stream.set_nodelay(true);
+/// One sender's connection.
+struct Connection<H> {
+    stream: TcpStream,
+    peer: IpAddr,
+    handler: Arc<H>,
+    head_limit: Duration,
+}
+
+impl<H: Handler> Connection<H> {
+    async fn serve(self, mut stop: Stop, _permit: OwnedSemaphorePermit) {
+        // Answers are one packet; without this the kernel may hold them back.
+        let _ = self.stream.set_nodelay(true);
+        let (stream, conflict) = Watched::new(self.stream);
+        let requests = AtomicU64::new(0);
         let service = service_fn(|request| {
-            let listener = self.clone();
-            async move { Ok::<_, Infallible>(listener.answer(request, peer).await) }
+            let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+            answer(&*self.handler, request, self.peer, &conflict, number)
         });
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(Duration::from_millis(REQUEST_MS))
-            .max_headers(HEADERS_MAX)
-            .max_buf_size(HEAD_BYTES_MAX);
-        let connection = http.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
-        // A connection that ends badly is the peer's affair; whatever was committed has been committed.
-        tokio::select! {
-            _ = connection.as_mut() => {}
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_limit)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX + READ_BYTES)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        // Errors are the sender's: a cut connection, a malformed head, a head that did not come in time.
+        let _ = tokio::select! {
+            ended = connection.as_mut() => ended,
             () = stop.ordered() => {
                 connection.as_mut().graceful_shutdown();
-                let _ = connection.await;
+                connection.await
             }
-        }
-    }
-
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Reply {
-        let (parts, body) = request.into_parts();
-        let hook = match self.intake.hook(&parts) {
-            Ok(hook) => hook,
-            Err(refusal) => return refusal.reply(),
         };
-        let taken = match head_refusal(&parts, &hook.decoder.hook().methods) {
-            Some(refusal) => Err(refusal),
-            None => match read(body).await {
-                Ok(body) => {
-                    let source = self.source(&parts, peer.ip());
-                    let now_ms = self.intake.clock.now_ms();
-                    self.intake.receive(&hook, received(&parts, body, Some(source), now_ms)).await
-                }
-                Err(refusal) => Err(refusal),
-            },
-        };
-        let reply = taken.unwrap_or_else(|refusal| refusal.reply());
-        self.intake.metrics.answered(&hook.connection, reply.status().as_u16());
-        reply
-    }
-
-    /// Who sent it: the last address that our own proxies did not write themselves.
-    fn source(&self, parts: &Parts, peer: IpAddr) -> IpAddr {
-        let trusted = |address: &IpAddr| self.trusted_proxies.iter().any(|network| network.contains(address));
-        let peer = peer.to_canonical();
-        if !trusted(&peer) {
-            return peer;
-        }
-        let forwarded = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).collect();
-        let mut source = peer;
-        for hop in hops.into_iter().rev() {
-            let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
-            source = address.to_canonical();
-            if !trusted(&source) {
-                break;
-            }
-        }
-        source
     }
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Refusal> {
-    let whole = timeout(Duration::from_millis(REQUEST_MS), Limited::new(body, BODY_BYTES_MAX).collect()).await;
-    match whole {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Refusal::TooLarge),
-        Ok(Err(_)) => Err(Refusal::Broken),
-        Err(_) => Err(Refusal::TooSlow),
+async fn answer(
+    handler: &impl Handler,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    conflict: &Conflict,
+    number: u64,
+) -> Result<Reply, Infallible> {
+    if conflict.reached(number) {
+        return Ok(Refusal::Framing.reply());
     }
+    let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut reply = handler.handle(request, peer).await;
+    if chunked {
+        // Heads after a chunked body are not watched, so there are none.
+        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(reply)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What hostile senders get, over real connections.
+
+use std::net::Ipv4Addr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::intake::body::{BODY_BYTES_MAX, Reader};
+
+/// Answers with the body's length.
+struct Echo(Reader);
+
+impl Handler for Echo {
+    async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
+        match self.0.read(request.into_body()).await {
+            Ok(body) => Reply::new(format!("{} bytes", body.len()).into()),
+            Err(refusal) => refusal.reply(),
+        }
+    }
+}
+
+struct Server {
+    address: std::net::SocketAddr,
+    stop: crate::stop::Stopper,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn server() -> Server {
+    server_within(Duration::from_secs(10)).await
+}
+
+/// Heads and bodies must each come within `limit`.
+async fn server_within(limit: Duration) -> Server {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopping) = crate::stop::channel();
+    let task = tokio::spawn(serve(listener, Arc::new(Echo(Reader::within(limit))), limit, stopping));
+    Server { address, stop, task }
+}
+
+/// Sends the bytes and reads until the other side closes or `end` has come.
+async fn exchange(server: &Server, bytes: &[u8], end: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // The server may close before it has read everything.
+    let _ = stream.write_all(bytes).await;
+    let mut answer = Vec::new();
+    loop {
+        match stream.read_buf(&mut answer).await {
+            Ok(0) | Err(_) => break,
+            Ok(_) if !end.is_empty() && String::from_utf8_lossy(&answer).contains(end) => break,
+            Ok(_) => {}
+        }
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn post(headers: &str, body: &str) -> Vec<u8> {
+    format!("POST /hooks/x HTTP/1.1\r\nHost: h\r\n{headers}\r\n{body}").into_bytes()
+}
+
+#[tokio::test]
+async fn both_length_and_transfer_encoding_is_400_and_closes() {
+    let server = server().await;
+    for headers in
+        ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"]
+    {
+        let answer = exchange(&server, &post(headers, "0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_request_before_a_smuggling_one_is_still_answered() {
+    let server = server().await;
+    let mut bytes = post("Content-Length: 2\r\n", "ab");
+    bytes.extend(post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"));
+    let answer = exchange(&server, &bytes, "").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("2 bytes") && answer.contains("HTTP/1.1 400"), "{answer}");
+}
+
+#[tokio::test]
+async fn differing_or_malformed_lengths_are_400() {
+    let server = server().await;
+    for headers in ["Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: -1\r\n", "Transfer-Encoding: gzip\r\n"] {
+        let answer = exchange(&server, &post(headers, "hello"), "").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{headers}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_past_the_limit_is_413_whether_its_length_is_said_or_not() {
+    let server = server().await;
+    let said = post(&format!("Content-Length: {}\r\n", BODY_BYTES_MAX + 1), "");
+    assert!(exchange(&server, &said, "body-too-large").await.starts_with("HTTP/1.1 413"));
+    let chunk = format!("{:x}\r\n{}\r\n", BODY_BYTES_MAX / 2, "x".repeat(BODY_BYTES_MAX / 2));
+    let streamed = post("Transfer-Encoding: chunked\r\n", &chunk.repeat(3));
+    assert!(exchange(&server, &streamed, "body-too-large").await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test]
+async fn a_body_at_the_limit_is_taken() {
+    let server = server().await;
+    let body = "x".repeat(BODY_BYTES_MAX);
+    let answer = exchange(&server, &post(&format!("Content-Length: {BODY_BYTES_MAX}\r\n"), &body), "bytes").await;
+    assert!(answer.ends_with("1048576 bytes"), "{answer}");
+    let chunked = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
+    assert!(exchange(&server, &chunked, "").await.ends_with("3 bytes"));
+}
+
+#[tokio::test]
+async fn too_many_headers_or_a_head_too_long_is_431() {
+    let server = server().await;
+    let many: String = (0..=HEADERS_MAX).map(|number| format!("x-{number}: y\r\n")).collect();
+    assert!(exchange(&server, &post(&many, ""), "").await.starts_with("HTTP/1.1 431"));
+    let long = format!("x-long: {}\r\n", "y".repeat(HEAD_BYTES_MAX));
+    assert!(exchange(&server, &post(&long, ""), "").await.starts_with("HTTP/1.1 431"));
+}
+
+#[tokio::test]
+async fn a_head_or_body_that_does_not_come_frees_its_connection() {
+    let server = server_within(Duration::from_millis(50)).await;
+    let head = exchange(&server, b"POST /hooks/x HTTP/1.1\r\nHost:", "").await;
+    assert!(!head.starts_with("HTTP/1.1 200"), "{head}");
+    let body = exchange(&server, &post("Content-Length: 5\r\n", "ab"), "").await;
+    assert!(body.starts_with("HTTP/1.1 408"), "{body}");
+}
+
+#[tokio::test]
+async fn a_stop_finishes_the_request_in_flight_and_takes_no_other() {
+    let server = server().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(&post("Content-Length: 4\r\nExpect: 100-continue\r\n", "")).await.unwrap();
+    let mut first = [0; 25];
+    stream.read_exact(&mut first).await.unwrap();
+    assert!(first.starts_with(b"HTTP/1.1 100"));
+    server.stop.order();
+    stream.write_all(b"body").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("4 bytes"), "{answer}");
+    server.task.await.unwrap();
+    assert!(TcpStream::connect(server.address).await.is_err());
+}
