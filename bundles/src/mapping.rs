@@ -1,4 +1,10 @@
-//! Mappings: what plans need of them. The language's own compiler takes this file's place.
+//! Dotted targets to nested values: `customer.mobilePhone: "{{ callerphone }}"`.
+//!
+//! What is empty is left out, and so is an object or a list in which everything was left out; a literal is written as it stands.
+
+mod build;
+mod source;
+mod target;
 
 use crate::{
     diagnostic::Diagnostics,
@@ -7,13 +13,33 @@ use crate::{
     value::{Map, Value},
     yaml::Node,
 };
+use source::Source;
 
-/// A checked mapping: dotted keys to values.
+/// Deepest nesting of targets.
+pub const TARGET_DEPTH_MAX: usize = 32;
+/// Longest list that indexes of targets may make, items.
+pub const TARGET_ITEMS_MAX: usize = 1_000;
+
+/// A compiled mapping.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Mapping;
+pub struct Mapping {
+    entries: Vec<(String, Place)>,
+}
+
+/// What stands at one place of the result.
+#[derive(Debug, Clone, PartialEq)]
+enum Place {
+    /// A value.
+    Value(Source),
+    /// An object, in the order its keys were first written.
+    Object(Vec<(String, Place)>),
+    /// A list.
+    List(Vec<Place>),
+}
 
 impl Mapping {
-    /// Reads a mapping whose targets are `fields` (and others when `open`); none after an error, which is in `out`.
+    /// Compiles a mapping node against the fields it may fill; `open` welcomes other keys too.
+    /// None after an error, which is in `out`.
     pub fn compile(
         node: &Node,
         fields: &[Field],
@@ -21,13 +47,44 @@ impl Mapping {
         scope: &dyn Scope,
         out: &mut Diagnostics,
     ) -> Option<Mapping> {
-        let _ = (node, fields, open, scope, out);
-        Some(Mapping)
+        build::mapping(node, fields, open, scope, out).map(|entries| Mapping { entries })
     }
 
-    /// The object it makes.
+    /// The object. An error names the target or reference it is about, never the event's data.
     pub fn eval(&self, env: &dyn Env) -> Result<Value, EvalError> {
-        let _ = env;
-        Ok(Value::Object(Map::new()))
+        Ok(Value::Object(object(&self.entries, env)?))
     }
 }
+
+impl Place {
+    /// None when it is left out.
+    fn eval(&self, env: &dyn Env) -> Result<Option<Value>, EvalError> {
+        match self {
+            Place::Value(source) => source.eval(env),
+            Place::Object(entries) => {
+                let object = object(entries, env)?;
+                Ok((!object.is_empty() || entries.is_empty()).then_some(Value::Object(object)))
+            }
+            Place::List(places) => {
+                let mut items = Vec::with_capacity(places.len());
+                for place in places {
+                    items.extend(place.eval(env)?);
+                }
+                Ok((!items.is_empty() || places.is_empty()).then_some(Value::List(items)))
+            }
+        }
+    }
+}
+
+fn object(entries: &[(String, Place)], env: &dyn Env) -> Result<Map, EvalError> {
+    let mut object = Map::with_capacity(entries.len());
+    for (key, place) in entries {
+        if let Some(value) = place.eval(env)? {
+            object.insert(key.clone(), value);
+        }
+    }
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests;
