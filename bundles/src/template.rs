@@ -3,7 +3,7 @@
 //!
 //! A template that is exactly one expression is its value, type and all; any other is text.
 
-mod parse;
+pub(crate) mod parse;
 
 use std::borrow::Cow;
 
