@@ -198,7 +198,8 @@ impl Running {
     /// Stops: no new requests, those in hand are answered, runs in hand are finished and settled. What takes longer than
     /// the grace is due again at the next start.
     pub async fn stop(self) {
-        let Running { queue, stop_intake, stop_work, listener, worker, watcher, management, grace, .. } = self;
+        let Running { queue, stop_intake, stop_work, listener, worker, watcher, management, grace, .. } =
+            self;
         let in_order = async {
             stop_intake.order();
             // A task that panicked is stopped as well.

@@ -14,7 +14,8 @@ use sheaf_bundles::{
 /// The most files a directory of integrations may hold.
 pub const FILES_MAX: usize = 20_000;
 /// The folders that are read, with the file names in them that count; `None` for every YAML file.
-const FOLDERS: [(&str, Option<&str>); 3] = [("connections", None), ("bundles", None), ("connectors", Some("connector.yaml"))];
+const FOLDERS: [(&str, Option<&str>); 3] =
+    [("connections", None), ("bundles", None), ("connectors", Some("connector.yaml"))];
 
 /// The files of a directory: path below it, bytes. Sorted by path, so that what is compiled from them is stable.
 pub type Files = Vec<(String, Vec<u8>)>;
@@ -66,7 +67,8 @@ pub enum DirectoryError {
 /// # Errors
 /// A file cannot be read, there are too many, or there is no `sheaf.yaml`.
 pub fn read(directory: &Path) -> Result<Files, DirectoryError> {
-    let mut files = paths(directory)?.iter().map(|path| read_file(directory, path)).collect::<Result<Files, _>>()?;
+    let mut files =
+        paths(directory)?.iter().map(|path| read_file(directory, path)).collect::<Result<Files, _>>()?;
     files.sort();
     Ok(files)
 }
@@ -154,7 +156,13 @@ mod tests {
         let paths: Vec<String> = read(folder.path()).unwrap().into_iter().map(|(path, _)| path).collect();
         assert_eq!(
             paths,
-            ["bundles/a/a.yml", "bundles/b.yaml", "connections/c.yaml", "connectors/acme/connector.yaml", "sheaf.yaml"]
+            [
+                "bundles/a/a.yml",
+                "bundles/b.yaml",
+                "connections/c.yaml",
+                "connectors/acme/connector.yaml",
+                "sheaf.yaml"
+            ]
         );
     }
 

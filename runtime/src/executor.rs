@@ -94,7 +94,11 @@ impl Executor {
             step: plan.step_names().nth(step).unwrap_or_default().to_owned(),
             started_ms,
             took_ms,
-            request: if done { SentRequest::Hash(hash(request)) } else { SentRequest::Stored(Box::new(request.clone())) },
+            request: if done {
+                SentRequest::Hash(hash(request))
+            } else {
+                SentRequest::Stored(Box::new(request.clone()))
+            },
             answer: answer(&exchange, done),
             class: judgement.class,
             message: Some(judgement.message.en.clone()).filter(|message| !message.is_empty()),
@@ -103,7 +107,8 @@ impl Executor {
     }
 
     async fn exchange(&self, plan: &Plan, step: usize, request: &Request, attempt: Attempt<'_>) -> Exchange {
-        let secrets = plan.step_connection(step).map(|connection| self.secrets.of(connection)).unwrap_or_default();
+        let secrets =
+            plan.step_connection(step).map(|connection| self.secrets.of(connection)).unwrap_or_default();
         let authorized = authorize(request, &|name| secrets.expose(name)).map_err(not_authorized)?;
         let outgoing = Outgoing {
             method: authorized.method,
@@ -128,7 +133,9 @@ impl Executor {
                 let detail = "the lease of the run ended before the answer came".to_owned();
                 return Err(TransportError { kind: TransportErrorKind::Timeout, detail });
             }
-            if let Ok(done) = tokio::time::timeout(Duration::from_millis(left_ms.unsigned_abs()), &mut exchange).await {
+            if let Ok(done) =
+                tokio::time::timeout(Duration::from_millis(left_ms.unsigned_abs()), &mut exchange).await
+            {
                 return done;
             }
         }
@@ -209,7 +216,8 @@ fn hash_text(hash: &mut Sha256, text: &str) {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    let digits =
+        bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     digits.map(char::from).collect()
 }
 
@@ -220,7 +228,10 @@ fn answer(exchange: &Exchange, done: bool) -> Answer {
             status: response.status,
             body: (!done).then(|| {
                 let kept = &response.body[..response.body.len().min(ANSWER_BYTES_KEPT_MAX)];
-                BodyText { text: String::from_utf8_lossy(kept).into_owned(), cut: kept.len() < response.body.len() }
+                BodyText {
+                    text: String::from_utf8_lossy(kept).into_owned(),
+                    cut: kept.len() < response.body.len(),
+                }
             }),
         },
         Err(error) => Answer::Error { kind: error.kind, detail: error.detail.clone() },
@@ -250,7 +261,8 @@ mod tests {
             body,
             timeout_ms: 1_000,
         };
-        let hashes: std::collections::BTreeSet<_> = bodies.into_iter().map(|body| hash(&request(body))).collect();
+        let hashes: std::collections::BTreeSet<_> =
+            bodies.into_iter().map(|body| hash(&request(body))).collect();
         assert_eq!(hashes.len(), 5);
         assert!(hashes.iter().all(|hash| hash.len() == 64));
     }

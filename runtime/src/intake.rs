@@ -103,7 +103,13 @@ impl Intake {
         token.and_then(|token| self.catalogue.live().hook(&token).cloned()).ok_or(Refusal::NotFound)
     }
 
-    async fn take(&self, hook: &LiveHook, parts: &Parts, body: Incoming, peer: IpAddr) -> Result<Reply, Refusal> {
+    async fn take(
+        &self,
+        hook: &LiveHook,
+        parts: &Parts,
+        body: Incoming,
+        peer: IpAddr,
+    ) -> Result<Reply, Refusal> {
         if let Some(refusal) = head_refusal(parts, &hook.decoder.hook().methods) {
             return Err(refusal);
         }
@@ -140,10 +146,12 @@ impl Intake {
             return Ok(());
         }
         let secrets = self.secrets.of(&hook.decoder.hook().connection);
-        signature::verify(checks, received, &|name| secrets.expose(name), received.received_ms).map_err(|refused| {
-            warn!(connection = %hook.connection, reason = %refused, "a request at a hook was not let in");
-            Refusal::of_signature(&refused)
-        })
+        signature::verify(checks, received, &|name| secrets.expose(name), received.received_ms).map_err(
+            |refused| {
+                warn!(connection = %hook.connection, reason = %refused, "a request at a hook was not let in");
+                Refusal::of_signature(&refused)
+            },
+        )
     }
 
     fn decide(&self, hook: &LiveHook, decoded: Decoded, received_ms: i64) -> Accepted {
@@ -159,7 +167,9 @@ impl Intake {
             let verdict = match plan.decide(event) {
                 plan::Verdict::NotFired => continue,
                 plan::Verdict::Filtered => Verdict::Filtered,
-                plan::Verdict::Take { delay_ms } => Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) },
+                plan::Verdict::Take { delay_ms } => {
+                    Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) }
+                }
             };
             decisions.push(Decision { version: *version, verdict });
             for parameter in plan.missing_parameters(event) {
@@ -203,7 +213,9 @@ impl Intake {
                     info!(%event, "an event could not be decoded and is kept as received");
                     return Ok(());
                 }
-                Ok(Published::StaleEpoch { epoch, publish: stale }) => publish = self.decide_again(*stale, epoch).await?,
+                Ok(Published::StaleEpoch { epoch, publish: stale }) => {
+                    publish = self.decide_again(*stale, epoch).await?
+                }
                 Err(error) => {
                     warn!(%error, "an event could not be committed");
                     return Err(Refusal::Unavailable);

@@ -50,7 +50,8 @@ impl Live {
     pub fn new(epoch: u64, hooks: &[Arc<Hook>], plans: Vec<(VersionId, Arc<Plan>)>, key: &MasterKey) -> Live {
         let keyed = RandomState::new();
         let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
-        let hooks: Vec<(Token, Arc<LiveHook>)> = hooks.iter().flat_map(|hook| live_hook(epoch, hook, &plans, key)).collect();
+        let hooks: Vec<(Token, Arc<LiveHook>)> =
+            hooks.iter().flat_map(|hook| live_hook(epoch, hook, &plans, key)).collect();
         for (place, (token, _)) in hooks.iter().enumerate() {
             by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
         }
@@ -89,7 +90,12 @@ fn live_hook(
 ) -> impl Iterator<Item = (Token, Arc<LiveHook>)> {
     let name = &hook.connection.name;
     let own = plans.iter().filter(|(_, plan)| plan.connection.name == *name).cloned().collect();
-    let live = LiveHook { epoch, decoder: Decoder::new(hook.clone()), connection: Arc::from(name.as_str()), plans: own };
+    let live = LiveHook {
+        epoch,
+        decoder: Decoder::new(hook.clone()),
+        connection: Arc::from(name.as_str()),
+        plans: own,
+    };
     let live = Arc::new(live);
     let generation = hook.connection.hook_generation;
     let tokens: Vec<Token> =
@@ -137,7 +143,8 @@ impl Catalogue {
     /// The epoch in force once it is at least this one; `None` when that takes too long.
     pub async fn at_least(&self, epoch: u64) -> Option<Arc<Live>> {
         let mut live = self.live.subscribe();
-        let switched = timeout(Duration::from_millis(SWITCH_MS), live.wait_for(|live| live.epoch >= epoch)).await;
+        let switched =
+            timeout(Duration::from_millis(SWITCH_MS), live.wait_for(|live| live.epoch >= epoch)).await;
         Some(switched.ok()?.ok()?.clone())
     }
 

@@ -56,7 +56,8 @@ async fn metrics(State(management): State<Management>) -> Response {
     match management.queue.store().ledger().await {
         Ok(ledger) => {
             let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], management.metrics.page(&management.queue, &ledger)).into_response()
+            ([(header::CONTENT_TYPE, kind)], management.metrics.page(&management.queue, &ledger))
+                .into_response()
         }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }

@@ -82,7 +82,11 @@ impl Metrics {
             "Events without a parameter that the vendor always sends and a filter reads",
             metrics.absent.clone(),
         );
-        registry.register("parameter_unreadable", "Values that are not of their parameter's type", metrics.unreadable.clone());
+        registry.register(
+            "parameter_unreadable",
+            "Values that are not of their parameter's type",
+            metrics.unreadable.clone(),
+        );
         registry.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         registry.register("deliveries", "Deliveries by bundle and class", metrics.deliveries.clone());
         registry.register("delivery_seconds", "Time of one delivery", metrics.delivery_seconds.clone());
@@ -170,10 +174,16 @@ fn ledger_lines(page: &mut String, ledger: &[LedgerLine]) {
             ("discarded", line.discarded),
         ];
         for (count, value) in counts {
-            let _ = writeln!(page, "sheaf_ledger{{connection=\"{}\",count=\"{count}\"}} {value}", line.connection);
+            let _ = writeln!(
+                page,
+                "sheaf_ledger{{connection=\"{}\",count=\"{count}\"}} {value}",
+                line.connection
+            );
         }
     }
-    page.push_str("# HELP sheaf_ledger_balanced 1 when both equations hold\n# TYPE sheaf_ledger_balanced gauge\n");
+    page.push_str(
+        "# HELP sheaf_ledger_balanced 1 when both equations hold\n# TYPE sheaf_ledger_balanced gauge\n",
+    );
     for line in ledger {
         let balanced = u8::from(line.events_balance && line.decisions_balance);
         let _ = writeln!(page, "sheaf_ledger_balanced{{connection=\"{}\"}} {balanced}", line.connection);

@@ -39,7 +39,11 @@ fn stamps(directory: &Path) -> Vec<Stamp> {
     paths.sort();
     let stamp = |path: PathBuf| {
         let metadata = fs::metadata(&path).ok();
-        (path, metadata.as_ref().map_or(0, fs::Metadata::len), metadata.and_then(|metadata| metadata.modified().ok()))
+        (
+            path,
+            metadata.as_ref().map_or(0, fs::Metadata::len),
+            metadata.and_then(|metadata| metadata.modified().ok()),
+        )
     };
     paths.into_iter().map(stamp).collect()
 }

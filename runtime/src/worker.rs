@@ -88,7 +88,9 @@ impl Worker {
         let plan = self.plan(claim.version).await?;
         let event = event(claim, &plan)?;
         let state = match &claim.state {
-            Some(bytes) => RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))?,
+            Some(bytes) => {
+                RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))?
+            }
             None => RunState::new(event, claim.generation),
         };
         Ok((plan, state))
@@ -127,8 +129,9 @@ fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
     match &claim.event {
         ClaimedEvent::Decoded(event) => Ok(event.clone()),
         ClaimedEvent::Stored { id, connection, received } => {
-            let decoded = sheaf_connectors::decode::decode(plan.hook(), received)
-                .map_err(|error| NotRunnable::Never(format!("the stored event cannot be decoded: {error}")))?;
+            let decoded = sheaf_connectors::decode::decode(plan.hook(), received).map_err(|error| {
+                NotRunnable::Never(format!("the stored event cannot be decoded: {error}"))
+            })?;
             Ok(Arc::new(Event {
                 id: *id,
                 connection: connection.to_string(),

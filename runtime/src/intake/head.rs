@@ -43,7 +43,11 @@ impl<S> Watched<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let ready = Pin::new(&mut self.stream).poll_read(cx, buffer);
         self.watch.feed(&buffer.filled()[before..]);
@@ -56,7 +60,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
 
@@ -212,8 +220,12 @@ mod tests {
     #[test]
     fn a_body_that_looks_like_a_head_is_not_read_as_one() {
         let body = "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let stream = format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}GET / HTTP/1.1\r\n\r\n", body.len());
+        let stream =
+            format!("POST / HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}GET / HTTP/1.1\r\n\r\n", body.len());
         assert_eq!(refused(&stream, 7), 0);
-        assert_eq!(refused(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{body}"), 7), 0);
+        assert_eq!(
+            refused(&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n{body}"), 7),
+            0
+        );
     }
 }

@@ -55,7 +55,8 @@ pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit
         };
         match (permit, accepted) {
             (Ok(permit), Ok((stream, peer))) => {
-                let connection = Connection { stream, peer: peer.ip(), handler: Arc::clone(&handler), head_limit };
+                let connection =
+                    Connection { stream, peer: peer.ip(), handler: Arc::clone(&handler), head_limit };
                 tokio::spawn(connection.serve(stop.clone(), permit));
             }
             (Ok(_), Err(error)) => {

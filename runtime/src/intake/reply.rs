@@ -106,7 +106,8 @@ impl Refusal {
 
     /// The answer. Says nothing about us beyond the reason.
     pub fn reply(&self) -> Reply {
-        let mut reply = Response::new(Full::new(Bytes::from(format!("{{\"reason\":\"{}\"}}\n", self.reason()))));
+        let mut reply =
+            Response::new(Full::new(Bytes::from(format!("{{\"reason\":\"{}\"}}\n", self.reason()))));
         *reply.status_mut() = self.status();
         let headers = reply.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

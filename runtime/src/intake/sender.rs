@@ -15,7 +15,8 @@ pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         return peer;
     }
     let mut sender = peer;
-    let values: Vec<&str> = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    let values: Vec<&str> =
+        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
     for text in values.iter().rev().flat_map(|value| value.rsplit(',')) {
         // What is no address was not written by a proxy we trust, and nothing before it is believed.
         let Ok(address) = text.trim().parse::<IpAddr>() else { return sender };
@@ -46,7 +47,10 @@ mod tests {
         assert_eq!(address(proxy, &headers, &[]), proxy);
         let stranger: IpAddr = "5.5.5.5".parse().unwrap();
         assert_eq!(address(stranger, &headers, &trusted), stranger);
-        assert_eq!(address("::ffff:10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "92.118.66.7");
+        assert_eq!(
+            address("::ffff:10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(),
+            "92.118.66.7"
+        );
     }
 
     #[test]

@@ -61,9 +61,10 @@ fn post(headers: &str, body: &str) -> Vec<u8> {
 #[tokio::test]
 async fn both_length_and_transfer_encoding_is_400_and_closes() {
     let server = server().await;
-    for headers in
-        ["Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"]
-    {
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ] {
         let answer = exchange(&server, &post(headers, "0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"), "").await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
@@ -76,13 +77,20 @@ async fn a_good_request_before_a_smuggling_one_is_still_answered() {
     let mut bytes = post("Content-Length: 2\r\n", "ab");
     bytes.extend(post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"));
     let answer = exchange(&server, &bytes, "").await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("2 bytes") && answer.contains("HTTP/1.1 400"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("2 bytes") && answer.contains("HTTP/1.1 400"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn differing_or_malformed_lengths_are_400() {
     let server = server().await;
-    for headers in ["Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: -1\r\n", "Transfer-Encoding: gzip\r\n"] {
+    for headers in [
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: -1\r\n",
+        "Transfer-Encoding: gzip\r\n",
+    ] {
         let answer = exchange(&server, &post(headers, "hello"), "").await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{headers}: {answer}");
     }
@@ -102,7 +110,8 @@ async fn a_body_past_the_limit_is_413_whether_its_length_is_said_or_not() {
 async fn a_body_at_the_limit_is_taken() {
     let server = server().await;
     let body = "x".repeat(BODY_BYTES_MAX);
-    let answer = exchange(&server, &post(&format!("Content-Length: {BODY_BYTES_MAX}\r\n"), &body), "bytes").await;
+    let answer =
+        exchange(&server, &post(&format!("Content-Length: {BODY_BYTES_MAX}\r\n"), &body), "bytes").await;
     assert!(answer.ends_with("1048576 bytes"), "{answer}");
     let chunked = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
     assert!(exchange(&server, &chunked, "").await.ends_with("3 bytes"));
