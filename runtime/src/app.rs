@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, plan::Plan, words::Language};
+use sheaf_bundles::{artefact::ArtefactError, compile::Integration, hook::Hook, plan::Plan, words::Language};
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use validator::Validate;
 
 use crate::{
@@ -60,6 +60,9 @@ pub enum AppError {
         /// What the system said.
         error: io::Error,
     },
+    /// A version that was active last does not compile with this engine.
+    #[error(transparent)]
+    Artefact(#[from] ArtefactError),
     /// The master key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -101,7 +104,7 @@ struct Switch {
 /// See [`AppError`]; nothing is left running.
 pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Result<Running, AppError> {
     config.validate()?;
-    let integration = compiled(&config.directory)?;
+    let found = compiled(&config.directory).await;
     let data = config.data_directory();
     make_private(&data)?;
     let key = Arc::new(MasterKey::load(environment.get(MASTER_KEY_VARIABLE), &data)?);
@@ -115,8 +118,14 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         clock: clock.clone(),
     };
     let (queue, claims) = Queue::serve(settings).await?;
-    let catalogue = Arc::new(Catalogue::new(activate(&queue, &integration, &key).await?));
-    warn_of_missing(&secrets, &integration);
+    let live = match found {
+        Ok(integration) => {
+            warn_of_missing(&secrets, &integration);
+            activate(&queue, &integration.hooks, &integration.plans, &key).await?
+        }
+        Err(error) => restored(&queue, &key, error).await?,
+    };
+    let catalogue = Arc::new(Catalogue::new(live));
     let addresses = Addresses {
         hooks: local(&hooks, config.hooks_address)?,
         management: local(&management, config.management_address)?,
@@ -216,8 +225,12 @@ impl Running {
     }
 }
 
-fn compiled(directory: &Path) -> Result<Integration, AppError> {
-    let compiled = directory::compile(&directory::read(directory)?);
+/// Reads and compiles on a thread of its own: a large directory takes a while, and requests are waiting.
+async fn compiled(directory: &Path) -> Result<Integration, AppError> {
+    let owned = directory.to_owned();
+    let read = tokio::task::spawn_blocking(move || Ok(directory::compile(&directory::read(&owned)?))).await;
+    // A compiler that panicked says so in the log; the files are as good as wrong.
+    let compiled = read.unwrap_or_else(|panicked| Err(AppError::Invalid(panicked.to_string())))?;
     let text = compiled.diagnostics.has_errors().then(|| compiled.text(Language::En, false));
     match (text, compiled.integration) {
         (None, Some(integration)) => Ok(integration),
@@ -225,13 +238,35 @@ fn compiled(directory: &Path) -> Result<Integration, AppError> {
     }
 }
 
+/// What was live last, for a start with files that are wrong: a vendor that does not repeat would otherwise lose events
+/// for as long as a person takes to repair them. The error itself when nothing was live.
+async fn restored(queue: &Queue, key: &MasterKey, wrong: AppError) -> Result<Live, AppError> {
+    let mut plans = Vec::new();
+    for version in queue.store().versions_needed().await?.into_iter().filter(|version| version.active) {
+        plans.push(Arc::new(sheaf_connectors::plan_of_artefact(&version.artefact)?));
+    }
+    if plans.is_empty() {
+        return Err(wrong);
+    }
+    let mut hooks: Vec<Arc<Hook>> = plans.iter().map(|plan| plan.hook().clone()).collect();
+    hooks.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
+    hooks.dedup_by(|a, b| a.connection.name == b.connection.name);
+    error!(error = %wrong, "the files are not taken; what was live last is served");
+    Ok(activate(queue, &hooks, &plans, key).await?)
+}
+
 /// Stores the active versions, which gives the epoch, and puts the catalogue together.
-async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> Result<Live, QueueError> {
-    let plans: Vec<Arc<Plan>> = integration.plans.iter().filter(|plan| plan.active).cloned().collect();
+async fn activate(
+    queue: &Queue,
+    hooks: &[Arc<Hook>],
+    plans: &[Arc<Plan>],
+    key: &MasterKey,
+) -> Result<Live, QueueError> {
+    let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
     let versions = plans.iter().map(|plan| new_version(plan)).collect();
     let activated = queue.activate(versions).await?;
     let plans = activated.versions.into_iter().zip(plans).collect();
-    Ok(Live::new(activated.epoch, &integration.hooks, plans, key))
+    Ok(Live::new(activated.epoch, hooks, plans, key))
 }
 
 fn new_version(plan: &Plan) -> NewVersion {
@@ -270,14 +305,14 @@ async fn watch_directory(switch: Switch, every_ms: u64, mut stop: Stop) {
 
 impl Switch {
     async fn apply(&self) {
-        let integration = match compiled(&self.directory) {
+        let integration = match compiled(&self.directory).await {
             Ok(integration) => integration,
             Err(error) => {
                 warn!(%error, "the changed files are not taken; what was running goes on");
                 return;
             }
         };
-        match activate(&self.queue, &integration, &self.key).await {
+        match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
                 self.catalogue.switch(live);
@@ -301,3 +336,6 @@ fn make_private(path: &Path) -> Result<(), AppError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| AppError::Data { path: path.to_owned(), error })
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,10 +160,14 @@ pub fn data_directory(directory: &Path, data: Option<&Path>) -> PathBuf {
 
 /// Named values from outside the process; a test brings its own.
 #[derive(Clone)]
-pub struct Environment(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Environment(Arc<LookUp>);
+
+/// The value of a name.
+type LookUp = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Environment {
     /// The process's own environment. A value that is not UTF-8 counts as absent.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn of_process() -> Environment {
         Environment(Arc::new(|name| std::env::var(name).ok()))
     }

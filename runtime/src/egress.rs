@@ -179,6 +179,7 @@ fn guarded(names: CheckedNames) -> Result<Client, EgressError> {
     Ok(client().dns_resolver(names).build()?)
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the one place that makes clients")]
 fn client() -> reqwest::ClientBuilder {
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())

@@ -20,6 +20,9 @@ use crate::{
 /// How long a request waits for an epoch that is committed and about to be in force, milliseconds.
 const SWITCH_MS: u64 = 5_000;
 
+/// The generation of a hook that was never rotated.
+const GENERATION_FIRST: u32 = 1;
+
 /// One epoch of the catalogue.
 #[derive(Debug)]
 pub struct Live {
@@ -98,8 +101,9 @@ fn live_hook(
     };
     let live = Arc::new(live);
     let generation = hook.connection.hook_generation;
-    let tokens: Vec<Token> =
-        (generation.saturating_sub(1)..=generation).map(|generation| key.token(name, generation)).collect();
+    let tokens: Vec<Token> = (generation.saturating_sub(1).max(GENERATION_FIRST)..=generation)
+        .map(|generation| key.token(name, generation))
+        .collect();
     tokens.into_iter().map(move |token| (token, live.clone()))
 }
 

@@ -12,7 +12,10 @@ use crate::directory;
 #[derive(Debug)]
 pub struct Watch {
     directory: PathBuf,
-    seen: Vec<Stamp>,
+    /// As it was when a change was last reported.
+    reported: Vec<Stamp>,
+    /// As it was at the last look.
+    last: Vec<Stamp>,
 }
 
 /// A file, and what tells one content of it from the next.
@@ -21,15 +24,21 @@ type Stamp = (PathBuf, u64, Option<SystemTime>);
 impl Watch {
     /// Remembers the directory as it is.
     pub fn new(directory: &Path) -> Watch {
-        Watch { seen: stamps(directory), directory: directory.to_owned() }
+        let now = stamps(directory);
+        Watch { reported: now.clone(), last: now, directory: directory.to_owned() }
     }
 
-    /// Whether it differs from what was remembered; remembers it as it is now.
+    /// Whether it changed since the last report, and has stopped changing: two looks in a row agree. So several files being
+    /// saved, or a checkout, are taken together and not half-way.
     pub fn changed(&mut self) -> bool {
         let now = stamps(&self.directory);
-        let changed = now != self.seen;
-        self.seen = now;
-        changed
+        let settled = now == self.last;
+        self.last = now;
+        if !settled || self.last == self.reported {
+            return false;
+        }
+        self.reported.clone_from(&self.last);
+        true
     }
 }
 
@@ -53,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_a_changed_and_a_removed_file_are_each_seen_once() {
+    fn a_new_a_changed_and_a_removed_file_are_each_reported_once_they_stay() {
         let folder = tempfile::tempdir().unwrap();
         let bundles = folder.path().join("bundles");
         fs::create_dir(&bundles).unwrap();
@@ -61,11 +70,13 @@ mod tests {
         let mut watch = Watch::new(folder.path());
         assert!(!watch.changed());
         fs::write(bundles.join("b.yaml"), "b").unwrap();
-        assert!(watch.changed());
         assert!(!watch.changed());
         fs::write(bundles.join("b.yaml"), "longer").unwrap();
+        assert!(!watch.changed());
         assert!(watch.changed());
+        assert!(!watch.changed());
         fs::remove_file(bundles.join("b.yaml")).unwrap();
+        assert!(!watch.changed());
         assert!(watch.changed());
         assert!(!watch.changed());
     }

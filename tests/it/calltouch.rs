@@ -4,5 +4,3 @@ mod event;
 mod identity;
 mod inbound;
 mod manifest;
-mod recipe;
-mod triggers;

@@ -2,6 +2,5 @@
 
 mod calltouch;
 mod faults;
-mod product;
 mod repo;
 mod stand_ins;
