@@ -1,8 +1,13 @@
 //! Every example leads to the requests its `expected.yaml` says, built by the plans themselves.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sheaf_bundles::{
+    compile::Integration,
     diagnostic::render,
     event::{Event, Received},
     id::EventId,
@@ -18,12 +23,19 @@ use crate::{files::read_cases, outbound::compare, text};
 /// Keys of an entry that name no bundle.
 const OWN_KEYS: [&str; 2] = ["event", "connection"];
 
-fn run(example: &str) -> usize {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example);
-    let files = workspace_files(&folder);
-    let (integration, sources, problems) = sheaf_connectors::compile(&files);
+/// An example, compiled without a single diagnostic.
+pub fn integration(example: &str) -> Integration {
+    let (integration, sources, problems) = sheaf_connectors::compile(&workspace_files(&folder(example)));
     assert!(problems.is_empty(), "{example}\n{}", render::text(&sources, &problems, Language::En, false));
-    let integration = integration.expect("no diagnostics, so an integration");
+    integration.expect("no diagnostics, so an integration")
+}
+
+fn folder(example: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example)
+}
+
+fn run(example: &str) -> usize {
+    let (integration, folder) = (integration(example), folder(example));
     let entries = read_cases(&folder.join("expected.yaml"));
     for entry in &entries {
         let hook = integration.hook(&text(entry, "connection")).expect("a hook of that connection");

@@ -17,10 +17,12 @@
 //!   answers: [{status, json, verdict}]
 //! ```
 
+mod emptiness;
 mod examples;
 mod files;
 mod outbound;
 mod own;
+mod repeats;
 mod workspace;
 
 use std::collections::HashMap;
@@ -80,6 +82,18 @@ fn inbound(name: &str, hook: &Hook, case: &Node) {
 fn fired(hook: &Hook, fields: Map) -> Vec<String> {
     let event = Event { id: EventId(1), connection: hook.connection.name.clone(), received_ms: 0, fields };
     hook.triggers(&event).into_iter().map(str::to_owned).collect()
+}
+
+/// A form as Calltouch posts it.
+fn received_form(form: &str) -> Received {
+    Received {
+        method: "POST".into(),
+        query: String::new(),
+        headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
+        body: form.as_bytes().to_vec(),
+        source: None,
+        received_ms: 0,
+    }
 }
 
 fn received(node: &Node) -> Received {
@@ -160,15 +174,7 @@ fn each_of_calltouchs_ten_samples_fires_its_own_trigger_and_no_other() {
             )
         });
         let form = pairs.collect::<Vec<_>>().join("&");
-        let received = Received {
-            method: "POST".into(),
-            query: String::new(),
-            headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
-            body: form.into_bytes(),
-            source: None,
-            received_ms: 0,
-        };
-        let decoded = decode(hook, &received).expect("a sample decodes");
+        let decoded = decode(hook, &received_form(&form)).expect("a sample decodes");
         assert_eq!(fired(hook, decoded.fields), [trigger.name.as_str()]);
     }
 }

@@ -24,6 +24,13 @@ impl Workspace {
         Workspace::of(name, &[("connections/under-test.yaml", connection("under-test", connector, settings))])
     }
 
+    /// The same with settings as YAML.
+    pub fn with_settings(name: &str, connector: &str, settings: &str) -> Workspace {
+        let connection =
+            format!("kind: connection\nname: under-test\nconnector: {connector}\nsettings: {settings}\n");
+        Workspace::of(name, &[("connections/under-test.yaml", connection)])
+    }
+
     /// A connection, and a bundle that calls one action of it for every event of a webhook.
     pub fn sending(
         name: &str,
