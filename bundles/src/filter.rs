@@ -226,7 +226,9 @@ impl Written {
     /// Calls `visit` with every reference in it.
     pub fn references<'a>(&'a self, visit: &mut dyn FnMut(&'a Path, Span)) {
         match self {
-            Written::All(filters) | Written::Any(filters) => filters.iter().for_each(|filter| filter.references(visit)),
+            Written::All(filters) | Written::Any(filters) => {
+                filters.iter().for_each(|filter| filter.references(visit))
+            }
             Written::Not(filter) => filter.references(visit),
             Written::Test(test) => {
                 test.subject.references(visit);
@@ -249,7 +251,9 @@ impl Written {
                 each.fold(first, |kept, other| kept.into_iter().filter(|path| other.contains(path)).collect())
             }
             Written::Not(inner) => match &**inner {
-                Written::Test(test) if test.operator == Operator::IsEmpty => test.path().into_iter().collect(),
+                Written::Test(test) if test.operator == Operator::IsEmpty => {
+                    test.path().into_iter().collect()
+                }
                 Written::Not(inner) => inner.proves_not_empty(),
                 Written::All(_) | Written::Any(_) | Written::Test(_) => Vec::new(),
             },
@@ -295,10 +299,18 @@ impl Test {
             // A helper gives nothing when its first argument is empty, but for those made to.
             Expression::Call(call) if !call.function.takes_empty => match call.arguments.first() {
                 Some(Expression::Reference { path, .. }) => Some(path),
-                Some(Expression::Literal(_) | Expression::Secret { .. } | Expression::Query(_) | Expression::Call(_))
+                Some(
+                    Expression::Literal(_)
+                    | Expression::Secret { .. }
+                    | Expression::Query(_)
+                    | Expression::Call(_),
+                )
                 | None => None,
             },
-            Expression::Call(_) | Expression::Literal(_) | Expression::Secret { .. } | Expression::Query(_) => None,
+            Expression::Call(_)
+            | Expression::Literal(_)
+            | Expression::Secret { .. }
+            | Expression::Query(_) => None,
         }
     }
 }

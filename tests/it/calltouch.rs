@@ -4,3 +4,5 @@ mod event;
 mod identity;
 mod inbound;
 mod manifest;
+mod recipe;
+mod triggers;

@@ -2,5 +2,6 @@
 
 mod calltouch;
 mod faults;
+mod product;
 mod repo;
 mod stand_ins;

@@ -29,7 +29,8 @@ fn the_pure_crates_depend_on_nothing_that_acts() {
 #[test]
 fn every_place_of_the_code_map_exists() {
     let readme = fs::read_to_string(root().join("README.md")).expect("the README");
-    let map = readme.split("## Code map").nth(1).and_then(|rest| rest.split("## ").next()).expect("a code map");
+    let map =
+        readme.split("## Code map").nth(1).and_then(|rest| rest.split("## ").next()).expect("a code map");
     let places: Vec<&str> = map
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))

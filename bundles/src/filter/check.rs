@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    Written, Operand, Operator, Test,
+    Operand, Operator, Test, Written,
     predicate::{Leaf, Predicate, Right, Rule, Sense},
     print,
 };
@@ -38,7 +38,9 @@ impl Written {
             Written::All(filters) => each(filters, out).map(Predicate::All),
             Written::Any(filters) => each(filters, out).map(Predicate::Any),
             Written::Not(inner) => inner.check(scope, out).map(|inner| Predicate::Not(Box::new(inner))),
-            Written::Test(test) => Check { test, scope, span: test.place.0 }.leaf(out).map(|leaf| Predicate::Leaf(Box::new(leaf))),
+            Written::Test(test) => Check { test, scope, span: test.place.0 }
+                .leaf(out)
+                .map(|leaf| Predicate::Leaf(Box::new(leaf))),
         }
     }
 }
@@ -54,9 +56,15 @@ impl Check<'_> {
         let mut subject = self.test.subject.clone();
         let typed = subject.check(self.scope, self.span, out)?;
         self.operator_fits(&typed, out)?;
-        let element = if let (Operator::Contains, Type::List(items)) = (self.test.operator, &typed.ty) { items } else { &typed.ty };
+        let element = if let (Operator::Contains, Type::List(items)) = (self.test.operator, &typed.ty) {
+            items
+        } else {
+            &typed.ty
+        };
         let sense = match self.test.operator {
-            Operator::Contains if matches!(typed.ty, Type::List(_)) => Sense::of(element, self.scope.time_zone()),
+            Operator::Contains if matches!(typed.ty, Type::List(_)) => {
+                Sense::of(element, self.scope.time_zone())
+            }
             Operator::Contains | Operator::StartsWith | Operator::EndsWith => Sense::Text,
             Operator::IsEmpty
             | Operator::IsNotEmpty
@@ -84,16 +92,22 @@ impl Check<'_> {
             Operator::Equal => one(out).map(Rule::Equal),
             Operator::NotEqual => one(out).map(Rule::NotEqual),
             Operator::Less => one(out).map(|right| Rule::Ordered(&[Ordering::Less], right)),
-            Operator::LessOrEqual => one(out).map(|right| Rule::Ordered(&[Ordering::Less, Ordering::Equal], right)),
+            Operator::LessOrEqual => {
+                one(out).map(|right| Rule::Ordered(&[Ordering::Less, Ordering::Equal], right))
+            }
             Operator::Greater => one(out).map(|right| Rule::Ordered(&[Ordering::Greater], right)),
-            Operator::GreaterOrEqual => one(out).map(|right| Rule::Ordered(&[Ordering::Greater, Ordering::Equal], right)),
+            Operator::GreaterOrEqual => {
+                one(out).map(|right| Rule::Ordered(&[Ordering::Greater, Ordering::Equal], right))
+            }
             Operator::Contains => one(out).map(Rule::Contains),
             Operator::StartsWith => one(out).map(Rule::StartsWith),
             Operator::EndsWith => one(out).map(Rule::EndsWith),
             Operator::In => match &self.test.operand {
                 Operand::Many(operands) => {
-                    let rights: Vec<_> =
-                        operands.iter().map(|operand| self.right(operand, typed, element, sense, out)).collect();
+                    let rights: Vec<_> = operands
+                        .iter()
+                        .map(|operand| self.right(operand, typed, element, sense, out))
+                        .collect();
                     rights.into_iter().collect::<Option<_>>().map(Rule::In)
                 }
                 Operand::Nothing | Operand::One(_) | Operand::Pattern(_) => None,
@@ -110,7 +124,12 @@ impl Check<'_> {
         let list = matches!(typed.ty, Type::List(_));
         let ordered = matches!(
             typed.ty,
-            Type::Any | Type::Integer | Type::Decimal | Type::Duration(_) | Type::Instant(_) | Type::LocalTime(_)
+            Type::Any
+                | Type::Integer
+                | Type::Decimal
+                | Type::Duration(_)
+                | Type::Instant(_)
+                | Type::LocalTime(_)
         );
         let fits = match self.test.operator {
             Operator::IsEmpty | Operator::IsNotEmpty => true,
@@ -140,7 +159,14 @@ impl Check<'_> {
         None
     }
 
-    fn right(&self, operand: &Expression, typed: &Typed, element: &Type, sense: &Sense, out: &mut Diagnostics) -> Option<Right> {
+    fn right(
+        &self,
+        operand: &Expression,
+        typed: &Typed,
+        element: &Type,
+        sense: &Sense,
+        out: &mut Diagnostics,
+    ) -> Option<Right> {
         match operand {
             Expression::Literal(value) => self.constant(value, typed, element, sense, out),
             Expression::Reference { path, .. } => match self.bare_choice(path, element) {
@@ -160,8 +186,16 @@ impl Check<'_> {
         (path.root == Root::Event && choices.iter().any(|choice| choice.value == word)).then_some(word)
     }
 
-    fn computed(&self, operand: &Expression, element: &Type, sense: &Sense, out: &mut Diagnostics) -> Option<Right> {
-        if let (Expression::Reference { path, place }, Resolution::Unknown { .. }) = (operand, self.resolve(operand)) {
+    fn computed(
+        &self,
+        operand: &Expression,
+        element: &Type,
+        sense: &Sense,
+        out: &mut Diagnostics,
+    ) -> Option<Right> {
+        if let (Expression::Reference { path, place }, Resolution::Unknown { .. }) =
+            (operand, self.resolve(operand))
+        {
             self.unknown_word(path, element, place.0, out);
             return None;
         }
@@ -176,9 +210,10 @@ impl Check<'_> {
     fn resolve(&self, operand: &Expression) -> Resolution {
         match operand {
             Expression::Reference { path, .. } => self.scope.resolve(path),
-            Expression::Literal(_) | Expression::Secret { .. } | Expression::Query(_) | Expression::Call(_) => {
-                Resolution::Unavailable(Words::default())
-            }
+            Expression::Literal(_)
+            | Expression::Secret { .. }
+            | Expression::Query(_)
+            | Expression::Call(_) => Resolution::Unavailable(Words::default()),
         }
     }
 
@@ -194,11 +229,21 @@ impl Check<'_> {
             format!("there is no field `{}` to compare with", excerpt(&word)),
             format!("нет поля `{}`, с которым можно сравнить", excerpt(&word)),
         );
-        let hint = Words::new(format!("text stands in quotes: \"{word}\""), format!("текст пишут в кавычках: \"{word}\""));
+        let hint = Words::new(
+            format!("text stands in quotes: \"{word}\""),
+            format!("текст пишут в кавычках: \"{word}\""),
+        );
         out.push(Diagnostic::error(Code::UnknownField, span, message).with_hint(hint));
     }
 
-    fn constant(&self, value: &Value, typed: &Typed, element: &Type, sense: &Sense, out: &mut Diagnostics) -> Option<Right> {
+    fn constant(
+        &self,
+        value: &Value,
+        typed: &Typed,
+        element: &Type,
+        sense: &Sense,
+        out: &mut Diagnostics,
+    ) -> Option<Right> {
         if self.means_empty(value, typed, out) {
             return None;
         }
@@ -225,8 +270,16 @@ impl Check<'_> {
             None => {
                 let (name, ty) = (self.test.subject.label(), element.words());
                 let message = Words::new(
-                    format!("`{name}` is {} and cannot be compared with {}", ty.en, excerpt(&crate::json::to_text(value))),
-                    format!("`{name}` — это {}, с {} не сравнить", ty.ru, excerpt(&crate::json::to_text(value))),
+                    format!(
+                        "`{name}` is {} and cannot be compared with {}",
+                        ty.en,
+                        excerpt(&crate::json::to_text(value))
+                    ),
+                    format!(
+                        "`{name}` — это {}, с {} не сравнить",
+                        ty.ru,
+                        excerpt(&crate::json::to_text(value))
+                    ),
                 );
                 out.push(Diagnostic::error(Code::WrongType, self.span, message));
                 None

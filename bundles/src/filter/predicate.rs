@@ -74,7 +74,10 @@ pub(super) enum Sense {
     Phone,
     Number,
     Boolean,
-    Time { ty: Type, zone: Option<Tz> },
+    Time {
+        ty: Type,
+        zone: Option<Tz>,
+    },
     /// As the value itself says.
     Any,
 }
@@ -205,7 +208,10 @@ impl Predicate {
             }
             Predicate::Not(inner) if inner.eval(env) => {
                 let text = inner.text();
-                Some(Words::new(format!("`{text}` holds, and must not"), format!("`{text}` верно, а должно быть неверно")))
+                Some(Words::new(
+                    format!("`{text}` holds, and must not"),
+                    format!("`{text}` верно, а должно быть неверно"),
+                ))
             }
             Predicate::Not(_) => None,
             Predicate::Leaf(leaf) => (!leaf.eval(env)).then(|| leaf.why(env)),
@@ -213,7 +219,9 @@ impl Predicate {
     }
 
     fn text(&self) -> String {
-        let joined = |parts: &[Predicate], word: &str| parts.iter().map(Predicate::text).collect::<Vec<_>>().join(word);
+        let joined = |parts: &[Predicate], word: &str| {
+            parts.iter().map(Predicate::text).collect::<Vec<_>>().join(word)
+        };
         match self {
             Predicate::All(all) => joined(all, " and "),
             Predicate::Any(any) => joined(any, " or "),
@@ -247,8 +255,12 @@ impl Leaf {
             Rule::NotEmpty => !value.is_empty(),
             Rule::Equal(right) => self.order(&value, right, env) == Some(Ordering::Equal),
             Rule::NotEqual(right) => self.order(&value, right, env) != Some(Ordering::Equal),
-            Rule::Ordered(wanted, right) => self.order(&value, right, env).is_some_and(|order| wanted.contains(&order)),
-            Rule::In(rights) => rights.iter().any(|right| self.order(&value, right, env) == Some(Ordering::Equal)),
+            Rule::Ordered(wanted, right) => {
+                self.order(&value, right, env).is_some_and(|order| wanted.contains(&order))
+            }
+            Rule::In(rights) => {
+                rights.iter().any(|right| self.order(&value, right, env) == Some(Ordering::Equal))
+            }
             Rule::Contains(right) => self.contains(&value, right, env),
             Rule::StartsWith(right) => text_test(&value, right, env, |text, part| text.starts_with(part)),
             Rule::EndsWith(right) => text_test(&value, right, env, |text, part| text.ends_with(part)),
@@ -258,7 +270,9 @@ impl Leaf {
 
     fn order(&self, value: &Value, right: &Right, env: &dyn Env) -> Option<Ordering> {
         // The common case without making a key: text equal to a constant text.
-        if let (Sense::Text, Value::Text(text), Right::Constant(Key::Text(constant))) = (&self.sense, value, right) {
+        if let (Sense::Text, Value::Text(text), Right::Constant(Key::Text(constant))) =
+            (&self.sense, value, right)
+        {
             return (!text.is_empty()).then(|| text.as_str().cmp(constant));
         }
         let key = self.sense.key(value)?;
@@ -267,7 +281,9 @@ impl Leaf {
 
     fn contains(&self, value: &Value, right: &Right, env: &dyn Env) -> bool {
         match value {
-            Value::List(items) => items.iter().any(|item| self.order(item, right, env) == Some(Ordering::Equal)),
+            Value::List(items) => {
+                items.iter().any(|item| self.order(item, right, env) == Some(Ordering::Equal))
+            }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => {
                 text_test(value, right, env, |text, part| text.contains(part))
             }
@@ -287,7 +303,10 @@ impl Leaf {
             return Words::new(format!("`{text}` does not hold"), format!("`{text}` не выполнено"));
         }
         let shown = excerpt(&json::to_text(&value));
-        Words::new(format!("`{text}` does not hold: the value is {shown}"), format!("`{text}` не выполнено: значение {shown}"))
+        Words::new(
+            format!("`{text}` does not hold: the value is {shown}"),
+            format!("`{text}` не выполнено: значение {shown}"),
+        )
     }
 }
 

@@ -1,6 +1,6 @@
 //! Both texts of a filter.
 
-use super::{Written, Operand, Test, text::KEYWORDS};
+use super::{Operand, Test, Written, text::KEYWORDS};
 use crate::{
     expression::Expression,
     json,
@@ -85,12 +85,15 @@ pub(super) fn expression(expression_: &Expression) -> String {
 fn path_text(path: &Path) -> String {
     let text = path.to_string();
     let first: String = text.chars().take_while(|c| is_plain_name(&c.to_string())).collect();
-    let misread = KEYWORDS.contains(&first.as_str()) || first == "null" || first.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let misread = KEYWORDS.contains(&first.as_str())
+        || first == "null"
+        || first.starts_with(|c: char| c.is_ascii_digit() || c == '-');
     if misread { format!("[{first}]{}", &text[first.len()..]) } else { text }
 }
 
 pub(super) fn tree(filter: &Written) -> Value {
-    let group = |word: &str, filters: &[Written]| object([(word, Value::List(filters.iter().map(tree).collect()))]);
+    let group =
+        |word: &str, filters: &[Written]| object([(word, Value::List(filters.iter().map(tree).collect()))]);
     match filter {
         Written::All(filters) => group("all", filters),
         Written::Any(filters) => group("any", filters),
@@ -118,9 +121,10 @@ fn leaf(test: &Test) -> Value {
 fn tree_value(operand: &Expression) -> Value {
     match operand {
         Expression::Literal(value) => value.clone(),
-        Expression::Reference { .. } | Expression::Secret { .. } | Expression::Query(_) | Expression::Call(_) => {
-            object([("of", Value::from(expression(operand)))])
-        }
+        Expression::Reference { .. }
+        | Expression::Secret { .. }
+        | Expression::Query(_)
+        | Expression::Call(_) => object([("of", Value::from(expression(operand)))]),
     }
 }
 

@@ -4,8 +4,7 @@ use super::*;
 use crate::{
     duration::Unit,
     expression::testing::{Calls, call, event, findings, node, text_node},
-    function,
-    json,
+    function, json,
     value::Map,
 };
 
@@ -108,7 +107,10 @@ fn every_mistake_is_found_at_its_place() {
         ("status = succesful", vec!["wrong-type@succesful"]),
         ("status = \"да\"", vec!["wrong-type@status = \"да\""]),
         ("utm_source = \"<не указано>\"", vec!["no-value-word@utm_source = \"<не указано>\""]),
-        ("utm_source in [\"a\", \"<не заполнено>\"]", vec!["no-value-word@utm_source in [\"a\", \"<не заполнено>\"]"]),
+        (
+            "utm_source in [\"a\", \"<не заполнено>\"]",
+            vec!["no-value-word@utm_source in [\"a\", \"<не заполнено>\"]"],
+        ),
         ("city = \"\"", vec!["bad-filter@city = \"\""]),
         ("city = null", vec!["bad-filter@city = null"]),
         ("city > 5", vec!["wrong-type@city > 5"]),
@@ -132,9 +134,15 @@ fn every_mistake_is_found_at_its_place() {
         ("connection.secrets.key = \"a\"", vec!["secret-place@connection.secrets.key"]),
     ] {
         let found = compile(text).err().unwrap_or_default();
-        let codes = |found: &[String]| found.iter().map(|one| one.split('@').next().unwrap_or("").to_owned()).collect::<Vec<_>>();
+        let codes = |found: &[String]| {
+            found.iter().map(|one| one.split('@').next().unwrap_or("").to_owned()).collect::<Vec<_>>()
+        };
         if expected.iter().any(|one| one.ends_with('@')) {
-            assert_eq!(codes(&found), expected.iter().map(|one| one.trim_end_matches('@')).collect::<Vec<_>>(), "{text}");
+            assert_eq!(
+                codes(&found),
+                expected.iter().map(|one| one.trim_end_matches('@')).collect::<Vec<_>>(),
+                "{text}"
+            );
         } else {
             assert_eq!(found, expected, "{text}");
         }
@@ -169,7 +177,10 @@ fn mistakes_in_a_tree_are_found_at_their_places() {
         ("{field: sessionId, op: '='}", vec!["bad-filter@{field: sessionId, op: '='}"]),
         ("{field: sessionId, opp: is empty}", vec!["unknown-key@opp"]),
         ("{all: 5}", vec!["bad-filter@5"]),
-        ("{all: [{field: x1, op: is empty}, {field: x2, op: is empty}]}", vec!["unknown-field@x1", "unknown-field@x2"]),
+        (
+            "{all: [{field: x1, op: is empty}, {field: x2, op: is empty}]}",
+            vec!["unknown-field@x1", "unknown-field@x2"],
+        ),
         ("[1]", vec!["bad-filter@[1]"]),
         ("{}", vec!["bad-filter@{}"]),
     ] {
@@ -194,7 +205,11 @@ fn an_explanation_is_the_smallest_failing_condition() {
             "no alternative holds: `sessionId is not empty` does not hold: the value is empty; `id = 1` does not hold: the value is empty",
             "ни один вариант не выполнен: `sessionId is not empty` не выполнено: значение пусто; `id = 1` не выполнено: значение пусто",
         ),
-        ("not sessionId is empty", "`sessionId is empty` holds, and must not", "`sessionId is empty` верно, а должно быть неверно"),
+        (
+            "not sessionId is empty",
+            "`sessionId is empty` holds, and must not",
+            "`sessionId is empty` верно, а должно быть неверно",
+        ),
     ] {
         let why = compile(text).unwrap().explain(&empty).unwrap();
         assert_eq!((why.en.as_str(), why.ru.as_str()), (english, russian), "{text}");
@@ -208,7 +223,10 @@ fn an_explanation_is_the_smallest_failing_condition() {
 #[test]
 fn what_a_filter_demands_is_known_not_to_be_empty() {
     for (text, expected) in [
-        ("sessionId is not empty and attrs.mindboxDeviceUUID is not empty", "sessionId attrs.mindboxDeviceUUID"),
+        (
+            "sessionId is not empty and attrs.mindboxDeviceUUID is not empty",
+            "sessionId attrs.mindboxDeviceUUID",
+        ),
         ("sessionId is not empty or city is not empty", ""),
         ("(sessionId is not empty and id = 1) or sessionId = \"5\"", "sessionId"),
         ("not sessionId is empty", "sessionId"),
@@ -233,7 +251,11 @@ fn a_hostile_filter_is_refused_and_does_not_overflow() {
 fn any_filter() -> impl Strategy<Value = Written> {
     let span = text_node("x").1.span;
     let name = prop_oneof![
-        Just("sessionId".to_owned()), "[a-zа-я_][a-zа-я0-9_-]{0,6}", Just("and".to_owned()), Just("in".to_owned()), "[ a-zа-я.!\"0-9]{1,6}"
+        Just("sessionId".to_owned()),
+        "[a-zа-я_][a-zа-я0-9_-]{0,6}",
+        Just("and".to_owned()),
+        Just("in".to_owned()),
+        "[ a-zа-я.!\"0-9]{1,6}"
     ];
     let path = prop::collection::vec(name, 1..3).prop_map(move |names| {
         let segments = names.iter().map(|name| crate::path::Segment::new(name)).collect();
@@ -243,14 +265,18 @@ fn any_filter() -> impl Strategy<Value = Written> {
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::from),
         "[ -~а-яё\n\t]{0,10}".prop_map(Value::Text),
-        "-?(0|[1-9][0-9]{0,25})\\.[0-9]{1,20}".prop_map(|text| Value::Number(crate::value::Number::parse(&text).unwrap())),
+        "-?(0|[1-9][0-9]{0,25})\\.[0-9]{1,20}"
+            .prop_map(|text| Value::Number(crate::value::Number::parse(&text).unwrap())),
         (0..100_u64).prop_map(|count| Value::Text(crate::duration::format(count * Unit::Minutes.ms()))),
     ]
     .prop_map(Expression::Literal);
     let call = path.clone().prop_map(move |path| {
         let function = function::find("lower").unwrap();
         Expression::Call(crate::expression::Call {
-            function, arguments: vec![path], context: function::Context::default(), place: Place(span),
+            function,
+            arguments: vec![path],
+            context: function::Context::default(),
+            place: Place(span),
         })
     });
     let subject = prop_oneof![4 => path.clone(), 1 => call];
@@ -280,7 +306,10 @@ fn any_filter() -> impl Strategy<Value = Written> {
 
 /// A text node with exactly this text, whatever is in it.
 fn exact(text: &str) -> Node {
-    Node { span: text_node("x").1.span, kind: Kind::Text { text: text.to_owned(), places: Default::default() } }
+    Node {
+        span: text_node("x").1.span,
+        kind: Kind::Text { text: text.to_owned(), places: Default::default() },
+    }
 }
 
 proptest! {

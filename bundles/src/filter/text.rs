@@ -1,6 +1,6 @@
 //! The text of a filter: words, then a tree by recursive descent.
 
-use super::{DEPTH_MAX, FILTER_BYTES_MAX, Written, Operand, Operator, Test};
+use super::{DEPTH_MAX, FILTER_BYTES_MAX, Operand, Operator, Test, Written};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
     duration,
@@ -43,8 +43,9 @@ struct Problem {
 type Outcome<T> = Result<T, Problem>;
 
 /// Words that cannot be bare names.
-pub(super) const KEYWORDS: [&str; 13] =
-    ["and", "or", "not", "is", "empty", "in", "contains", "starts", "ends", "with", "matches", "true", "false"];
+pub(super) const KEYWORDS: [&str; 13] = [
+    "and", "or", "not", "is", "empty", "in", "contains", "starts", "ends", "with", "matches", "true", "false",
+];
 
 pub(super) fn parse(node: &Node, text: &str, out: &mut Diagnostics) -> Option<Written> {
     let reader = |out: &mut Diagnostics| {
@@ -78,7 +79,11 @@ pub(super) fn subject(node: &Node, text: &str, out: &mut Diagnostics) -> Option<
         Ok((!parser.broken).then_some(subject))
     });
     found.unwrap_or_else(|problem| {
-        out.push(Diagnostic::error(Code::BadFilter, node.span_of(problem.range.0..problem.range.1), problem.words));
+        out.push(Diagnostic::error(
+            Code::BadFilter,
+            node.span_of(problem.range.0..problem.range.1),
+            problem.words,
+        ));
         None
     })
 }
@@ -143,7 +148,11 @@ fn foreign(sign: &str, at: usize) -> Option<Problem> {
         "||" => "or",
         _ => return None,
     };
-    Some(problem((at, at + sign.len()), format!("write `{ours}`, not `{sign}`"), format!("пишите `{ours}`, а не `{sign}`")))
+    Some(problem(
+        (at, at + sign.len()),
+        format!("write `{ours}`, not `{sign}`"),
+        format!("пишите `{ours}`, а не `{sign}`"),
+    ))
 }
 
 /// Bytes of the name or path at the start; names with other characters stand in brackets: `[and]`, `a.[b c]`.
@@ -155,7 +164,10 @@ fn path_length(rest: &str) -> usize {
         if &rest[..length] == "in" {
             return length;
         }
-        let bracketed = tail.strip_prefix(".[").map(|inside| (2, inside)).or_else(|| tail.strip_prefix('[').map(|inside| (1, inside)));
+        let bracketed = tail
+            .strip_prefix(".[")
+            .map(|inside| (2, inside))
+            .or_else(|| tail.strip_prefix('[').map(|inside| (1, inside)));
         match bracketed.and_then(|(open, inside)| inside.find(']').map(|close| open + close + 1)) {
             Some(more) => length += more,
             None if tail.starts_with('.') && tail[1..].starts_with(is_name_char) => length += 1,
@@ -165,7 +177,10 @@ fn path_length(rest: &str) -> usize {
         if rest[..length].ends_with(']') && !rest[length..].starts_with(['.', '[']) {
             return length;
         }
-        if rest[..length].ends_with(']') && rest[length..].starts_with('.') && rest[length + 1..].starts_with(is_name_char) {
+        if rest[..length].ends_with(']')
+            && rest[length..].starts_with('.')
+            && rest[length + 1..].starts_with(is_name_char)
+        {
             length += 1;
         }
     }
@@ -188,7 +203,11 @@ fn quoted(rest: &str, quote: char, at: usize) -> Outcome<(Token, usize)> {
         match json::parse(format!("\"{escaped}\"").as_bytes(), Limits::default()) {
             Ok(Value::Text(text)) => text,
             Ok(_) | Err(_) => {
-                return Err(problem((at, at + close + 1), "an escape in this text is unknown", "неизвестная последовательность с `\\` в тексте"));
+                return Err(problem(
+                    (at, at + close + 1),
+                    "an escape in this text is unknown",
+                    "неизвестная последовательность с `\\` в тексте",
+                ));
             }
         }
     } else {
@@ -355,10 +374,19 @@ impl Parser<'_, '_> {
         let found = Operator::ALL.into_iter().filter(|operator| {
             let mut words = operator.word().split(' ');
             let position = start;
-            words.by_ref().enumerate().all(|(step, word)| match self.words.get(position + step).map(|lexeme| &lexeme.token) {
-                Some(Token::Word(found)) => found == word,
-                Some(Token::Sign(found)) => *found == word,
-                Some(Token::Text(_) | Token::Number(_) | Token::Duration(_) | Token::Pattern(_) | Token::End) | None => false,
+            words.by_ref().enumerate().all(|(step, word)| {
+                match self.words.get(position + step).map(|lexeme| &lexeme.token) {
+                    Some(Token::Word(found)) => found == word,
+                    Some(Token::Sign(found)) => *found == word,
+                    Some(
+                        Token::Text(_)
+                        | Token::Number(_)
+                        | Token::Duration(_)
+                        | Token::Pattern(_)
+                        | Token::End,
+                    )
+                    | None => false,
+                }
             })
         });
         match found.max_by_key(|operator| operator.word().split(' ').count()) {

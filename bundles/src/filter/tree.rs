@@ -1,6 +1,6 @@
 //! The tree of a filter: `all`, `any`, `not`, and leaves `{field, op, value}`. A value `{of: name}` is another field.
 
-use super::{DEPTH_MAX, Written, Operand, Operator, Test, text};
+use super::{DEPTH_MAX, Operand, Operator, Test, Written, text};
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     expression::{Expression, Place},
@@ -12,7 +12,12 @@ const KEYS: [&str; 6] = ["all", "any", "not", "field", "op", "value"];
 
 pub(super) fn parse(node: &Node, depth: usize, out: &mut Diagnostics) -> Option<Written> {
     let Some(entries) = node.as_map() else {
-        return fail(node.span, "expected `all`, `any`, `not` or a condition", "нужно `all`, `any`, `not` или условие", out);
+        return fail(
+            node.span,
+            "expected `all`, `any`, `not` or a condition",
+            "нужно `all`, `any`, `not` или условие",
+            out,
+        );
     };
     if depth > DEPTH_MAX {
         return fail(node.span, "the filter is nested too deep", "фильтр вложен слишком глубоко", out);
@@ -23,7 +28,9 @@ pub(super) fn parse(node: &Node, depth: usize, out: &mut Diagnostics) -> Option<
     match entries {
         [entry] if entry.key == "all" => group(&entry.value, depth, out).map(Written::all),
         [entry] if entry.key == "any" => group(&entry.value, depth, out).map(Written::any),
-        [entry] if entry.key == "not" => parse(&entry.value, depth + 1, out).map(|inner| Written::Not(Box::new(inner))),
+        [entry] if entry.key == "not" => {
+            parse(&entry.value, depth + 1, out).map(|inner| Written::Not(Box::new(inner)))
+        }
         _ if node.entry("field").is_some() => leaf(node, out),
         _ => fail(
             node.span,
@@ -61,13 +68,23 @@ fn leaf(node: &Node, out: &mut Diagnostics) -> Option<Written> {
     let subject = field(node.get("field"), node.span, out);
     let operator = operator(node.get("op"), node.span, out);
     let operand = operator.and_then(|operator| operand(operator, node, out));
-    Some(Written::Test(Test { subject: subject?, operator: operator?, operand: operand?, place: Place(node.span) }))
+    Some(Written::Test(Test {
+        subject: subject?,
+        operator: operator?,
+        operand: operand?,
+        place: Place(node.span),
+    }))
 }
 
 fn field(node: Option<&Node>, span: Span, out: &mut Diagnostics) -> Option<Expression> {
     match node.and_then(|node| Some((node, node.as_text()?))) {
         Some((node, name)) => text::subject(node, name, out),
-        None => fail(node.map_or(span, |node| node.span), "`field` must be a field's name", "в `field` должно быть имя поля", out),
+        None => fail(
+            node.map_or(span, |node| node.span),
+            "`field` must be a field's name",
+            "в `field` должно быть имя поля",
+            out,
+        ),
     }
 }
 
@@ -82,7 +99,9 @@ fn operator(node: Option<&Node>, span: Span, out: &mut Diagnostics) -> Option<Op
             format!("there is no operator `{}`; there are {}", excerpt(written), words.join(", ")),
             format!("нет оператора `{}`; есть {}", excerpt(written), words.join(", ")),
         );
-        out.push(Diagnostic::error(Code::BadFilter, node.span, message).with_suggestion(suggest(written, words)));
+        out.push(
+            Diagnostic::error(Code::BadFilter, node.span, message).with_suggestion(suggest(written, words)),
+        );
     }
     found
 }
@@ -104,7 +123,12 @@ fn operand(operator: Operator, leaf: &Node, out: &mut Diagnostics) -> Option<Ope
         },
         (Operator::Matches, Some(value)) => match value.as_text() {
             Some(pattern) => Some(Operand::Pattern(pattern.to_owned())),
-            None => fail(value.span, "`matches` takes a regular expression", "`matches` принимает регулярное выражение", out),
+            None => fail(
+                value.span,
+                "`matches` takes a regular expression",
+                "`matches` принимает регулярное выражение",
+                out,
+            ),
         },
         (
             Operator::Equal
@@ -123,11 +147,20 @@ fn operand(operator: Operator, leaf: &Node, out: &mut Diagnostics) -> Option<Ope
 
 fn constant_or_field(node: &Node, out: &mut Diagnostics) -> Option<Expression> {
     match &node.kind {
-        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => Some(Expression::Literal(node.to_value())),
+        Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => {
+            Some(Expression::Literal(node.to_value()))
+        }
         Kind::Map(entries) => match entries.as_slice() {
             [entry] if entry.key == "of" => field(Some(&entry.value), node.span, out),
-            _ => fail(node.span, "a value is a constant, or `{of: field}`", "значение — константа или `{of: поле}`", out),
+            _ => fail(
+                node.span,
+                "a value is a constant, or `{of: field}`",
+                "значение — константа или `{of: поле}`",
+                out,
+            ),
         },
-        Kind::List(_) => fail(node.span, "a list stands only after `in`", "список бывает только после `in`", out),
+        Kind::List(_) => {
+            fail(node.span, "a list stands only after `in`", "список бывает только после `in`", out)
+        }
     }
 }

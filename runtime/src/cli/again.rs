@@ -19,7 +19,8 @@ pub struct Again(Vec<(String, Request)>);
 impl Again {
     /// `None` when version or event cannot be read or compiled any more.
     pub fn of(project: &Project, run: &RunSummary) -> Option<Again> {
-        let read = project.read(async |store| Ok((store.version(run.version).await?, store.event(run.event).await?)));
+        let read = project
+            .read(async |store| Ok((store.version(run.version).await?, store.event(run.event).await?)));
         let (version, event) = read.ok()?;
         let plan = sheaf_connectors::plan_of_artefact(&version?.artefact).ok()?;
         Some(Again(requests(&plan, &event?, run.generation)?))

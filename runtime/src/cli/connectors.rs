@@ -40,15 +40,26 @@ fn as_json(manifest: &Manifest) -> Value {
 
 fn in_words(manifests: &[&Manifest], output: &Output) -> String {
     let words = |words: &Words| words.in_language(output.language).to_owned();
-    let (connector, what, title) =
-        (output.words("CONNECTOR", "КОННЕКТОР"), output.words("WHAT", "ЧТО"), output.words("TITLE", "НАЗВАНИЕ"));
+    let (connector, what, title) = (
+        output.words("CONNECTOR", "КОННЕКТОР"),
+        output.words("WHAT", "ЧТО"),
+        output.words("TITLE", "НАЗВАНИЕ"),
+    );
     let rows = manifests.iter().flat_map(|manifest| {
         let head = [manifest.name.clone(), String::new(), words(&manifest.title)];
         let triggers = manifest.triggers.iter().map(|trigger| {
-            [String::new(), format!("{} {}", output.words("on", "когда"), trigger.name), words(&trigger.title)]
+            [
+                String::new(),
+                format!("{} {}", output.words("on", "когда"), trigger.name),
+                words(&trigger.title),
+            ]
         });
         let actions = manifest.actions.iter().map(|action| {
-            [String::new(), format!("{} {}", output.words("do", "сделать"), action.name), words(&action.title)]
+            [
+                String::new(),
+                format!("{} {}", output.words("do", "сделать"), action.name),
+                words(&action.title),
+            ]
         });
         std::iter::once(head).chain(triggers).chain(actions).collect::<Vec<_>>()
     });

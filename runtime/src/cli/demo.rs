@@ -90,7 +90,8 @@ impl Demo {
 /// Every origin the example's bundles send to: all of them go to the receiver instead.
 fn origins(directory: &std::path::Path) -> anyhow::Result<BTreeSet<String>> {
     let compiled = directory::compile(&directory::read(directory)?);
-    let integration = compiled.integration.with_context(|| format!("{} does not compile", directory.display()))?;
+    let integration =
+        compiled.integration.with_context(|| format!("{} does not compile", directory.display()))?;
     Ok(integration.connections.iter().flat_map(|connection| connection.secret_origins.clone()).collect())
 }
 
@@ -129,12 +130,18 @@ impl Stage<'_> {
         self.running.addresses().local_url(&self.key.token(&connection.name, connection.hook_generation))
     }
 
-    async fn show(&self, number: usize, file: &std::path::Path, got: &mut UnboundedReceiver<Got>) -> anyhow::Result<()> {
+    async fn show(
+        &self,
+        number: usize,
+        file: &std::path::Path,
+        got: &mut UnboundedReceiver<Got>,
+    ) -> anyhow::Result<()> {
         let hook = self.hook().context("the example has no hook")?;
         let sample = fresh(sample::read(file)?, number);
         let event = event(&hook, &sample)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.output.note(&Words::new(format!("{number}. {name} arrives"), format!("{number}. приходит {name}")));
+        self.output
+            .note(&Words::new(format!("{number}. {name} arrives"), format!("{number}. приходит {name}")));
         for (_, plan) in &hook.plans {
             self.explain(plan, &event);
         }
@@ -142,10 +149,13 @@ impl Stage<'_> {
         if status != 200 {
             bail!("the hook answered {status}: {body}");
         }
-        let taken = hook.plans.iter().filter(|(_, plan)| matches!(plan.decide(&event), Verdict::Take { .. })).count();
+        let taken =
+            hook.plans.iter().filter(|(_, plan)| matches!(plan.decide(&event), Verdict::Take { .. })).count();
         for _ in 0..taken {
             let request = timeout(Duration::from_millis(REQUEST_MS), got.recv()).await;
-            let request = request.context("no request came to the receiver in time")?.context("the receiver is gone")?;
+            let request = request
+                .context("no request came to the receiver in time")?
+                .context("the receiver is gone")?;
             print_request(&request, self.output);
         }
         Ok(())
@@ -158,7 +168,10 @@ impl Stage<'_> {
                 ("–", format!(": {}", plan.explain(event).in_language(self.output.language)))
             }
         };
-        self.output.note(&Words::new(format!("   {mark} {}{why}", plan.bundle), format!("   {mark} {}{why}", plan.bundle)));
+        self.output.note(&Words::new(
+            format!("   {mark} {}{why}", plan.bundle),
+            format!("   {mark} {}{why}", plan.bundle),
+        ));
     }
 }
 
@@ -187,11 +200,17 @@ fn event(hook: &LiveHook, sample: &Sample) -> anyhow::Result<Event> {
         received_ms: 0,
     };
     let decoded = decode(hook.decoder.hook(), &received)?;
-    Ok(Event { id: EventId(0), connection: hook.connection.to_string(), received_ms: 0, fields: decoded.fields })
+    Ok(Event {
+        id: EventId(0),
+        connection: hook.connection.to_string(),
+        received_ms: 0,
+        fields: decoded.fields,
+    })
 }
 
 fn print_request(request: &Got, output: &Output) {
-    let headers: Vec<String> = request.headers.iter().map(|(name, value)| format!("   {name}: {value}")).collect();
+    let headers: Vec<String> =
+        request.headers.iter().map(|(name, value)| format!("   {name}: {value}")).collect();
     let body = request.body.replace('\n', "\n   ");
     output.print(&json!({"request": request.line, "headers": request.headers, "body": request.body}), || {
         let heading = match output.language {

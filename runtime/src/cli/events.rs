@@ -100,7 +100,8 @@ fn list(list: List, output: &Output) -> anyhow::Result<ExitCode> {
 }
 
 fn row(event: &EventSummary, output: &Output) -> [String; 4] {
-    let note = event.quarantined.as_ref().map(|why| format!("{}: {why}", output.words("quarantined", "карантин")));
+    let note =
+        event.quarantined.as_ref().map(|why| format!("{}: {why}", output.words("quarantined", "карантин")));
     [event.id.to_string(), time(event.received_ms), event.connection.clone(), note.unwrap_or_default()]
 }
 
@@ -115,7 +116,8 @@ fn summary(event: &EventSummary) -> Value {
 }
 
 fn show(id: EventId, reveal: bool, project: &Project, output: &Output) -> anyhow::Result<ExitCode> {
-    let event = project.read(async |store| store.event(id).await)?.with_context(|| format!("there is no {id}"))?;
+    let event =
+        project.read(async |store| store.event(id).await)?.with_context(|| format!("there is no {id}"))?;
     let read = Reading::of(&project.directory, &event, reveal, output);
     let runs: Vec<Value> = event
         .runs
@@ -144,7 +146,8 @@ struct Reading {
 
 impl Reading {
     fn of(directory: &Path, event: &EventDetail, reveal: bool, output: &Output) -> Reading {
-        let Some(integration) = directory::read(directory).ok().and_then(|files| directory::compile(&files).integration)
+        let Some(integration) =
+            directory::read(directory).ok().and_then(|files| directory::compile(&files).integration)
         else {
             return Reading::default();
         };
@@ -172,7 +175,13 @@ impl Reading {
 fn in_words(note: &Note, output: &Output) -> String {
     match note {
         Note::Absent { field } => {
-            format!("{field}: {}", output.words("did not arrive; is it turned off at the vendor?", "не пришёл; не отключён ли он у сервиса?"))
+            format!(
+                "{field}: {}",
+                output.words(
+                    "did not arrive; is it turned off at the vendor?",
+                    "не пришёл; не отключён ли он у сервиса?"
+                )
+            )
         }
         Note::Unreadable { field, expected } => {
             format!("{field}: {} {expected}", output.words("is not of its type:", "не того типа:"))
@@ -182,7 +191,9 @@ fn in_words(note: &Note, output: &Output) -> String {
 
 /// The decoded fields; personal and sensitive ones masked unless they are asked for.
 fn shown_fields(hook: &Hook, fields: Arc<Map>, reveal: bool) -> Value {
-    let masked = |name: &str| hook.fields.iter().any(|own| own.field.name == name && (own.field.personal || own.field.sensitive));
+    let masked = |name: &str| {
+        hook.fields.iter().any(|own| own.field.name == name && (own.field.personal || own.field.sensitive))
+    };
     let shown = fields.iter().map(|(name, value)| {
         let value = if !reveal && !value.is_empty() && masked(name) { json!(MASK) } else { json!(value) };
         (name.clone(), value)

@@ -27,7 +27,8 @@ impl Ledger {
             let mismatches = if self.verify { store.verify_ledger().await? } else { Vec::new() };
             Ok((store.ledger().await?, mismatches))
         })?;
-        let balanced = mismatches.is_empty() && lines.iter().all(|line| line.events_balance && line.decisions_balance);
+        let balanced =
+            mismatches.is_empty() && lines.iter().all(|line| line.events_balance && line.decisions_balance);
         let all = json!({"balanced": balanced, "connections": lines, "mismatches": mismatches});
         output.print(&all, || in_words(&lines, &mismatches, balanced, output));
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -37,18 +38,47 @@ impl Ledger {
 fn in_words(lines: &[LedgerLine], mismatches: &[LedgerMismatch], balanced: bool, output: &Output) -> String {
     let header = match output.words("en", "ru") {
         "ru" => [
-            "ПОДКЛЮЧЕНИЕ", "получено", "= принято", "+ повтор", "+ карантин", "решений", "= доставлено",
-            "+ отфильтровано", "+ отложено", "+ ждёт", "+ отменено", "ничьих",
+            "ПОДКЛЮЧЕНИЕ",
+            "получено",
+            "= принято",
+            "+ повтор",
+            "+ карантин",
+            "решений",
+            "= доставлено",
+            "+ отфильтровано",
+            "+ отложено",
+            "+ ждёт",
+            "+ отменено",
+            "ничьих",
         ],
         _ => [
-            "CONNECTION", "received", "= accepted", "+ duplicate", "+ quarantined", "decisions", "= delivered",
-            "+ filtered", "+ parked", "+ pending", "+ discarded", "unrouted",
+            "CONNECTION",
+            "received",
+            "= accepted",
+            "+ duplicate",
+            "+ quarantined",
+            "decisions",
+            "= delivered",
+            "+ filtered",
+            "+ parked",
+            "+ pending",
+            "+ discarded",
+            "unrouted",
         ],
     };
     let rows = lines.iter().map(|line| {
         let counts = [
-            line.received, line.accepted, line.duplicate, line.quarantined, line.decisions, line.delivered,
-            line.filtered, line.parked, line.pending, line.discarded, line.unrouted,
+            line.received,
+            line.accepted,
+            line.duplicate,
+            line.quarantined,
+            line.decisions,
+            line.delivered,
+            line.filtered,
+            line.parked,
+            line.pending,
+            line.discarded,
+            line.unrouted,
         ];
         let mut row = std::array::from_fn(|_| String::new());
         row[0] = line.connection.clone();
@@ -60,7 +90,10 @@ fn in_words(lines: &[LedgerLine], mismatches: &[LedgerMismatch], balanced: bool,
     let mut text = table(header, rows);
     for mismatch in mismatches {
         let LedgerMismatch { connection, counter, counted, rows } = mismatch;
-        text.push_str(&format!("\n{connection}: {counter} = {counted}, {}: {rows}", output.words("rows", "строк")));
+        text.push_str(&format!(
+            "\n{connection}: {counter} = {counted}, {}: {rows}",
+            output.words("rows", "строк")
+        ));
     }
     let verdict = if balanced {
         output.words("Both equations hold.", "Оба равенства выполняются.")

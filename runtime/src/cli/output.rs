@@ -71,5 +71,6 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
 
 /// A moment as people read it, in UTC to the second.
 pub fn time(ms: i64) -> String {
-    DateTime::from_timestamp_millis(ms).map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string())
+    DateTime::from_timestamp_millis(ms)
+        .map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%SZ").to_string())
 }

@@ -35,7 +35,10 @@ impl Project {
     pub fn database(&self) -> anyhow::Result<PathBuf> {
         let path = self.data_directory().join("sheaf.db");
         if !path.is_file() {
-            bail!("{} is not there: has `sheaf serve` run here? (--dir and --data say where to look)", path.display());
+            bail!(
+                "{} is not there: has `sheaf serve` run here? (--dir and --data say where to look)",
+                path.display()
+            );
         }
         Ok(path)
     }
@@ -65,7 +68,8 @@ impl Project {
     pub fn token(&self, connection: &str) -> anyhow::Result<Token> {
         let generation = self.generation(connection)?;
         let given = Environment::of_process().get(MASTER_KEY_VARIABLE);
-        let key = MasterKey::load(given, &self.data_directory()).context("the hook's token comes from the master key")?;
+        let key = MasterKey::load(given, &self.data_directory())
+            .context("the hook's token comes from the master key")?;
         Ok(key.token(connection, generation))
     }
 

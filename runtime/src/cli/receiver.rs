@@ -47,7 +47,8 @@ async fn receive(
     body: Bytes,
 ) -> impl IntoResponse {
     // The demo may be over while a last request is under way; nobody is left to read it then.
-    let _ = sender.send(Got { line: format!("{method} {uri}"), headers: shown(&headers), body: indented(&body) });
+    let _ =
+        sender.send(Got { line: format!("{method} {uri}"), headers: shown(&headers), body: indented(&body) });
     (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], r#"{"status":"Success"}"#)
 }
 
@@ -56,7 +57,8 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
         .iter()
         .filter_map(|name| Some((name, headers.get(name)?)))
         .map(|(name, value)| {
-            let text = if name == header::AUTHORIZATION { "••••" } else { value.to_str().unwrap_or("") };
+            let text =
+                if name == header::AUTHORIZATION { "••••" } else { value.to_str().unwrap_or("") };
             (name.to_string(), text.to_owned())
         })
         .collect()

@@ -135,7 +135,13 @@ fn row(run: &RunSummary, output: &Output) -> [String; 5] {
         (None, Some(due_ms)) => format!("{} {}", output.words("due", "в"), time(due_ms)),
         (None, None) => String::new(),
     };
-    [run.id.to_string(), run.bundle.clone(), state_words(run.state, output).to_owned(), when, run.reason.clone().unwrap_or_default()]
+    [
+        run.id.to_string(),
+        run.bundle.clone(),
+        state_words(run.state, output).to_owned(),
+        when,
+        run.reason.clone().unwrap_or_default(),
+    ]
 }
 
 fn state_words<'a>(state: RunStateName, output: &Output) -> &'a str {
@@ -164,7 +170,8 @@ fn summary(run: &RunSummary) -> Value {
 }
 
 fn show(id: RunId, project: &Project, output: &Output) -> anyhow::Result<ExitCode> {
-    let run = project.read(async |store| store.run(id).await)?.with_context(|| format!("there is no {id}"))?;
+    let run =
+        project.read(async |store| store.run(id).await)?.with_context(|| format!("there is no {id}"))?;
     let shown = detail(&run, project);
     output.print(&shown, || format!("{shown:#}"));
     Ok(ExitCode::SUCCESS)
@@ -197,7 +204,9 @@ fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>)
         },
     };
     let answer = match &delivery.answer {
-        Answer::Response { status, body } => json!({"status": status, "body": body.as_ref().map(|body| &body.text)}),
+        Answer::Response { status, body } => {
+            json!({"status": status, "body": body.as_ref().map(|body| &body.text)})
+        }
         Answer::Error { kind, detail } => json!({"error": kind, "detail": detail}),
     };
     json!({
@@ -253,7 +262,11 @@ fn replay(
     output.print(&json!({"replayed": runs, "refused": refused}), || {
         let mut text = format!("{}: {count}", output.words("due now", "поставлено в очередь"));
         for line in &refused {
-            text.push_str(&format!("\n{}: {}", line["id"].as_str().unwrap_or(""), line["why"].as_str().unwrap_or("")));
+            text.push_str(&format!(
+                "\n{}: {}",
+                line["id"].as_str().unwrap_or(""),
+                line["why"].as_str().unwrap_or("")
+            ));
         }
         text
     });

@@ -53,7 +53,11 @@ pub async fn send(url: &str, sample: Sample) -> anyhow::Result<(u16, String)> {
         method: sample.method.to_owned(),
         origin: origin.to_owned(),
         url,
-        headers: sample.content_type.map(|kind| ("content-type".to_owned(), kind.to_owned())).into_iter().collect(),
+        headers: sample
+            .content_type
+            .map(|kind| ("content-type".to_owned(), kind.to_owned()))
+            .into_iter()
+            .collect(),
         body: sample.body,
         timeout_ms: ANSWER_MS,
     };

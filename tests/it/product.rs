@@ -1,0 +1,5 @@
+//! The whole product in this process, between stand-ins for both vendors, with a clock that stands until it is set.
+
+mod delivery;
+mod resend;
+mod world;

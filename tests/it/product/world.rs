@@ -1,0 +1,142 @@
+//! A running server with one of the examples, and everything around it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sheaf_runtime::{
+    app::{self, Running},
+    clock::{Clock, SetClock},
+    config::{Config, Environment},
+    queue::history::{LedgerLine, RunFilter},
+    token::MasterKey,
+};
+use sheaf_tests::{
+    calltouch::{Calltouch, Method, Model, Spaces, Webhook},
+    mindbox::{Mindbox, Project, Record},
+};
+use tempfile::TempDir;
+
+/// The connection that takes the webhooks.
+pub const HOOK: &str = "calltouch-main";
+/// When these tests happen: the day of the samples, unix milliseconds.
+const NOW_MS: i64 = 1_772_695_100_000;
+/// Nothing here takes as long unless it is broken.
+const BROKEN_AFTER: Duration = Duration::from_secs(20);
+
+/// See above.
+pub struct World {
+    /// The far end.
+    pub mindbox: Mindbox,
+    running: Running,
+    clock: SetClock,
+    hook_path: String,
+    _folder: TempDir,
+}
+
+impl World {
+    /// An example as it is.
+    pub async fn start(example: &str) -> World {
+        World::start_with(example, &[]).await
+    }
+
+    /// An example with some files written anew.
+    pub async fn start_with(example: &str, files: &[(&str, &str)]) -> World {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (directory, data) = (folder.path().join("integration"), folder.path().join("data"));
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example), &directory);
+        for (name, text) in files {
+            fs::write(directory.join(name), text).expect("a file");
+        }
+        let mindbox = Mindbox::start(Project::default()).await.expect("a stand-in");
+        let mut config = Config::new(directory);
+        config.data = Some(data.clone());
+        config.hooks_address = ([127, 0, 0, 1], 0).into();
+        config.management_address = ([127, 0, 0, 1], 0).into();
+        let redirected = format!("https://api.mindbox.ru={}", mindbox.origin());
+        config.egress_override = vec![redirected.parse().expect("an override")];
+        let environment = Environment::of([("MINDBOX_SECRET_KEY", "test-key")]);
+        let (clock, set_clock) = Clock::stopped_at(NOW_MS);
+        let running = app::serve(config, environment, clock).await.expect("it starts");
+        let key = MasterKey::load(None, &data).expect("the key it made");
+        let hook_path = format!("/hooks/{}", key.token(HOOK, 1).expose());
+        World { mindbox, running, clock: set_clock, hook_path, _folder: folder }
+    }
+
+    /// Calltouch with a webhook to the hook.
+    pub fn calltouch(&self, method: Method) -> Calltouch {
+        let address = self.running.addresses().hooks;
+        let path = self.hook_path.clone();
+        Calltouch::new(Webhook { address, path, method, model: Model::Events, spaces: Spaces::Percent })
+    }
+
+    /// What the ledger says about the hook's connection, with both equations checked against every row.
+    pub async fn ledger(&self) -> LedgerLine {
+        let store = self.running.queue().store();
+        assert_eq!(store.verify_ledger().await.expect("a ledger"), []);
+        let lines = store.ledger().await.expect("a ledger");
+        let line = lines.into_iter().find(|line| line.connection == HOOK).expect("the connection's line");
+        assert!(line.events_balance && line.decisions_balance, "{line:?}");
+        line
+    }
+
+    /// Waits until every run that is due has ended one way or the other, and tells the ledger.
+    pub async fn until(&self, reached: impl Fn(&LedgerLine) -> bool) -> LedgerLine {
+        let waiting = async {
+            loop {
+                self.running.queue().flush().await.expect("the queue works");
+                let line = self.ledger().await;
+                if reached(&line) {
+                    return line;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("it comes to that")
+    }
+
+    /// Waits until the newest run has ended so many attempts.
+    pub async fn attempted(&self, attempts: usize) {
+        let store = self.running.queue().store();
+        let waiting = async {
+            loop {
+                self.running.queue().flush().await.expect("the queue works");
+                let newest = RunFilter { limit: 1, ..RunFilter::default() };
+                let runs = store.runs(&newest).await.expect("runs");
+                let run = runs.first().expect("one run");
+                let detail = store.run(run.id).await.expect("its history").expect("it is there");
+                if detail.attempts.len() >= attempts {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("so many attempts end");
+    }
+
+    /// Waits until Mindbox has got so many requests, and returns them.
+    pub async fn requests(&self, count: usize) -> Vec<Record> {
+        let arriving = self.mindbox.at_least(count);
+        tokio::time::timeout(BROKEN_AFTER, arriving).await.expect("so many requests come")
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, time: Duration) {
+        self.clock.advance_ms(i64::try_from(time.as_millis()).expect("a short time"));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("an example") {
+        let source: PathBuf = entry.expect("an entry").path();
+        let target = to.join(source.file_name().expect("a name"));
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            fs::copy(&source, &target).expect("a copy");
+        }
+    }
+}
