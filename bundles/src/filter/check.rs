@@ -358,7 +358,7 @@ fn normalised(value: &Value, ty: &Type) -> Value {
 }
 
 fn in_unit(ms: u64, unit_ms: u64) -> Value {
-    if ms % unit_ms == 0 {
+    if ms.is_multiple_of(unit_ms) {
         return Value::from(i64::try_from(ms / unit_ms).unwrap_or(i64::MAX));
     }
     // Six decimals: a millisecond in days is more than that, yet nobody measures one in days.

@@ -27,6 +27,8 @@ pub struct Source {
     when_empty: WhenEmpty,
     /// What it is converted to; none when it fits as it is.
     convert: Option<Type>,
+    /// What a default is converted to.
+    target: Type,
     label: String,
 }
 
@@ -88,6 +90,7 @@ impl Source {
             default,
             when_empty,
             convert: None,
+            target: target.ty.clone(),
             label: target.label.clone(),
             value,
         };
@@ -119,11 +122,11 @@ impl Source {
                 return None;
             }
         };
-        if let (Some(literal), Some(ty)) = (&self.literal, &self.convert) {
-            if assign::convert(Cow::Borrowed(literal), ty).is_err() {
-                out.push(wrong_value(target, node));
-                return None;
-            }
+        if let (Some(literal), Some(ty)) = (&self.literal, &self.convert)
+            && assign::convert(Cow::Borrowed(literal), ty).is_err()
+        {
+            out.push(wrong_value(target, node));
+            return None;
         }
         let guarded = self.default.is_some() || self.when_empty == WhenEmpty::Error;
         if target.required && typed.can_be_empty && !guarded {
@@ -145,23 +148,27 @@ impl Source {
         if let Some(default) = &self.default {
             let value = default.eval(env)?;
             if !value.is_empty() {
-                return self.converted(value).map(Some);
+                // Its own way to the target's type: the value beside it may fit as it is.
+                let converted = assign::convert(value, &self.target);
+                return converted.map(|value| Some(value.into_owned())).map_err(|kind| self.error(kind));
             }
         }
         match self.when_empty {
             WhenEmpty::Omit => Ok(None),
             WhenEmpty::Null => Ok(Some(Value::Null)),
-            WhenEmpty::Error => Err(EvalError::at(&*self.label, EvalErrorKind::Empty)),
+            WhenEmpty::Error => Err(self.error(EvalErrorKind::Empty)),
         }
     }
 
     fn converted(&self, value: Cow<'_, Value>) -> Result<Value, EvalError> {
         match &self.convert {
             None => Ok(value.into_owned()),
-            Some(ty) => assign::convert(value, ty)
-                .map(Cow::into_owned)
-                .map_err(|kind| EvalError::at(&*self.label, kind)),
+            Some(ty) => assign::convert(value, ty).map(Cow::into_owned).map_err(|kind| self.error(kind)),
         }
+    }
+
+    fn error(&self, kind: EvalErrorKind) -> EvalError {
+        EvalError::at(&*self.label, kind)
     }
 }
 

@@ -65,6 +65,13 @@ fn the_long_form_has_a_default_a_null_or_an_error_for_the_empty_case() {
 }
 
 #[test]
+fn a_default_becomes_the_targets_type_too() {
+    let fields = [Field::new("name", Type::Text)];
+    let mapping = compiled("name: {value: '{{ city }}', default: 5}", &fields, false).expect("sound");
+    assert_eq!(json::to_text(&mapping.eval(&event("{}")).expect("a value")), r#"{"name":"5"}"#);
+}
+
+#[test]
 fn a_query_gives_a_list_and_a_conversion_gives_the_type_asked_for() {
     let yaml = "texts: {path: '$.comment[*].comment'}\nid: {value: '{{ id }}', as: text}\n";
     let event = r#"{"id": 5, "comment": [{"comment": "a"}, {"comment": "b"}]}"#;
