@@ -54,7 +54,9 @@ fn snapshots(run: impl FnOnce()) {
 fn every_mistake_of_a_bundle_is_shown_at_its_place_with_a_hint() {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().into_string().unwrap().strip_suffix(".yaml").map(str::to_owned))
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".yaml").map(str::to_owned)
+        })
         .collect();
     names.sort();
     snapshots(|| {
@@ -95,10 +97,14 @@ fn ten_mistakes_in_one_file_are_all_found_and_each_has_a_hint() {
         (Code::UnknownConnection, 20),
         (Code::MissingTarget, 21),
         (Code::BadTemplate, 22),
-        (Code::UnknownSecret, 28),
-        (Code::SecretPlace, 29),
+        (Code::SecretValue, 29),
+        (Code::UnknownSecret, 30),
+        (Code::SecretPlace, 31),
     ] {
-        assert!(found.iter().any(|(own, _, at)| *own == code && *at == line), "{code:?} on line {line}: {found:#?}");
+        assert!(
+            found.iter().any(|(own, _, at)| *own == code && *at == line),
+            "{code:?} on line {line}: {found:#?}"
+        );
     }
     assert!(integration.unwrap().plans.is_empty());
 }

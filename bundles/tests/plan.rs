@@ -29,7 +29,9 @@ fn plan(on: &str, filter: &str, steps: &str) -> Plan {
     let manifests = [read("catalog/calls/connector.yaml"), read("catalog/crm/connector.yaml")];
     let (catalog, _, out) = Catalog::load(&manifests);
     assert!(out.is_empty());
-    let bundle = format!("kind: bundle\nname: test\non: {{connection: calls-main, {on}}}\n{filter}\nsteps:\n{steps}\n");
+    let bundle = format!(
+        "kind: bundle\nname: test\non: {{connection: calls-main, {on}}}\n{filter}\nsteps:\n{steps}\n"
+    );
     let mut files = vec![read("sheaf.yaml"), read("connections/calls.yaml"), read("connections/crm.yaml")];
     files.push(("bundles/test.yaml".to_owned(), bundle.into_bytes()));
     let (integration, sources, out) = compile(&files, &catalog);
@@ -59,7 +61,9 @@ const TWO: &str = r#"
       data: {lead: "{{ steps.first.body.lead }}", status: "{{ steps.first.status }}"}"#;
 
 fn event(fields: &str) -> Arc<Event> {
-    let Ok(Value::Object(given)) = json::parse(fields.as_bytes(), json::Limits::default()) else { panic!("{fields}") };
+    let Ok(Value::Object(given)) = json::parse(fields.as_bytes(), json::Limits::default()) else {
+        panic!("{fields}")
+    };
     let mut fields: Map = [("id", "c-1"), ("phase", "end"), ("callerphone", "79990000001"), ("model", "1")]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), Value::from(value)))

@@ -7,7 +7,7 @@ use sheaf_bundles::{
     compile::{Integration, compile},
     connection::Placement,
     diagnostic::{Diagnostics, Sources, code::Code, render},
-    hook::{Content, DedupeFields, Hook, HmacStyle, SourceCheck},
+    hook::{Content, DedupeFields, HmacStyle, Hook, SourceCheck},
     request::{Encoding, Piece},
     words::Language,
 };
@@ -16,7 +16,10 @@ fn compiled(connection: &str) -> (Option<Integration>, Sources, Diagnostics) {
     let (catalog, sources, out) = Catalog::load(sheaf_connectors::builtin());
     assert!(out.is_empty(), "{}", render::text(&sources, &out, Language::En, false));
     let workspace = "kind: workspace\nname: test\ntime_zone: Europe/Moscow\n";
-    let files = [("sheaf.yaml", workspace.to_owned()), ("connections/c.yaml", format!("kind: connection\nname: c\n{connection}"))];
+    let files = [
+        ("sheaf.yaml", workspace.to_owned()),
+        ("connections/c.yaml", format!("kind: connection\nname: c\n{connection}")),
+    ];
     compile(&files, &catalog)
 }
 
@@ -64,21 +67,31 @@ fn calltouchs_hook_takes_both_methods_and_tells_repeats_by_all_but_the_volatile(
     assert_eq!(hook.answer.status, 200);
     let dedupe = hook.dedupe.as_ref().expect("a rule");
     assert_eq!(dedupe.window_ms, 35 * 86_400_000);
-    assert_eq!(dedupe.fields, DedupeFields::AllExcept(vec!["reclink".to_owned(), "sendingTimestamp".to_owned()]));
-    assert!(matches!(&hook.checks[..], [SourceCheck::Addresses(networks)] if networks.len() == 2 && networks[0].prefix == 23));
+    assert_eq!(
+        dedupe.fields,
+        DedupeFields::AllExcept(vec!["reclink".to_owned(), "sendingTimestamp".to_owned()])
+    );
+    assert!(
+        matches!(&hook.checks[..], [SourceCheck::Addresses(networks)] if networks.len() == 2 && networks[0].prefix == 23)
+    );
 }
 
 #[test]
 fn with_reprocess_only_a_request_repeated_as_it_was_is_a_repeat() {
     let hook = hook("connector: calltouch\nsettings: {on_resend: reprocess}\n");
-    assert_eq!(hook.dedupe.as_ref().map(|rule| rule.fields.clone()), Some(DedupeFields::AllExcept(Vec::new())));
+    assert_eq!(
+        hook.dedupe.as_ref().map(|rule| rule.fields.clone()),
+        Some(DedupeFields::AllExcept(Vec::new()))
+    );
 }
 
 #[test]
 fn renamed_and_unticked_parameters_are_known_to_decoding() {
-    let hook = hook("connector: calltouch\nsettings: {renames: {callerphone: phone}, unticked: [userAgent]}\n");
+    let hook =
+        hook("connector: calltouch\nsettings: {renames: {callerphone: phone}, unticked: [userAgent]}\n");
     assert_eq!(hook.renames, [("phone".to_owned(), "callerphone".to_owned())]);
-    let unticked: Vec<_> = hook.fields.iter().filter(|field| field.unticked).map(|field| &field.field.name).collect();
+    let unticked: Vec<_> =
+        hook.fields.iter().filter(|field| field.unticked).map(|field| &field.field.name).collect();
     assert_eq!(unticked, ["userAgent"]);
 }
 
@@ -88,7 +101,10 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
         wrong("connector: calltouch\nsettings: {addresses: [92.118.66.0/33]}\n"),
         [(Code::BadValue, "[92.118.66.0/33]".to_owned())]
     );
-    assert_eq!(wrong("connector: calltouch\nsettings: {unticked: [userAgnt]}\n"), [(Code::UnknownField, "[userAgnt]".to_owned())]);
+    assert_eq!(
+        wrong("connector: calltouch\nsettings: {unticked: [userAgnt]}\n"),
+        [(Code::UnknownField, "[userAgnt]".to_owned())]
+    );
     assert_eq!(wrong("connector: caltouch\n"), [(Code::UnknownConnector, "caltouch".to_owned())]);
     assert_eq!(wrong("connector: calltouch\nsettings: {site: 1}\n"), [(Code::UnknownKey, "site".to_owned())]);
     assert_eq!(
@@ -101,31 +117,46 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
 #[test]
 fn a_webhook_checks_its_sender_the_way_its_connection_says() {
     let checks = |settings: &str, secret: &str| {
-        let text = format!("connector: webhook\nsettings: {{{settings}}}\nsecrets: {{{secret}: {{env: X}}}}\n");
+        let text =
+            format!("connector: webhook\nsettings: {{{settings}}}\nsecrets: {{{secret}: {{env: X}}}}\n");
         hook(&text).checks.clone()
     };
     assert_eq!(
         checks("authentication: header, header: X-Token, header_prefix: 'Bearer '", "token"),
-        [SourceCheck::Header { name: "x-token".to_owned(), prefix: "Bearer ".to_owned(), secret: "token".to_owned() }]
+        [SourceCheck::Header {
+            name: "x-token".to_owned(),
+            prefix: "Bearer ".to_owned(),
+            secret: "token".to_owned()
+        }]
     );
     assert_eq!(
         checks("authentication: basic, user: shop", "password"),
         [SourceCheck::Basic { user: "shop".to_owned(), secret: "password".to_owned() }]
     );
-    let style = |signature: &str| match checks(&format!("authentication: hmac, signature: {signature}"), "signing_key").pop() {
+    let style = |signature: &str| match checks(
+        &format!("authentication: hmac, signature: {signature}"),
+        "signing_key",
+    )
+    .pop()
+    {
         Some(SourceCheck::Hmac { style, tolerance_ms: 300_000, .. }) => style,
         other => panic!("{other:?}"),
     };
     assert_eq!(style("standard_webhooks"), HmacStyle::StandardWebhooks);
     assert_eq!(style("github"), HmacStyle::Github { header: "x-hub-signature-256".to_owned() });
     assert_eq!(style("timestamped"), HmacStyle::Timestamped { header: "x-hub-signature-256".to_owned() });
-    assert_eq!(wrong("connector: webhook\nsettings: {authentication: basic, user: shop}\n"), [(Code::UnknownSecret, "c".to_owned())]);
+    assert_eq!(
+        wrong("connector: webhook\nsettings: {authentication: basic, user: shop}\n"),
+        [(Code::UnknownSecret, "c".to_owned())]
+    );
 }
 
 #[test]
 fn mindboxs_authorization_is_spelt_as_the_connection_says() {
     let header = |settings: &str| {
-        let text = format!("connector: mindbox\nsettings: {{endpoint_id: x{settings}}}\nsecrets: {{secret_key: {{env: X}}}}\n");
+        let text = format!(
+            "connector: mindbox\nsettings: {{endpoint_id: x{settings}}}\nsecrets: {{secret_key: {{env: X}}}}\n"
+        );
         let integration = integration(&text);
         match &integration.connection("c").expect("a connection").authentication[..] {
             [Placement::Header { name, value }] => (name.clone(), value.clone()),
@@ -134,6 +165,12 @@ fn mindboxs_authorization_is_spelt_as_the_connection_says() {
     };
     let key = || Piece::Secret { name: "secret_key".to_owned(), encoding: Encoding::Plain };
     let text = |text: &str| Piece::Text(text.to_owned());
-    assert_eq!(header(""), ("Authorization".to_owned(), vec![text("Mindbox secretKey=\""), key(), text("\"")]));
-    assert_eq!(header(", authorization: secret_key"), ("Authorization".to_owned(), vec![text("SecretKey "), key()]));
+    assert_eq!(
+        header(""),
+        ("Authorization".to_owned(), vec![text("Mindbox secretKey=\""), key(), text("\"")])
+    );
+    assert_eq!(
+        header(", authorization: secret_key"),
+        ("Authorization".to_owned(), vec![text("SecretKey "), key()])
+    );
 }

@@ -71,17 +71,28 @@ fn event(integration: &Integration, folder: &Path, expected: &Map) -> Arc<Event>
         "json" => "application/json",
         _ => "application/x-www-form-urlencoded",
     };
+    let written = fs::read(folder.join(path)).unwrap();
+    // A form is written one parameter a line for people; on the wire it has no line breaks.
+    let body = match content_type {
+        "application/json" => written,
+        _ => written.into_iter().filter(|byte| !b"\r\n".contains(byte)).collect(),
+    };
     let received = Received {
         method: "POST".to_owned(),
         query: String::new(),
         headers: vec![("content-type".to_owned(), content_type.to_owned())],
-        body: fs::read(folder.join(path)).unwrap().trim_ascii_end().to_vec(),
+        body,
         source: None,
         received_ms: 0,
     };
     let decoded = decode(hook, &received).unwrap();
     assert!(!hook.is_probe(&decoded.fields), "{path}");
-    Arc::new(Event { id: EventId(7), connection: connection.to_owned(), received_ms: 0, fields: decoded.fields })
+    Arc::new(Event {
+        id: EventId(7),
+        connection: connection.to_owned(),
+        received_ms: 0,
+        fields: decoded.fields,
+    })
 }
 
 /// The request as `expected.yaml` writes it.
@@ -118,11 +129,13 @@ fn every_event_of_an_example_leads_to_the_requests_written_beside_it() {
                 let place = format!("{} {:?} {}", folder.display(), expected["event"], plan.bundle);
                 let wanted = expected.get(&plan.bundle);
                 match (plan.decide(&event), wanted) {
-                    (Verdict::Take { delay_ms: 0 }, Some(wanted @ Value::Object(_))) => {
+                    (Verdict::Take { .. }, Some(wanted @ Value::Object(_))) => {
                         assert_eq!(&sent(plan, &event), wanted, "{place}");
                     }
                     (Verdict::Filtered, Some(Value::Text(word))) if word == "filtered" => {}
-                    (verdict, wanted) => panic!("{place}: {verdict:?}, not {wanted:?}; {:?}", plan.explain(&event)),
+                    (verdict, wanted) => {
+                        panic!("{place}: {verdict:?}, not {wanted:?}; {:?}", plan.explain(&event))
+                    }
                 }
             }
         }

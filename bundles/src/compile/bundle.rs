@@ -71,13 +71,13 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
     let bundle = bundle::read(node);
     let on = read_on(&bundle, workspace, &mut found);
     let trigger = on.trigger;
-    let (filter, names) = {
-        let names = names(&on, workspace.zone, Vec::new());
-        let filter = bundle.filter.and_then(|filter| condition::compile(filter, &names, &mut found));
-        let proven = proven(filter.as_ref(), trigger, &on.chosen);
-        (filter, proven)
+    let plain = names(&on, workspace.zone, Vec::new());
+    let filter = bundle.filter.and_then(|filter| condition::compile(filter, &plain, &mut found));
+    let names = Names {
+        nothing_is_empty: bundle.filter.is_some() && filter.is_none(),
+        ..names(&on, workspace.zone, proven(filter.as_ref(), trigger, &on.chosen))
     };
-    let steps = compile_steps(&bundle, workspace, &on, names, &mut found);
+    let steps = compile_steps(&bundle, workspace, names, &mut found);
     let sound = !found.has_errors();
     out.append(found);
     let hook = on.hook.filter(|_| sound)?;
@@ -224,11 +224,9 @@ fn read_options(on: &Node, trigger: &Trigger, out: &mut Diagnostics) -> Vec<Chos
 fn compile_steps(
     bundle: &Bundle<'_>,
     workspace: &Workspace<'_>,
-    on: &On<'_>,
-    proven: Vec<Path>,
+    mut names: Names<'_>,
     out: &mut Diagnostics,
 ) -> Option<Vec<Step>> {
-    let mut names = names(on, workspace.zone, proven);
     let mut earlier: Vec<StepNames> = Vec::new();
     let mut steps = Vec::new();
     if bundle.steps.is_empty() {
@@ -313,7 +311,7 @@ fn compile_step(
     let mapping = Mapping::compile(&mapped, &fields, false, &names, out);
     let compiled = compiled?;
     let request = Request { action, compiled, inputs: &inputs, names: &names, span };
-    let outgoing = request.compile(mapping?, out)?;
+    let outgoing = request.compile(mapping, out)?;
     let keyed = action.unknown == Repeat::None && Request::carries_key(&outgoing);
     let safe = matches!(outgoing.method.literal(), Some("GET" | "HEAD"));
     let repeat = match action.unknown {

@@ -4,6 +4,16 @@
 const RESERVED: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"];
 
+/// Parts of names of headers that carry secrets, lower case.
+const CREDENTIALS: [&str; 7] =
+    ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey"];
+
+/// Whether its value is a secret by all appearances.
+pub fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIALS.iter().any(|part| name.contains(part))
+}
+
 /// Whether it is a header name by RFC 9110.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty()
@@ -27,5 +37,6 @@ mod tests {
         assert!(!is_name(""));
         assert!(is_reserved("Content-Length"));
         assert!(!is_reserved("Content-Type"));
+        assert!(is_credential("X-API-Key") && is_credential("Authorization") && !is_credential("Accept"));
     }
 }

@@ -35,6 +35,8 @@ pub struct Names<'a> {
     pub settings_are_given: bool,
     /// The trigger is not known, so any field of its event may exist; the mistake is reported once, where it was made.
     pub anything: bool,
+    /// The filter has an error, so what it demands is not known: nothing is said about values that can be empty.
+    pub nothing_is_empty: bool,
     /// References that cannot be empty here, because a filter demands it.
     pub proven: Vec<Path>,
 }
@@ -103,6 +105,7 @@ impl<'a> Names<'a> {
             values: compiled.map(|compiled| &compiled.connection.settings),
             time_zone: self.time_zone,
             anything: self.anything,
+            nothing_is_empty: self.nothing_is_empty,
             proven: self.proven.clone(),
             ..Names::default()
         }
@@ -111,6 +114,9 @@ impl<'a> Names<'a> {
 
 impl Names<'_> {
     fn is_proven(&self, path: &Path) -> bool {
+        if self.nothing_is_empty {
+            return true;
+        }
         let meant = |path| self.event.as_ref().map_or(path, |event| event.meant(path));
         self.proven.iter().any(|proven| meant(proven) == meant(path))
     }

@@ -51,7 +51,7 @@ enum BodyEncoding {
 
 impl Request<'_> {
     /// Compiles; none after an error, which is in `out`.
-    pub fn compile(&self, input: Mapping, out: &mut Diagnostics) -> Option<Outgoing> {
+    pub fn compile(&self, input: Option<Mapping>, out: &mut Diagnostics) -> Option<Outgoing> {
         let spec = &self.action.request;
         let url = self.url(out);
         let headers = self.headers(out);
@@ -61,7 +61,7 @@ impl Request<'_> {
         self.check_secrets(&url, url_span, &headers, body.as_ref(), out);
         let content_type = constant::text(spec.content_type.as_ref(), self.settings());
         let outgoing = Outgoing {
-            input,
+            input: input?,
             defaults: self.inputs.defaults(),
             method: self.template(spec.method.as_ref().unwrap_or(&Node::text("POST", spec.span)))?,
             url,
@@ -198,6 +198,11 @@ impl Request<'_> {
         for header in entries {
             check_header_name(header, keys, &self.compiled.connection.name, out);
             if let Some(template) = self.secret_template(&header.value, out) {
+                if header::is_credential(&header.key)
+                    && template.literal().is_some_and(|text| !text.is_empty())
+                {
+                    out.push(secret::written_out(&header.key, header.value.span));
+                }
                 if template.literal().is_some_and(|text| !is_header_text(text)) {
                     let message = Words::new(
                         format!(

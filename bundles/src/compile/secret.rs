@@ -42,6 +42,19 @@ pub fn unknown(name: &str, connection: &Connection, span: Span) -> Diagnostic {
     super::connection::or_hint(diagnostic, hint)
 }
 
+/// "This is a secret, and it is written out."
+pub fn written_out(header: &str, span: Span) -> Diagnostic {
+    let message = Words::new(
+        format!("the header `{}` carries a secret, and it is written out here", excerpt(header)),
+        format!("заголовок `{}` несёт секрет, и здесь он записан целиком", excerpt(header)),
+    );
+    let hint = Words::new(
+        "name it in the connection, `secrets: {key: {env: NAME}}`, and write `{{ connection.secrets.key }}`",
+        "назовите его в подключении, `secrets: {key: {env: NAME}}`, и пишите `{{ connection.secrets.key }}`",
+    );
+    Diagnostic::error(Code::SecretValue, span, message).with_hint(hint)
+}
+
 /// Reports a secret of the connection on its way to an origin that may not have it.
 pub fn check_origin(origin: &str, connection: &Connection, span: Span, out: &mut Diagnostics) {
     if connection.secret_origins.iter().any(|allowed| allowed == origin) {

@@ -69,7 +69,11 @@ fn reference(path: &Path, span: Span, scope: &dyn Scope, out: &mut Diagnostics) 
                 format!("`{path}` is never there: {}", why.en),
                 format!("`{path}` здесь не бывает: {}", why.ru),
             );
-            out.push(Diagnostic::error(Code::UnavailableField, span, message));
+            let hint = Words::new(
+                "use a field that these events have, or another trigger",
+                "возьмите поле, которое в этих событиях есть, или другой триггер",
+            );
+            out.push(Diagnostic::error(Code::UnavailableField, span, message).with_hint(hint));
             None
         }
         Resolution::Unknown { at, candidates } => {

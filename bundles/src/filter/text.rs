@@ -62,7 +62,7 @@ pub(super) fn parse(node: &Node, text: &str, out: &mut Diagnostics) -> Option<Wr
         Err(problem) => {
             let span = node.span_of(problem.range.0..problem.range.1);
             let diagnostic = Diagnostic::error(Code::BadFilter, span, problem.words);
-            out.push(if let Some(hint) = problem.hint { diagnostic.with_hint(hint) } else { diagnostic });
+            out.push(diagnostic.with_hint(problem.hint.unwrap_or_else(example)));
             None
         }
     }
@@ -86,6 +86,12 @@ pub(super) fn subject(node: &Node, text: &str, out: &mut Diagnostics) -> Option<
         ));
         None
     })
+}
+
+/// The hint when nothing closer is known.
+fn example() -> Words {
+    let text = "`status = \"successful\" and not (city is empty or duration < 30)`";
+    Words::new(format!("for example {text}"), format!("например, {text}"))
 }
 
 fn problem(range: (usize, usize), en: impl Into<String>, ru: impl Into<String>) -> Problem {

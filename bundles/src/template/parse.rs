@@ -85,7 +85,8 @@ impl<'n> Reader<'n> {
     }
 
     fn fail(&self, range: std::ops::Range<usize>, en: &str, ru: &str, out: &mut Diagnostics) {
-        out.push(Diagnostic::error(Code::BadTemplate, self.node.span_of(range), Words::new(en, ru)));
+        let problem = Diagnostic::error(Code::BadTemplate, self.node.span_of(range), Words::new(en, ru));
+        out.push(problem.with_hint(example()));
     }
 
     fn tag(&self, tag: &Tag<'n>, out: &mut Diagnostics) -> Option<Expression> {
@@ -263,7 +264,7 @@ impl Lowering<'_, '_> {
             format!("`{}` is not a reference", excerpt(raw)),
             format!("`{}` — не ссылка на поле", excerpt(raw)),
         );
-        out.push(Diagnostic::error(Code::BadTemplate, self.place_of(raw), words));
+        out.push(Diagnostic::error(Code::BadTemplate, self.place_of(raw), words).with_hint(example()));
     }
 
     fn literal(&self, literal: &serde_json::Value, out: &mut Diagnostics) -> Option<Value> {
@@ -386,4 +387,12 @@ fn wrong_argument(function: &Function, key: &str, span: Span) -> Diagnostic {
     );
     let near = suggest(key, function.parameters.iter().map(|parameter| parameter.name));
     Diagnostic::error(Code::HelperArguments, span, words).with_suggestion(near)
+}
+
+/// The hint when nothing closer is known.
+fn example() -> Words {
+    Words::new(
+        "write `{{ field }}` or `{{ helper field }}`; two braces as they are: `\\{{`",
+        "пишите `{{ field }}` или `{{ helper field }}`; сами скобки: `\\{{`",
+    )
 }
