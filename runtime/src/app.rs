@@ -66,6 +66,9 @@ pub enum AppError {
     /// The master key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A part of the server could not be started.
+    #[error("cannot start: {0}")]
+    Start(io::Error),
     /// The HTTP client.
     #[error(transparent)]
     Egress(#[from] EgressError),
@@ -109,7 +112,9 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     make_private(&data)?;
     let key = Arc::new(MasterKey::load(environment.get(MASTER_KEY_VARIABLE), &data)?);
     let secrets = Arc::new(Secrets::new(environment, &config.directory));
-    let egress = Arc::new(Egress::new(config.egress_rules())?);
+    // Reads the system's certificates, which takes as long as all the rest.
+    let rules = config.egress_rules();
+    let egress = tokio::task::spawn_blocking(move || Egress::new(rules));
     let (hooks, management) = (listen(config.hooks_address).await?, listen(config.management_address).await?);
     let settings = Settings {
         path: config.database(),
@@ -133,6 +138,12 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     };
     addresses.write(&data).map_err(|error| AppError::Data { path: data.clone(), error })?;
 
+    let egress = Arc::new(
+        egress
+            .await
+            .map_err(|panicked| io::Error::other(panicked.to_string()))
+            .map_err(AppError::Start)??,
+    );
     let metrics = Arc::new(Metrics::new());
     let (stop_intake, intake_stopping) = stop::channel();
     let (stop_work, work_stopping) = stop::channel();

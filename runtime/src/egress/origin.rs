@@ -55,6 +55,12 @@ pub fn of(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
+/// Whether the URL is of this origin, which may be written in another way (`HTTPS://Host:443/`).
+pub fn is(url: &Url, origin: &str) -> bool {
+    let own = of(url);
+    own == origin || Url::parse(origin).is_ok_and(|expected| of(&expected) == own)
+}
+
 /// Whether the URL carries a user name or password.
 pub fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{Egress, Outgoing, RESPONSE_BYTES_MAX, Rules, resolver::Names};
+use super::{Egress, Outgoing, RESPONSE_BYTES_MAX, RESPONSE_HEADERS_MAX, Rules, resolver::Names};
 
 /// A listener on loopback that counts connections and gives every request the same bytes back.
 struct Canary {
@@ -243,6 +243,18 @@ async fn an_endless_answer_is_cut_at_the_limit() {
     let egress = Egress::new(allow(canary.port())).unwrap();
     let exchange = egress.send(request(&format!("http://{}", canary.address), "/")).await;
     assert_eq!(kind(exchange), TransportErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn an_answer_with_too_many_headers_is_no_answer() {
+    for (count, is_answer) in [(RESPONSE_HEADERS_MAX - 1, true), (RESPONSE_HEADERS_MAX, false)] {
+        let headers: String = (0..count).map(|number| format!("x-{number}: y\r\n")).collect();
+        let canary =
+            Canary::answering(format!("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n{headers}\r\n")).await;
+        let egress = Egress::new(allow(canary.port())).unwrap();
+        let exchange = egress.send(request(&format!("http://{}", canary.address), "/")).await;
+        assert_eq!(exchange.is_ok(), is_answer, "{count}: {exchange:?}");
+    }
 }
 
 #[tokio::test]
