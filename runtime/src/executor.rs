@@ -241,6 +241,22 @@ fn answer(exchange: &Exchange, done: bool) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{config::Environment, egress::Rules};
+
+    #[tokio::test]
+    async fn an_exchange_is_given_up_before_a_lease_that_nobody_extends() {
+        let clock = Clock::system();
+        let lease_end_ms = clock.now_ms() + LEASE_MARGIN_MS + 20;
+        let executor = Executor {
+            egress: Arc::new(Egress::new(Rules::default()).unwrap()),
+            secrets: Arc::new(Secrets::new(Environment::of([]), "/nowhere")),
+            clock: clock.clone(),
+        };
+        let attempt = Attempt { number: 1, seed: 0, lease_end_ms: &|| lease_end_ms };
+        let given_up = executor.within_lease(attempt, std::future::pending()).await.unwrap_err();
+        assert_eq!(given_up.kind, TransportErrorKind::Timeout);
+        assert!(clock.now_ms() < lease_end_ms);
+    }
 
     #[test]
     fn the_hash_tells_a_placeholder_from_text_and_parts_from_each_other() {

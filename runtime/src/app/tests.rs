@@ -29,6 +29,8 @@ const NOW_MS: i64 = 1_800_000_000_000;
 enum Says {
     Ok,
     Busy,
+    /// Nothing, until it is told to say something else.
+    Nothing,
     /// A refusal that repeats the credential it was sent.
     Echo,
 }
@@ -106,7 +108,7 @@ fn bundle(delay: &str, number: &str) -> String {
 async fn receive(
     mut stream: TcpStream,
     told: mpsc::UnboundedSender<String>,
-    says: tokio::sync::watch::Receiver<Says>,
+    mut says: tokio::sync::watch::Receiver<Says>,
 ) {
     let mut bytes = Vec::new();
     while stream.read_buf(&mut bytes).await.is_ok_and(|read| read > 0) {
@@ -116,14 +118,17 @@ async fn receive(
         if body.len() < length {
             continue;
         }
-        let (status, answer) = match *says.borrow() {
-            Says::Ok => ("200 OK", "{}".to_owned()),
+        let _ = told.send(text.clone());
+        let Ok(says) = says.wait_for(|says| !matches!(says, Says::Nothing)).await.map(|says| *says) else {
+            return;
+        };
+        let (status, answer) = match says {
+            Says::Ok | Says::Nothing => ("200 OK", "{}".to_owned()),
             Says::Busy => ("503 Service Unavailable", "{}".to_owned()),
             Says::Echo => {
                 ("400 Bad Request", format!("you are {}", header(head, "authorization").unwrap_or_default()))
             }
         };
-        let _ = told.send(text);
         let reply = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
         if stream.write_all(reply.as_bytes()).await.is_err() {
             return;
@@ -280,6 +285,22 @@ async fn a_retry_sends_the_same_bytes_when_its_time_has_come() {
     world.set.advance_ms(1_000);
     assert_eq!(world.requests.recv().await.unwrap(), first);
     settled(&running, |run| run.state == RunStateName::Delivered).await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_lets_the_run_in_flight_finish_and_settles_it() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    world.says.send_replace(Says::Nothing);
+    assert!(is_ok(&post(&running, &world.hook(&running), r#"{"number": "A-1"}"#).await));
+    world.requests.recv().await.unwrap();
+    let stopped = tokio::spawn(running.stop());
+    world.says.send_replace(Says::Ok);
+    stopped.await.unwrap();
+    let running = world.start().await;
+    settled(&running, |run| run.state == RunStateName::Delivered).await;
+    assert!(world.requests.try_recv().is_err(), "it was sent once");
     running.stop().await;
 }
 
