@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{
-    DateTime, Duration, NaiveDateTime, TimeZone as _, Utc,
+    DateTime, Duration, NaiveDateTime, SecondsFormat, TimeZone as _, Utc,
     format::{Item, StrftimeItems},
 };
 use chrono_tz::Tz;
@@ -26,9 +26,8 @@ type Outcome<'a> = Result<Cow<'a, Value>, EvalErrorKind>;
 
 /// An instant in UTC: `2026-03-05T07:15:30Z`, with milliseconds when there are any.
 pub fn rfc3339(instant: DateTime<Utc>) -> String {
-    let format =
-        if instant.timestamp_subsec_millis() == 0 { "%Y-%m-%dT%H:%M:%SZ" } else { "%Y-%m-%dT%H:%M:%S%.3fZ" };
-    instant.format(format).to_string()
+    let whole = instant.timestamp_subsec_millis() == 0;
+    instant.to_rfc3339_opts(if whole { SecondsFormat::Secs } else { SecondsFormat::Millis }, true)
 }
 
 /// The instant at which a wall clock in a zone shows this. In a spring gap: as much after it; in an autumn overlap: the first.
