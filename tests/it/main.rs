@@ -5,3 +5,4 @@ mod faults;
 mod product;
 mod repo;
 mod stand_ins;
+mod walkthrough;
