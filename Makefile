@@ -2,6 +2,9 @@
 CARGO ?= cargo
 SHEAF := target/release/sheaf
 DEMO ?=
+BENCH ?=
+FAULTS ?=
+SHORT_KILLS := 15
 
 .PHONY: run test lint gen bench faults
 
@@ -10,12 +13,12 @@ run:
 	$(CARGO) build --release --bin sheaf
 	MINDBOX_SECRET_KEY=demo-key $(SHEAF) demo examples/calltouch-mindbox $(DEMO)
 
-## Install what the tests need, then run everything.
+## Install what the tests need, then run everything, and a short campaign of kills.
 test:
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
-	$(CARGO) build --release --bins
+	$(CARGO) build --bins
 	$(CARGO) nextest run --workspace
-	$(CARGO) test --workspace --doc --quiet
+	target/debug/faults --sheaf target/debug/sheaf --kills $(SHORT_KILLS)
 
 ## Formatting, Clippy, purity of the pure crates.
 lint:
