@@ -185,7 +185,9 @@ fn of_kind<'f>(files: &'f [File], kind: &'f str) -> impl Iterator<Item = &'f Fil
 }
 
 fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagnostics) -> Option<&'f File> {
-    let mut found = of_kind(files, "workspace");
+    let mut found: Vec<&File> = of_kind(files, "workspace").collect();
+    found.sort_by_key(|file| file.path != WORKSPACE_FILE);
+    let mut found = found.into_iter();
     let first = found.next();
     if first.is_none() && !files.iter().any(|file| file.path == WORKSPACE_FILE) {
         let span = Span { file: sources.add(WORKSPACE_FILE, ""), start: 0, end: 0 };

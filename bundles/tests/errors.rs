@@ -1,4 +1,4 @@
-//! Every `errors/*.yaml` is compiled as a bundle of the workspace beside it; what is said about it stands in the `.snap`.
+//! Every `errors/*.yaml` joins the workspace beside it as what its `kind` says; what is said about it stands in the `.snap`.
 
 #![expect(clippy::disallowed_methods, reason = "reads the cases beside it")]
 
@@ -22,16 +22,30 @@ fn read(path: &str) -> (String, Vec<u8>) {
     (path.to_owned(), fs::read(folder().join("workspace").join(path)).unwrap())
 }
 
+const MANIFESTS: [&str; 2] = ["catalog/calls/connector.yaml", "catalog/crm/connector.yaml"];
+
 fn catalog() -> Catalog {
-    let files = [read("catalog/calls/connector.yaml"), read("catalog/crm/connector.yaml")];
-    let (catalog, sources, out) = Catalog::load(&files);
+    let (catalog, sources, out) = Catalog::load(&MANIFESTS.map(read));
     assert!(out.is_empty(), "{}", render::text(&sources, &out, Language::En, false));
     catalog
 }
 
-fn compiled(case: &str) -> (Option<Integration>, Sources, Diagnostics) {
+fn case(name: &str) -> Vec<u8> {
+    fs::read(folder().join(format!("{name}.yaml"))).unwrap()
+}
+
+/// A case as a file of the workspace: a connector of the catalog, a connection, or a bundle.
+fn compiled(name: &str) -> (Option<Integration>, Sources, Diagnostics) {
+    let bytes = case(name);
+    if bytes.starts_with(b"kind: connector\n") {
+        let mut files = MANIFESTS.map(read).to_vec();
+        files.push((format!("connectors/{name}/connector.yaml"), bytes));
+        let (_, sources, out) = Catalog::load(&files);
+        return (None, sources, out);
+    }
     let mut files = vec![read("sheaf.yaml"), read("connections/calls.yaml"), read("connections/crm.yaml")];
-    files.push((format!("bundles/{case}.yaml"), fs::read(folder().join(format!("{case}.yaml"))).unwrap()));
+    let part = if bytes.starts_with(b"kind: connection\n") { "connections" } else { "bundles" };
+    files.push((format!("{part}/{name}.yaml"), bytes));
     compile(&files, &catalog())
 }
 
@@ -51,7 +65,7 @@ fn snapshots(run: impl FnOnce()) {
 }
 
 #[test]
-fn every_mistake_of_a_bundle_is_shown_at_its_place_with_a_hint() {
+fn every_mistake_is_shown_at_its_place_with_a_hint() {
     let mut names: Vec<String> = fs::read_dir(folder())
         .unwrap()
         .filter_map(|entry| {
@@ -117,4 +131,35 @@ fn a_secret_written_as_a_value_is_refused_and_never_shown() {
     let shown = render::text(&sources, &out, Language::En, false);
     assert!(out.iter().any(|diagnostic| diagnostic.code == Code::SecretValue), "{shown}");
     assert!(!shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
+fn without_a_workspace_file_it_is_said_what_to_write() {
+    let (integration, _, out) = compile::<String, Vec<u8>>(&[], &catalog());
+    assert!(integration.is_none());
+    assert_eq!(out.iter().map(|found| found.code).collect::<Vec<_>>(), [Code::BadWorkspace]);
+}
+
+#[test]
+fn a_broken_bundle_leaves_the_others_standing() {
+    let mut files = vec![read("sheaf.yaml"), read("connections/calls.yaml"), read("connections/crm.yaml")];
+    files.extend(["good", "ten"].map(|name| (format!("bundles/{name}.yaml"), case(name))));
+    let (integration, _, out) = compile(&files, &catalog());
+    assert!(out.has_errors());
+    let plans = integration.unwrap().plans;
+    assert_eq!(plans.iter().map(|plan| plan.bundle.as_str()).collect::<Vec<_>>(), ["good"]);
+}
+
+#[test]
+fn every_code_has_a_case() {
+    let snapshots = |folder: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "snap")).collect::<Vec<_>>()
+    };
+    let files = ["errors", "diagnostics"].into_iter().flat_map(snapshots);
+    let said: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    for code in Code::ALL.iter().filter(|code| **code != Code::FileTooLarge) {
+        assert!(said.contains(&format!("[{}]", code.as_str())), "no case for {}", code.as_str());
+    }
 }

@@ -203,6 +203,11 @@ fn unknown<'a>(
         format!("нет {} `{}`", what.1, excerpt(name)),
     );
     let all = known.clone().collect::<Vec<_>>().join(", ");
+    let hint = if all.is_empty() {
+        Words::new("declare it first", "сначала объявите")
+    } else {
+        Words::new(format!("there are: {all}"), format!("есть: {all}"))
+    };
     let diagnostic = Diagnostic::error(code, span, message).with_suggestion(suggest(name, known));
-    super::connection::or_hint(diagnostic, Words::new(format!("there are: {all}"), format!("есть: {all}")))
+    super::connection::or_hint(diagnostic, hint)
 }
