@@ -12,6 +12,7 @@ mod names;
 mod request;
 mod secret;
 pub mod shapes;
+mod url;
 mod verdicts;
 
 use std::sync::Arc;

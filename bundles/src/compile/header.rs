@@ -1,5 +1,12 @@
 //! Names of HTTP headers.
 
+use super::connection::or_hint;
+use crate::{
+    diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
+    words::Words,
+    yaml::Entry,
+};
+
 /// Headers that belong to the connection itself and are set by the sender alone.
 const RESERVED: [&str; 8] =
     ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"];
@@ -23,6 +30,34 @@ pub fn is_name(name: &str) -> bool {
 /// Whether only the sender may set it.
 pub fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
+}
+
+/// Reports a header that cannot be sent, or that is not among the connection's.
+pub fn check_name(header: &Entry, keys: &[String], connection: &str, out: &mut Diagnostics) {
+    let name = &header.key;
+    if !is_name(name) || is_reserved(name) {
+        let message = Words::new(
+            format!("`{}` cannot be sent as a header", excerpt(name)),
+            format!("`{}` нельзя отправить как заголовок", excerpt(name)),
+        );
+        let hint = Words::new(
+            "a header's name has no spaces or colons; lengths and the host are set by the sender",
+            "в имени заголовка нет пробелов и двоеточий; длину и хост ставит сам отправитель",
+        );
+        out.push(Diagnostic::error(Code::BadHeader, header.key_span, message).with_hint(hint));
+    } else if !keys.is_empty() && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
+        let message = Words::new(
+            format!("the connection `{connection}` has no header `{}`", excerpt(name)),
+            format!("в подключении `{connection}` нет заголовка `{}`", excerpt(name)),
+        );
+        let hint =
+            Words::new("add it to `headers` of the connection", "добавьте его в `headers` подключения");
+        let near = suggest(name, keys.iter().map(String::as_str));
+        out.push(or_hint(
+            Diagnostic::error(Code::UnknownTarget, header.key_span, message).with_suggestion(near),
+            hint,
+        ));
+    }
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
 //! An action's request for one step: the manifest's templates, the connection's settings and what the bundle gives.
 
 use super::{
-    connection::{Compiled, folded, or_hint},
+    connection::{Compiled, folded},
     constant, header,
     input::{Inputs, Placed},
     names::Names,
-    secret,
+    secret, url,
 };
 use crate::{
     connection::Placement,
-    diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
+    diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
     duration,
     expression::Expression,
     manifest::action::{Action, alternatives},
     mapping::Mapping,
     outgoing::{
         Body, Headers, Outgoing, Parameters, Source, TIMEOUT_MS, is_header_text,
-        url::{Segment, Url, UrlError, percent},
+        url::{Url, percent},
     },
     path::Root,
     template::{Part, Template},
@@ -125,7 +125,7 @@ impl Request<'_> {
                     if let Some(entry) = self.inputs.placed(&name) {
                         let template = Template::parse(&entry.value, out)?;
                         return Some((
-                            url(template, &entry.value, self.names, self.settings(), out)?,
+                            url::compile(template, &entry.value, self.names, self.settings(), out)?,
                             entry.value.span,
                         ));
                     }
@@ -133,7 +133,10 @@ impl Request<'_> {
                 None => {
                     let template = Template::parse(node, &mut Diagnostics::default())?;
                     let at = Node::text("", self.compiled.name_span);
-                    return Some((url(template, &at, &self.own_names(), self.settings(), out)?, self.span));
+                    return Some((
+                        url::compile(template, &at, &self.own_names(), self.settings(), out)?,
+                        self.span,
+                    ));
                 }
             }
         }
@@ -196,7 +199,7 @@ impl Request<'_> {
         };
         let mut headers = Vec::new();
         for header in entries {
-            check_header_name(header, keys, &self.compiled.connection.name, out);
+            header::check_name(header, keys, &self.compiled.connection.name, out);
             if let Some(template) = self.secret_template(&header.value, out) {
                 if header::is_credential(&header.key)
                     && template.literal().is_some_and(|text| !text.is_empty())
@@ -359,125 +362,6 @@ fn literal_or_template(node: &Node, out: &mut Diagnostics) -> Option<Template> {
             out.push(needs_text(node));
             None
         }
-    }
-}
-
-/// A URL's template into its parts, each checked for its place.
-fn url(
-    template: Template,
-    node: &Node,
-    names: &Names<'_>,
-    settings: &Map,
-    out: &mut Diagnostics,
-) -> Option<Url> {
-    let mut sound = true;
-    let mut template = template;
-    for part in &mut template.parts {
-        if let Part::Expression(expression) = part {
-            sound &= expression.check(names, node.span, out).is_some();
-        }
-    }
-    let folded = constant::fold(template, settings);
-    let mut url = match Url::of(&folded) {
-        Ok(url) => url,
-        Err(error) => {
-            out.push(bad_url(error, node));
-            return None;
-        }
-    };
-    for segment in &mut url.path {
-        if let Segment::Computed(template) = segment {
-            sound &= check_segment(template, names, node.span, out);
-        }
-    }
-    for value in url.query.iter_mut().filter_map(|(_, value)| value.as_mut()) {
-        let mut found = Diagnostics::default();
-        sound &= value.check(names, node.span, false, &mut found).is_some();
-        // What is wrong with the expressions themselves has been said above.
-        out.append(only(found, Code::CanBeEmpty));
-    }
-    sound.then_some(url)
-}
-
-fn check_segment(template: &mut Template, names: &Names<'_>, span: Span, out: &mut Diagnostics) -> bool {
-    let mut found = Diagnostics::default();
-    let typed = template.check(names, span, false, &mut found);
-    out.append(only(found, Code::CanBeEmpty));
-    let Some(typed) = typed else { return false };
-    if template.single().is_some() && typed.can_be_empty {
-        let label = template.label();
-        let message = Words::new(
-            format!("`{label}` can be empty, and the URL's path needs a value"),
-            format!("`{label}` может быть пустым, а пути в URL нужно значение"),
-        );
-        let hint = Words::new(
-            format!(
-                "write `{{{{ default {label} \"…\" }}}}`, or let the filter demand `{label} is not empty`"
-            ),
-            format!(
-                "напишите `{{{{ default {label} \"…\" }}}}` или потребуйте в фильтре `{label} is not empty`"
-            ),
-        );
-        out.push(Diagnostic::error(Code::CanBeEmpty, span, message).with_hint(hint));
-        return false;
-    }
-    true
-}
-
-fn only(found: Diagnostics, code: Code) -> Diagnostics {
-    let mut kept = Diagnostics::default();
-    found
-        .iter()
-        .filter(|diagnostic| diagnostic.code == code)
-        .for_each(|diagnostic| kept.push(diagnostic.clone()));
-    kept
-}
-
-fn bad_url(error: UrlError, node: &Node) -> Diagnostic {
-    let hint = match error {
-        UrlError::OriginNotConstant => Words::new(
-            "write the host out, or take it from `connection.settings`; an event may fill the path and the query",
-            "напишите хост целиком или возьмите из `connection.settings`; из события можно брать путь и параметры",
-        ),
-        UrlError::NameNotConstant => Words::new("compute the value instead", "вычисляйте значение, а не имя"),
-        UrlError::UserInfo => {
-            Words::new("use the connection's authentication", "используйте авторизацию подключения")
-        }
-        UrlError::Fragment => {
-            Words::new("write `%23` for a `#` in a value", "для `#` внутри значения пишите `%23`")
-        }
-        UrlError::Scheme | UrlError::Host | UrlError::Port => Words::new(
-            "for example `https://api.example.com/orders`",
-            "например, `https://api.example.com/orders`",
-        ),
-    };
-    Diagnostic::error(Code::BadUrl, node.span, error.words()).with_hint(hint)
-}
-
-fn check_header_name(header: &Entry, keys: &[String], connection: &str, out: &mut Diagnostics) {
-    let name = &header.key;
-    if !header::is_name(name) || header::is_reserved(name) {
-        let message = Words::new(
-            format!("`{}` cannot be sent as a header", excerpt(name)),
-            format!("`{}` нельзя отправить как заголовок", excerpt(name)),
-        );
-        let hint = Words::new(
-            "a header's name has no spaces or colons; lengths and the host are set by the sender",
-            "в имени заголовка нет пробелов и двоеточий; длину и хост ставит сам отправитель",
-        );
-        out.push(Diagnostic::error(Code::BadHeader, header.key_span, message).with_hint(hint));
-    } else if !keys.is_empty() && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
-        let message = Words::new(
-            format!("the connection `{connection}` has no header `{}`", excerpt(name)),
-            format!("в подключении `{connection}` нет заголовка `{}`", excerpt(name)),
-        );
-        let hint =
-            Words::new("add it to `headers` of the connection", "добавьте его в `headers` подключения");
-        let near = suggest(name, keys.iter().map(String::as_str));
-        out.push(or_hint(
-            Diagnostic::error(Code::UnknownTarget, header.key_span, message).with_suggestion(near),
-            hint,
-        ));
     }
 }
 
