@@ -103,6 +103,8 @@ impl Campaign {
             let up = self.start(&subject, &target, round).await?;
             let after_ms = randomness.random_range(0..=KILL_AFTER_MS_MAX);
             let kill = strike(up, &target, &gauge, round, after_ms).await?;
+            // What the dead process had sent is read to its end, so each arrival is from one process for certain.
+            receiver.quiet().await;
             pen.write(Entry::Killed(round, unix_ns()));
             tell(&kill);
             kills.push(kill);

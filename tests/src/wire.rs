@@ -5,7 +5,11 @@ use std::{
     future::Future,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use percent_encoding::percent_decode_str;
@@ -22,6 +26,10 @@ use tokio::{
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Longest body of a message.
 pub const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How often [`Server::quiet`] looks.
+const QUIET_EVERY: Duration = Duration::from_millis(2);
+/// How often in a row it must have seen no connection: one may stand in the system's queue.
+const QUIET_LOOKS: usize = 3;
 /// What one read asks the socket for.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -244,6 +252,7 @@ pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     accepting: JoinHandle<()>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -255,7 +264,18 @@ impl Server {
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        Ok(Server { address, accepting: tokio::spawn(accept(listener, Arc::new(handler))) })
+        let open = Arc::new(AtomicUsize::new(0));
+        let accepting = tokio::spawn(accept(listener, Arc::new(handler), Arc::clone(&open)));
+        Ok(Server { address, accepting, open })
+    }
+
+    /// Returns when every connection was read to its end and no new one comes: whoever was killed has nothing under way.
+    pub async fn quiet(&self) {
+        let mut still = 0;
+        while still < QUIET_LOOKS {
+            tokio::time::sleep(QUIET_EVERY).await;
+            still = if self.open.load(Ordering::Relaxed) == 0 { still + 1 } else { 0 };
+        }
     }
 
     /// `http://127.0.0.1:port`.
@@ -270,7 +290,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept<H, F>(listener: TcpListener, handler: Arc<H>)
+async fn accept<H, F>(listener: TcpListener, handler: Arc<H>, open: Arc<AtomicUsize>)
 where
     H: Fn(Message) -> F + Send + Sync + 'static,
     F: Future<Output = Reply> + Send + 'static,
@@ -278,10 +298,12 @@ where
     // Connections live in the set, so they end with the server.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let handler = Arc::clone(&handler);
+        let (handler, open) = (Arc::clone(&handler), Arc::clone(&open));
+        open.fetch_add(1, Ordering::Relaxed);
         connections.spawn(async move {
             // A broken connection is the client's to notice.
             let _ = serve(stream, &*handler).await;
+            open.fetch_sub(1, Ordering::Relaxed);
         });
         while connections.try_join_next().is_some() {}
     }
