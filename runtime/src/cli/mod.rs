@@ -64,7 +64,6 @@ enum Command {
     /// The connectors that are known, with their triggers and actions. / Известные коннекторы.
     Connectors(connectors::Connectors),
     /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
-    /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
     Schema(schema::Schema),
     /// Serve an example against a local receiver and show events routed. / Показать пример в работе.
     Demo(demo::Demo),
