@@ -2,6 +2,7 @@
 
 mod calltouch;
 mod faults;
+mod probe;
 mod product;
 mod repo;
 mod stand_ins;

@@ -236,9 +236,20 @@ async fn what_cannot_be_read_is_kept_and_answered_ok_and_a_probe_is_no_event() {
     {
         assert!(is_ok(&post(&running, &hook, broken).await), "{broken:?}");
     }
-    assert!(is_ok(&post(&running, &hook, "{}").await));
+    assert!(is_ok(&post(&running, &hook, "").await));
     let line = ledger(running.queue().store()).await;
     assert_eq!((line.received, line.quarantined, line.accepted), (4, 4, 0));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_whose_parameters_nobody_declared_is_an_event_and_not_a_probe() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    assert!(is_ok(&post(&running, &hook, r#"{"renamed_at_the_vendor": "A-1"}"#).await));
+    let line = ledger(running.queue().store()).await;
+    assert_eq!((line.received, line.accepted), (1, 1));
     running.stop().await;
 }
 
