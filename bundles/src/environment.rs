@@ -6,7 +6,7 @@ use crate::{
     expression::{Env, lookup},
     path::{Path, Root, walk, walk_map},
     request::Response,
-    value::{Map, Value},
+    value::{Map, Text, Value},
 };
 
 /// An event, earlier answers, the connection, and inside a request what the bundle gave its action.
@@ -94,7 +94,7 @@ impl<'a> ResponseEnvironment<'a> {
         self.body.get_or_init(|| {
             let bytes = &self.response.body[..self.response.body.len().min(BODY_BYTES_MAX)];
             crate::json::parse(bytes, crate::json::Limits::default())
-                .unwrap_or_else(|_| Value::Text(String::from_utf8_lossy(bytes).into_owned()))
+                .unwrap_or_else(|_| Value::Text(Text::from_utf8_lossy(bytes)))
         })
     }
 
@@ -107,7 +107,7 @@ impl<'a> ResponseEnvironment<'a> {
     fn headers(&self) -> &Value {
         self.headers.get_or_init(|| {
             let pairs = self.response.headers.iter();
-            Value::Object(pairs.map(|(name, value)| (name.clone(), Value::Text(value.clone()))).collect())
+            Value::object(pairs.map(|(name, value)| (name.clone(), Value::Text(value.clone()))))
         })
     }
 }

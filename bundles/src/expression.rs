@@ -96,7 +96,7 @@ pub fn lookup<'m>(map: &'m Map, segments: &[Segment]) -> Option<&'m Value> {
     path::walk_map(map, segments).or_else(|| {
         (2..=segments.len()).rev().find_map(|length| {
             let name = segments[..length].iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".");
-            path::walk(map.get(&name)?, &segments[length..])
+            path::walk(map.get(name.as_str())?, &segments[length..])
         })
     })
 }

@@ -199,7 +199,7 @@ pub struct TriggerChoice {
     pub when: Filter,
 }
 
-static NOTHING: LazyLock<Map> = LazyLock::new(Map::new);
+static NOTHING: LazyLock<Map> = LazyLock::new(Map::default);
 static NO_KEY: Value = Value::Null;
 
 impl Hook {

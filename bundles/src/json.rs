@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::value::{Map, Number, Value};
+use crate::value::{Map, Number, Text, Value};
 
 /// Limits of one document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +156,7 @@ impl Reader<'_> {
 
     fn object(&mut self, depth: u32) -> Result<Value, JsonError> {
         self.enter(depth)?;
-        let mut map = Map::new();
+        let mut map = Map::default();
         if self.peek() != Some(b'}') {
             loop {
                 self.space();
@@ -176,7 +176,7 @@ impl Reader<'_> {
             }
         }
         self.take(b'}')?;
-        Ok(Value::Object(map))
+        Ok(map.into())
     }
 
     fn number(&mut self) -> Result<Number, JsonError> {
@@ -187,9 +187,9 @@ impl Reader<'_> {
         Ok(Number::from_digits(text))
     }
 
-    fn string(&mut self) -> Result<String, JsonError> {
+    fn string(&mut self) -> Result<Text, JsonError> {
         self.position += 1;
-        let mut text = String::new();
+        let mut text = Text::default();
         loop {
             let start = self.position;
             while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1F)) {
@@ -412,7 +412,7 @@ impl serde::Serialize for Value {
             Value::Number(number) => number.serialize(serializer),
             Value::Text(text) => serializer.serialize_str(text),
             Value::List(items) => serializer.collect_seq(items),
-            Value::Object(map) => serializer.collect_map(map),
+            Value::Object(map) => serializer.collect_map(map.iter()),
         }
     }
 }

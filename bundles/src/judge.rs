@@ -55,8 +55,12 @@ impl Judge {
         let class = rule.map_or_else(|| class_of_status(response.status), |rule| rule.class);
         let own = rule.map(|rule| rule.message.clone()).filter(|words| !words.en.is_empty());
         let detail = rule.and_then(|rule| rule.detail.as_ref()).and_then(|detail| detail_text(detail, &env));
-        let message = own.unwrap_or_else(|| status_words(class, response.status));
         let delivered = matches!(class, Class::Ok | Class::Empty | Class::DuplicateOk);
+        let message = own.unwrap_or_else(|| match class {
+            // The status says it all.
+            Class::Ok => Words::default(),
+            _ => status_words(class, response.status),
+        });
         Judgement {
             class,
             message: with_detail(message, detail),
@@ -116,6 +120,7 @@ fn failure_words(kind: TransportErrorKind) -> Words {
 
 fn with_detail(message: Words, detail: Option<String>) -> Words {
     match detail.filter(|detail| !detail.is_empty()) {
+        Some(detail) if message == Words::default() => Words::new(detail.clone(), detail),
         Some(detail) => {
             Words::new(format!("{} {detail}", colon(&message.en)), format!("{} {detail}", colon(&message.ru)))
         }
@@ -161,7 +166,7 @@ mod tests {
     }
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Exchange {
-        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         Ok(Response { status, headers, body: body.as_bytes().to_vec() })
     }
 
@@ -184,7 +189,7 @@ mod tests {
             (503, Class::Retry),
         ] {
             assert_eq!(
-                judge(Repeat::None).judge(&answer(status, &[], ""), &Map::new()).class,
+                judge(Repeat::None).judge(&answer(status, &[], ""), &Map::default()).class,
                 class,
                 "{status}"
             );
@@ -194,20 +199,20 @@ mod tests {
     #[test]
     fn a_lost_answer_is_unknown_unless_a_repeat_is_safe() {
         for kind in [TransportErrorKind::Timeout, TransportErrorKind::Cut, TransportErrorKind::TooLarge] {
-            let class = |repeat| judge(repeat).judge(&failure(kind), &Map::new()).class;
+            let class = |repeat| judge(repeat).judge(&failure(kind), &Map::default()).class;
             assert_eq!(class(Repeat::None), Class::Unknown);
             assert_eq!(class(Repeat::Keyed), Class::Retry);
             assert_eq!(class(Repeat::Idempotent), Class::Retry);
         }
         for kind in [TransportErrorKind::Dns, TransportErrorKind::Connect, TransportErrorKind::Tls] {
-            assert_eq!(judge(Repeat::None).judge(&failure(kind), &Map::new()).class, Class::Retry);
+            assert_eq!(judge(Repeat::None).judge(&failure(kind), &Map::default()).class, Class::Retry);
         }
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_vendors_own_clock() {
         let wait = |headers: &[(&str, &str)]| {
-            judge(Repeat::None).judge(&answer(503, headers, ""), &Map::new()).retry_after_ms
+            judge(Repeat::None).judge(&answer(503, headers, ""), &Map::default()).retry_after_ms
         };
         assert_eq!(wait(&[("retry-after", "120")]), Some(120_000));
         let date = ("date", "Thu, 05 Mar 2026 07:15:30 GMT");
@@ -218,7 +223,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_kept_for_later_steps_as_json_or_text() {
-        let body = |text| judge(Repeat::None).judge(&answer(200, &[], text), &Map::new()).body;
+        let body = |text| judge(Repeat::None).judge(&answer(200, &[], text), &Map::default()).body;
         assert_eq!(body("7"), Some(Value::from(7)));
         assert_eq!(body("ок"), Some(Value::from("ок")));
     }

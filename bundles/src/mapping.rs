@@ -10,7 +10,7 @@ use crate::{
     diagnostic::Diagnostics,
     expression::{Env, Scope, error::EvalError},
     types::Field,
-    value::{Map, Value},
+    value::{Map, Text, Value},
     yaml::Node,
 };
 use source::Source;
@@ -23,7 +23,7 @@ pub const TARGET_ITEMS_MAX: usize = 1_000;
 /// A compiled mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mapping {
-    entries: Vec<(String, Place)>,
+    entries: Vec<(Text, Place)>,
 }
 
 /// What stands at one place of the result.
@@ -32,7 +32,7 @@ enum Place {
     /// A value.
     Value(Source),
     /// An object, in the order its keys were first written.
-    Object(Vec<(String, Place)>),
+    Object(Vec<(Text, Place)>),
     /// A list.
     List(Vec<Place>),
 }
@@ -52,7 +52,7 @@ impl Mapping {
 
     /// The object. An error names the target or reference it is about, never the event's data.
     pub fn eval(&self, env: &dyn Env) -> Result<Value, EvalError> {
-        Ok(Value::Object(object(&self.entries, env)?))
+        Ok(object(&self.entries, env)?.into())
     }
 }
 
@@ -63,7 +63,7 @@ impl Place {
             Place::Value(source) => source.eval(env),
             Place::Object(entries) => {
                 let object = object(entries, env)?;
-                Ok((!object.is_empty() || entries.is_empty()).then_some(Value::Object(object)))
+                Ok((!object.is_empty() || entries.is_empty()).then(|| object.into()))
             }
             Place::List(places) => {
                 let mut items = Vec::with_capacity(places.len());
@@ -76,8 +76,8 @@ impl Place {
     }
 }
 
-fn object(entries: &[(String, Place)], env: &dyn Env) -> Result<Map, EvalError> {
-    let mut object = Map::with_capacity(entries.len());
+fn object(entries: &[(Text, Place)], env: &dyn Env) -> Result<Map, EvalError> {
+    let mut object = Map::with_capacity_and_hasher(entries.len(), Default::default());
     for (key, place) in entries {
         if let Some(value) = place.eval(env)? {
             object.insert(key.clone(), value);

@@ -10,7 +10,7 @@ use crate::{
     mapping::Mapping,
     request::{Encoding, Piece, Pieces, Request},
     template::Template,
-    value::{Map, Value},
+    value::{Map, Text, Value},
     words::Words,
 };
 use url::Url;
@@ -106,9 +106,9 @@ impl Outgoing {
         let environment = Environment { input: &input, ..environment };
         let body = self.body(&environment)?;
         Ok(Request {
-            connection: connection.to_owned(),
+            connection: connection.into(),
             method: method(&self.method, &environment)?,
-            origin: self.url.origin.clone(),
+            origin: self.url.origin.as_str().into(),
             url: self.url(&environment)?,
             headers: self.headers(&environment, !body.is_empty())?,
             body,
@@ -118,8 +118,10 @@ impl Outgoing {
 
     fn input(&self, environment: &Environment<'_>) -> Result<Map, BuildError> {
         let mut input = match self.input.eval(environment)? {
-            Value::Object(input) => input,
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => Map::new(),
+            Value::Object(input) => *input,
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
+                Map::default()
+            }
         };
         for (name, value) in &self.defaults {
             if input.get(name).is_none_or(Value::is_empty) {
@@ -150,11 +152,11 @@ impl Outgoing {
         if text.len() > URL_BYTES_MAX {
             return Err(too_long("URL", URL_BYTES_MAX));
         }
-        let mut pieces = vec![Piece::Text(text)];
+        let mut pieces = vec![Piece::Text(text.into())];
         for (name, value) in &self.authentication_query {
             let question =
                 pieces.iter().any(|piece| matches!(piece, Piece::Text(text) if text.contains('?')));
-            pieces.push(Piece::Text(format!("{}{name}=", if question { '&' } else { '?' })));
+            pieces.push(Piece::Text(format!("{}{name}=", if question { '&' } else { '?' }).into()));
             pieces.extend(value.iter().cloned());
         }
         Ok(pieces)
@@ -164,7 +166,7 @@ impl Outgoing {
         &self,
         environment: &Environment<'_>,
         has_body: bool,
-    ) -> Result<Vec<(String, Pieces)>, BuildError> {
+    ) -> Result<Vec<(Text, Pieces)>, BuildError> {
         let mut headers = Vec::with_capacity(6);
         for part in &self.headers {
             match part {
@@ -176,15 +178,15 @@ impl Outgoing {
                 }
                 Headers::Input(input) => {
                     for (name, value) in map_of(environment.input, input) {
-                        let text = text_of(value).map_err(|kind| EvalError::at(name, kind))?;
-                        let value = text.map(|text| vec![Piece::Text(text.into_owned())]).unwrap_or_default();
+                        let text = text_of(value).map_err(|kind| EvalError::at(name.as_str(), kind))?;
+                        let value = text.map(|text| vec![Piece::Text(text.into())]).unwrap_or_default();
                         push_header(&mut headers, name, value)?;
                     }
                 }
             }
         }
         if has_body {
-            push_header(&mut headers, "Content-Type", vec![Piece::Text(self.content_type.clone())])?;
+            push_header(&mut headers, "Content-Type", vec![Piece::Text(self.content_type.as_str().into())])?;
         }
         for (name, value) in &self.authentication_headers {
             push_header(&mut headers, name, value.clone())?;
@@ -207,7 +209,7 @@ impl Outgoing {
             return Err(too_long("body", BODY_BYTES_MAX));
         }
         let text = String::from_utf8(bytes).expect("JSON and forms are written from texts");
-        Ok(if text.is_empty() { Pieces::new() } else { vec![Piece::Text(text)] })
+        Ok(if text.is_empty() { Pieces::new() } else { vec![Piece::Text(text.into())] })
     }
 }
 
@@ -220,7 +222,7 @@ impl Source {
     ) -> Result<Vec<u8>, BuildError> {
         match self {
             Source::Inputs(names) => {
-                let given = names.iter().find_map(|name| environment.input.get(name));
+                let given = names.iter().find_map(|name| environment.input.get(name.as_str()));
                 given.filter(|value| **value != Value::Null).map_or_else(|| Ok(Vec::new()), write)
             }
             Source::Mapping(mapping) => write(&mapping.eval(environment)?),
@@ -237,8 +239,8 @@ fn raw(template: &Template, environment: &Environment<'_>) -> Result<Pieces, Bui
     Ok(template.pieces(environment, Encoding::Plain)?)
 }
 
-fn method(template: &Template, environment: &dyn Env) -> Result<String, BuildError> {
-    let method = template.text(environment)?;
+fn method(template: &Template, environment: &dyn Env) -> Result<Text, BuildError> {
+    let method = Text::from(template.text(environment)?);
     if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Err(BuildError(Words::new("the method is not one HTTP has", "такого HTTP-метода нет")));
     }
@@ -246,9 +248,9 @@ fn method(template: &Template, environment: &dyn Env) -> Result<String, BuildErr
 }
 
 /// The entries of an input that is a map.
-fn map_of<'m>(input: &'m Map, name: &str) -> impl Iterator<Item = (&'m String, &'m Value)> {
+fn map_of<'m>(input: &'m Map, name: &str) -> impl Iterator<Item = (&'m Text, &'m Value)> {
     let map = if let Some(Value::Object(map)) = input.get(name) { Some(map) } else { None };
-    map.into_iter().flatten()
+    map.into_iter().flat_map(|map| map.iter())
 }
 
 /// Appends `name=value` to a URL; `name` is percent-encoded already. An empty value is left out.
@@ -272,7 +274,7 @@ fn header_value(template: &Template, environment: &Environment<'_>) -> Result<Pi
 }
 
 /// Adds a header unless it is empty or there is one of that name.
-fn push_header(headers: &mut Vec<(String, Pieces)>, name: &str, value: Pieces) -> Result<(), BuildError> {
+fn push_header(headers: &mut Vec<(Text, Pieces)>, name: &str, value: Pieces) -> Result<(), BuildError> {
     if value.is_empty() || headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
         return Ok(());
     }
@@ -282,7 +284,7 @@ fn push_header(headers: &mut Vec<(String, Pieces)>, name: &str, value: Pieces) -
             format!("в значении заголовка `{name}` перевод строки или NUL"),
         )));
     }
-    headers.push((name.to_owned(), value));
+    headers.push((name.into(), value));
     Ok(())
 }
 

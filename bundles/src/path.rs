@@ -280,10 +280,7 @@ mod tests {
 
     #[test]
     fn walking_finds_keys_and_positions() {
-        let value = Value::Object(Map::from_iter([(
-            "a".to_owned(),
-            Value::List(vec![Value::from(1), Value::from(2)]),
-        )]));
+        let value = Value::object([("a", Value::List(vec![Value::from(1), Value::from(2)]))]);
         let at = |text: &str| walk(&value, &Path::parse(text).unwrap().segments).cloned();
         assert_eq!(at("a[1]"), Some(Value::from(2)));
         assert_eq!(at("a[2]"), None);

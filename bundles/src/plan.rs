@@ -18,7 +18,7 @@ use crate::{
     path::Path,
     request::{Exchange, Request},
     run::{RunState, StepResult, delivery_key},
-    value::{Map, Value},
+    value::{Map, Text, Value},
     verdict::{Disposition, Judgement},
     words::Words,
 };
@@ -258,7 +258,7 @@ impl Plan {
 
     fn build(&self, step: &Step, state: &RunState) -> Result<Request, Words> {
         let key =
-            Value::Text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
+            Value::text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
         let steps = self.answers(state);
         let environment = Environment {
             steps: &steps,
@@ -272,11 +272,11 @@ impl Plan {
     /// What later steps see of the earlier ones.
     fn answers(&self, state: &RunState) -> Map {
         let answers = self.steps.iter().zip(&state.done).map(|(step, result)| {
-            let mut answer = Map::from_iter([("status".to_owned(), Value::from(i64::from(result.status)))]);
+            let mut answer = Map::from_iter([("status".into(), Value::from(i64::from(result.status)))]);
             if let Some(body) = &result.body {
-                answer.insert("body".to_owned(), body.clone());
+                answer.insert("body".into(), body.clone());
             }
-            (step.name.clone(), Value::Object(answer))
+            (Text::from(&step.name), answer.into())
         });
         answers.collect()
     }

@@ -1,5 +1,7 @@
 //! An HTTP request and its answer as plain data. Secrets stand in a request as placeholders only.
 
+use crate::value::Text;
+
 /// Part of a text that will be sent: literal, or a secret that is filled in at send time.
 ///
 /// A placeholder is structure, never text, so event data that looks like one stays data.
@@ -7,11 +9,11 @@
 #[serde(rename_all = "snake_case")]
 pub enum Piece {
     /// Bytes that are sent as they are (UTF-8 wherever we made them).
-    Text(String),
+    Text(Text),
     /// The name of a secret of the request's connection, and how its value is written into this place.
     Secret {
         /// Name of the secret in the connection.
-        name: String,
+        name: Text,
         /// How its value is encoded for its place.
         encoding: Encoding,
     },
@@ -38,15 +40,15 @@ pub type Pieces = Vec<Piece>;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Request {
     /// Name of the connection whose secrets may be filled in.
-    pub connection: String,
+    pub connection: Text,
     /// `POST`, …
-    pub method: String,
+    pub method: Text,
     /// `https://host:port`, fixed when the bundle was compiled; `url` starts with it.
-    pub origin: String,
+    pub origin: Text,
     /// The whole URL.
     pub url: Pieces,
     /// Header names as declared, values without CR, LF or NUL.
-    pub headers: Vec<(String, Pieces)>,
+    pub headers: Vec<(Text, Pieces)>,
     /// The body; empty for none.
     pub body: Pieces,
     /// The longest the whole exchange may take.
@@ -59,7 +61,7 @@ pub struct Response {
     /// HTTP status.
     pub status: u16,
     /// Headers, names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Text, Text)>,
     /// The body, capped by egress.
     pub body: Vec<u8>,
 }

@@ -108,7 +108,7 @@ impl Template {
     pub fn eval<'a>(&'a self, env: &'a dyn Env) -> Result<Cow<'a, Value>, EvalError> {
         match self.single() {
             Some(expression) => expression.eval(env),
-            None => Ok(Cow::Owned(Value::Text(self.text(env)?))),
+            None => Ok(Cow::Owned(Value::text(self.text(env)?))),
         }
     }
 
@@ -137,9 +137,10 @@ impl Template {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Expression(Expression::Secret { name, .. }) => {
                     if !text.is_empty() {
-                        pieces.push(Piece::Text(std::mem::take(&mut text)));
+                        pieces.push(Piece::Text(text.as_str().into()));
+                        text.clear();
                     }
-                    pieces.push(Piece::Secret { name: name.clone(), encoding });
+                    pieces.push(Piece::Secret { name: name.as_str().into(), encoding });
                 }
                 Part::Expression(expression) => append(expression, env, encoding, &mut text)?,
             }
@@ -148,7 +149,7 @@ impl Template {
             }
         }
         if !text.is_empty() {
-            pieces.push(Piece::Text(text));
+            pieces.push(Piece::Text(text.into()));
         }
         Ok(pieces)
     }

@@ -179,11 +179,11 @@ impl Node {
             Kind::Null => Value::Null,
             Kind::Bool(value) => Value::Bool(*value),
             Kind::Number(number) => Value::Number(number.clone()),
-            Kind::Text { text, .. } => Value::Text(text.clone()),
+            Kind::Text { text, .. } => Value::from(text.as_str()),
             Kind::List(items) => Value::List(items.iter().map(Node::to_value).collect()),
-            Kind::Map(entries) => Value::Object(
-                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_value())).collect(),
-            ),
+            Kind::Map(entries) => {
+                Value::object(entries.iter().map(|entry| (&entry.key, entry.value.to_value())))
+            }
         }
     }
 

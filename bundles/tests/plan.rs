@@ -66,10 +66,10 @@ fn event(fields: &str) -> Arc<Event> {
     };
     let mut fields: Map = [("id", "c-1"), ("phase", "end"), ("callerphone", "79990000001"), ("model", "1")]
         .into_iter()
-        .map(|(name, value)| (name.to_owned(), Value::from(value)))
+        .map(|(name, value)| (name.into(), Value::from(value)))
         .collect();
-    fields.extend(given);
-    Arc::new(Event { id: EventId(9), connection: "calls-main".to_owned(), received_ms: 0, fields })
+    fields.extend(*given);
+    Arc::new(Event { id: EventId(9), connection: "calls-main".into(), received_ms: 0, fields })
 }
 
 fn request(plan: &Plan, state: &RunState) -> Request {
@@ -81,7 +81,7 @@ fn request(plan: &Plan, state: &RunState) -> Request {
 
 fn text(pieces: &[Piece]) -> String {
     let shown = pieces.iter().map(|piece| match piece {
-        Piece::Text(text) => text.clone(),
+        Piece::Text(text) => text.to_string(),
         Piece::Secret { name, .. } => format!("<{name}>"),
     });
     shown.collect()
@@ -164,7 +164,7 @@ fn a_later_step_reads_the_answer_of_an_earlier_one_also_after_a_restart() {
     let state = RunState::from_bytes(event, &state.to_bytes()).unwrap();
     let second = request(&plan, &state);
     assert_eq!(text(&second.body), r#"{"lead":12345678901234567890,"status":201}"#);
-    assert_eq!(second.headers[0], ("X-Source".to_owned(), vec![Piece::Text("anna".to_owned())]));
+    assert_eq!(second.headers[0], ("X-Source".into(), vec![Piece::Text("anna".into())]));
 }
 
 #[test]

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use sheaf_bundles::request::{Encoding, Piece, Request};
+use sheaf_bundles::{
+    request::{Encoding, Piece, Request},
+    value::Text,
+};
 
 /// Everything but RFC 3986's unreserved characters, so a secret stays inside its place in a URL or a form.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -12,11 +15,11 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// A request with its secrets in place. It cannot be shown, compared or stored: it goes to egress and nowhere else.
 pub struct Authorized {
     /// `POST`, …
-    pub method: String,
+    pub method: Text,
     /// The whole URL; its origin is the one the bundle was compiled with.
     pub url: String,
     /// Headers; values hold neither CR, LF nor NUL.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Text, Text)>,
     /// The body.
     pub body: Vec<u8>,
     /// The longest the whole exchange may take.
@@ -59,15 +62,18 @@ pub fn authorize<'s>(
     })
 }
 
-fn header<'s>(pieces: &[Piece], secret: &dyn Fn(&str) -> Option<&'s str>) -> Result<String, AuthorizeError> {
+fn header<'s>(pieces: &[Piece], secret: &dyn Fn(&str) -> Option<&'s str>) -> Result<Text, AuthorizeError> {
     for piece in pieces {
         if let Piece::Secret { name, encoding: Encoding::Plain | Encoding::Percent | Encoding::Json } = piece
             && secret(name).is_some_and(|value| value.contains(['\r', '\n', '\0']))
         {
-            return Err(AuthorizeError::Unfit(name.clone()));
+            return Err(AuthorizeError::Unfit(name.to_string()));
         }
     }
-    filled(pieces, secret)
+    if let [Piece::Text(literal)] = pieces {
+        return Ok(literal.clone());
+    }
+    Ok(filled(pieces, secret)?.into())
 }
 
 fn filled<'s>(pieces: &[Piece], secret: &dyn Fn(&str) -> Option<&'s str>) -> Result<String, AuthorizeError> {
@@ -80,7 +86,7 @@ fn filled<'s>(pieces: &[Piece], secret: &dyn Fn(&str) -> Option<&'s str>) -> Res
                 text.push_str(literal);
             }
             Piece::Secret { name, encoding } => {
-                let value = secret(name).ok_or_else(|| AuthorizeError::Missing(name.clone()))?;
+                let value = secret(name).ok_or_else(|| AuthorizeError::Missing(name.to_string()))?;
                 write(&mut text, literal_start, value, *encoding);
                 literal_start = text.len();
             }
@@ -121,7 +127,7 @@ fn write_json(text: &mut String, value: &str) {
 mod tests {
     use super::*;
 
-    fn request(headers: Vec<(String, Vec<Piece>)>, url: Vec<Piece>, body: Vec<Piece>) -> Request {
+    fn request(headers: Vec<(Text, Vec<Piece>)>, url: Vec<Piece>, body: Vec<Piece>) -> Request {
         Request {
             connection: "mindbox-main".into(),
             method: "POST".into(),

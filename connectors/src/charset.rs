@@ -7,9 +7,8 @@
 //!    characters outnumber the bad bytes: each bad sequence becomes U+FFFD;
 //! 4. otherwise they are windows-1251, which old Russian senders still use.
 
-use std::borrow::Cow;
-
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1251};
+use sheaf_bundles::value::Text;
 
 /// The encoding named by the `charset` parameter of a `Content-Type`; `None` when there is none, when it is UTF-8, or
 /// when nobody knows it, so that the bytes themselves decide.
@@ -24,32 +23,29 @@ pub fn declared(content_type: Option<&str>) -> Option<&'static Encoding> {
 }
 
 /// Text of the bytes by the rules above.
-pub fn text(bytes: Cow<'_, [u8]>, declared: Option<&'static Encoding>) -> String {
+pub fn text(bytes: &[u8], declared: Option<&'static Encoding>) -> Text {
     if let Some(encoding) = declared {
-        return encoding.decode_without_bom_handling(&bytes).0.into_owned();
+        return encoding.decode_without_bom_handling(bytes).0.into();
     }
-    match String::from_utf8(bytes.into_owned()) {
-        Ok(text) => text,
-        Err(error) => guess(error.as_bytes()),
-    }
+    std::str::from_utf8(bytes).map_or_else(|_| guess(bytes), Text::from)
 }
 
-fn guess(bytes: &[u8]) -> String {
+fn guess(bytes: &[u8]) -> Text {
     let (mut good, mut bad) = (0_usize, 0_usize);
     for chunk in bytes.utf8_chunks() {
         good += chunk.valid().chars().filter(|letter| !letter.is_ascii()).count();
         bad += chunk.invalid().len();
     }
     let encoding = if good > bad { UTF_8 } else { WINDOWS_1251 };
-    encoding.decode_without_bom_handling(bytes).0.into_owned()
+    encoding.decode_without_bom_handling(bytes).0.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(bytes: &[u8]) -> String {
-        text(Cow::Borrowed(bytes), None)
+    fn read(bytes: &[u8]) -> Text {
+        text(bytes, None)
     }
 
     #[test]
@@ -74,7 +70,7 @@ mod tests {
     fn a_declared_charset_decides() {
         let encoding =
             declared(Some("application/x-www-form-urlencoded; Charset=\"koi8-r\"")).expect("known");
-        assert_eq!(text(Cow::Owned(encoding_rs::KOI8_R.encode("Имя").0.into_owned()), Some(encoding)), "Имя");
+        assert_eq!(text(&encoding_rs::KOI8_R.encode("Имя").0, Some(encoding)), "Имя");
     }
 
     #[test]

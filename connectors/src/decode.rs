@@ -15,7 +15,7 @@ use sheaf_bundles::{
     event::Received,
     hook::{Content, Hook, HookField},
     json::{self, JsonError, Limits},
-    value::{Map, Value},
+    value::{Map, Text, Value},
 };
 
 use crate::{
@@ -101,7 +101,7 @@ pub fn decode(hook: &Hook, received: &Received) -> Result<Decoded, DecodeError> 
 /// Where the fields of a hook are declared.
 #[derive(Debug)]
 struct Names {
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<Text, usize, foldhash::fast::RandomState>,
     /// Those inside others, by their dots.
     dotted: Vec<usize>,
     /// Those that every event must bring.
@@ -113,7 +113,7 @@ impl Names {
         let all = || hook.fields.iter().enumerate();
         let expected = |field: &HookField| field.sent_always && !field.unticked && field.kinds.is_empty();
         Names {
-            by_name: all().map(|(at, field)| (field.field.name.clone(), at)).collect(),
+            by_name: all().map(|(at, field)| (field.field.name.as_str().into(), at)).collect(),
             dotted: all().filter(|(_, field)| field.field.name.contains('.')).map(|(at, _)| at).collect(),
             expected: all().filter(|(_, field)| expected(field)).map(|(at, _)| at).collect(),
         }
@@ -188,7 +188,7 @@ fn parameters(hook: &Hook, received: &Received) -> Result<Map, DecodeError> {
     let content_type = received.header("content-type");
     let declared = charset::declared(content_type);
     let in_query = hook.content.contains(&Content::Query) && !received.query.is_empty();
-    let mut fields = if in_query { form::parse(received.query.as_bytes(), None)? } else { Map::new() };
+    let mut fields = if in_query { form::parse(received.query.as_bytes(), None)? } else { Map::default() };
     if received.body.is_empty() {
         return Ok(fields);
     }
@@ -212,7 +212,7 @@ fn body(
             let text = declared.map(|encoding| encoding.decode_without_bom_handling(&received.body).0);
             let bytes = text.as_ref().map_or(received.body.as_slice(), |text| text.as_bytes());
             match json::parse(bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), Limits::default())? {
-                Value::Object(map) => Ok(map),
+                Value::Object(map) => Ok(*map),
                 Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => {
                     Err(DecodeError::NotAnObject)
                 }
@@ -241,9 +241,9 @@ fn body_content(
     if hook.content.contains(&wanted) { Ok(wanted) } else { Err(DecodeError::ContentType(essence)) }
 }
 
-fn own_name(hook: &Hook, name: String) -> String {
+fn own_name(hook: &Hook, name: Text) -> Text {
     match hook.renames.iter().find(|(theirs, _)| *theirs == name) {
-        Some((_, own)) => own.clone(),
+        Some((_, own)) => own.into(),
         None => name,
     }
 }
@@ -252,22 +252,22 @@ fn own_name(hook: &Hook, name: String) -> String {
 fn nest(name: &str, fields: &mut Map) {
     let Some((head, rest)) = name.split_once('.') else { return };
     if let Some(value) = fields.shift_remove(name) {
-        let inside = fields.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new()));
+        let inside = fields.entry(head.into()).or_insert_with(|| Value::Object(Box::default()));
         put(inside, rest, value);
     }
 }
 
 fn put(inside: &mut Value, name: &str, value: Value) {
     if !matches!(inside, Value::Object(_)) {
-        *inside = Value::Object(Map::new());
+        *inside = Value::Object(Box::default());
     }
     let Value::Object(map) = inside else { return };
     match name.split_once('.') {
         Some((head, rest)) => {
-            put(map.entry(head.to_owned()).or_insert_with(|| Value::Object(Map::new())), rest, value)
+            put(map.entry(head.into()).or_insert_with(|| Value::Object(Box::default())), rest, value)
         }
         None => {
-            map.insert(name.to_owned(), value);
+            map.insert(name.into(), value);
         }
     }
 }

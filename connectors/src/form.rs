@@ -9,11 +9,9 @@
 //! - `a[]` takes the number after the greatest index used so far (0 at first), so `a[]=x&a[0]=y` is one element, `y`.
 //! - Of two pairs that cannot both hold (`a=1&a=2`, `a=1&a[b]=2`) the later one wins.
 
-use std::borrow::Cow;
-
 use encoding_rs::Encoding;
 use indexmap::IndexMap;
-use sheaf_bundles::value::{Map, Value};
+use sheaf_bundles::value::{Map, Text, Value};
 
 use crate::charset;
 
@@ -47,6 +45,7 @@ pub enum FormError {
 pub fn parse(raw: &[u8], declared: Option<&'static Encoding>) -> Result<Map, FormError> {
     let mut form = Form::default();
     form.fields.reserve((raw.len() / PAIR_BYTES_TYPICAL).min(FIELDS_EXPECTED_MAX));
+    let mut room = Vec::new();
     let mut pairs = 0;
     let mut rest = Some(raw);
     while let Some(bytes) = rest {
@@ -59,7 +58,7 @@ pub fn parse(raw: &[u8], declared: Option<&'static Encoding>) -> Result<Map, For
         if pairs > PAIRS_MAX {
             return Err(FormError::TooManyPairs);
         }
-        form.add(name.text(declared), value.text(declared))?;
+        form.add(name.text(declared, &mut room), value.text(declared, &mut room))?;
     }
     Ok(form.finish())
 }
@@ -101,25 +100,27 @@ fn first_pair(bytes: &[u8]) -> (Part<'_>, Part<'_>, Option<&[u8]>) {
 }
 
 impl Part<'_> {
-    fn text(&self, declared: Option<&'static Encoding>) -> String {
+    /// The text; `room` is for the bytes before they are one, and kept from part to part.
+    fn text(&self, declared: Option<&'static Encoding>, room: &mut Vec<u8>) -> Text {
         if !self.escaped {
-            return charset::text(Cow::Borrowed(self.bytes), declared);
+            return charset::text(self.bytes, declared);
         }
+        room.clear();
         // By hand: the library yields single bytes without a known length, which costs three times as much here.
-        let mut bytes = Vec::with_capacity(self.bytes.len());
+        room.reserve(self.bytes.len());
         let mut rest = self.bytes;
         while let [first, after @ ..] = rest {
             rest = after;
             match (first, after) {
-                (b'+', _) => bytes.push(b' '),
+                (b'+', _) => room.push(b' '),
                 (b'%', [high, low, beyond @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                    bytes.push(digit(*high) << 4 | digit(*low));
+                    room.push(digit(*high) << 4 | digit(*low));
                     rest = beyond;
                 }
-                _ => bytes.push(*first),
+                _ => room.push(*first),
             }
         }
-        charset::text(Cow::Owned(bytes), declared)
+        charset::text(room, declared)
     }
 }
 
@@ -128,28 +129,30 @@ fn digit(byte: u8) -> u8 {
     (byte & 0x0F) + if byte.is_ascii_digit() { 0 } else { 9 }
 }
 
+type Branches<T> = IndexMap<Text, T, foldhash::fast::RandomState>;
+
 /// A form being read. Plain names go straight to `fields`; a branch grows beside and keeps its place there.
 #[derive(Default)]
 struct Form {
     fields: Map,
-    branches: IndexMap<String, Branch>,
+    branches: Branches<Branch>,
     nodes: usize,
 }
 
 #[derive(Default)]
 struct Branch {
-    children: IndexMap<String, Child>,
+    children: Branches<Child>,
     /// What `[]` means next.
     next: u64,
 }
 
 enum Child {
-    Text(String),
+    Text(Text),
     Branch(Branch),
 }
 
 impl Form {
-    fn add(&mut self, name: String, value: String) -> Result<(), FormError> {
+    fn add(&mut self, name: Text, value: Text) -> Result<(), FormError> {
         let Some((head, rest)) = path(&name)? else {
             if !self.branches.is_empty() {
                 self.branches.swap_remove(&name);
@@ -160,9 +163,9 @@ impl Form {
         };
         self.count(rest.len() + 1)?;
         if !self.branches.contains_key(head) {
-            self.fields.insert(head.to_owned(), Value::Null);
+            self.fields.insert(head.into(), Value::Null);
         }
-        self.branches.entry(head.to_owned()).or_default().add(&rest, value);
+        self.branches.entry(head.into()).or_default().add(&rest, value);
         Ok(())
     }
 
@@ -181,7 +184,7 @@ impl Form {
 }
 
 impl Branch {
-    fn add(&mut self, rest: &[&str], value: String) {
+    fn add(&mut self, rest: &[&str], value: Text) {
         let mut branch = self;
         let (last, inner) = rest.split_last().expect("a path has at least one bracket");
         for key in inner {
@@ -203,16 +206,16 @@ impl Branch {
         }
     }
 
-    fn key(&mut self, key: &str) -> String {
+    fn key(&mut self, key: &str) -> Text {
         if key.is_empty() {
             let index = self.next;
             self.next = index.saturating_add(1);
-            return index.to_string();
+            return index.to_string().into();
         }
         if let Some(index) = index(key) {
             self.next = self.next.max(index.saturating_add(1));
         }
-        key.to_owned()
+        key.into()
     }
 
     /// A list when the keys are exactly 0..n, an object otherwise.
@@ -220,9 +223,7 @@ impl Branch {
         let dense =
             self.next == self.children.len() as u64 && self.children.keys().all(|key| index(key).is_some());
         if !dense {
-            return Value::Object(
-                self.children.into_iter().map(|(key, child)| (key, child.into_value())).collect(),
-            );
+            return Value::object(self.children.into_iter().map(|(key, child)| (key, child.into_value())));
         }
         let mut items: Vec<(u64, Child)> =
             self.children.into_iter().filter_map(|(key, child)| Some((index(&key)?, child))).collect();
@@ -277,12 +278,14 @@ mod tests {
                 Value::Null => serde_json::Value::Null,
                 Value::Bool(flag) => (*flag).into(),
                 Value::Number(_) => unreachable!("a form holds texts"),
-                Value::Text(text) => text.clone().into(),
+                Value::Text(text) => text.as_str().into(),
                 Value::List(items) => items.iter().map(write).collect(),
-                Value::Object(map) => map.iter().map(|(key, value)| (key.clone(), write(value))).collect(),
+                Value::Object(map) => {
+                    map.iter().map(|(key, value)| (key.to_string(), write(value))).collect()
+                }
             }
         }
-        write(&Value::Object(parse(raw.as_bytes(), None).expect("within limits"))).to_string()
+        write(&parse(raw.as_bytes(), None).expect("within limits").into()).to_string()
     }
 
     #[test]

@@ -19,9 +19,9 @@ pub fn read(text: &str) -> Option<Map> {
         return None;
     }
     reader.skip("{");
-    let mut pairs = Map::new();
+    let mut pairs = Map::default();
     while let Some((name, value)) = reader.pair() {
-        pairs.insert(name, value);
+        pairs.insert(name.into(), value);
     }
     Some(pairs)
 }
@@ -116,7 +116,7 @@ struct Token {
 
 impl Token {
     fn into_value(self) -> Value {
-        if !self.quoted && self.text == "null" { Value::Null } else { Value::Text(self.text) }
+        if !self.quoted && self.text == "null" { Value::Null } else { Value::text(self.text) }
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
 
     fn pairs(text: &str) -> Vec<(String, Option<String>)> {
         let map = read(text).expect("looks like pairs");
-        map.into_iter().map(|(name, value)| (name, value.as_text().map(str::to_owned))).collect()
+        map.into_iter().map(|(name, value)| (name.into(), value.as_text().map(str::to_owned))).collect()
     }
 
     fn two() -> Vec<(String, Option<String>)> {
@@ -180,7 +180,7 @@ mod tests {
     fn a_text_that_is_no_pairs_is_refused() {
         assert_eq!(read("hello"), None);
         assert_eq!(read(""), None);
-        assert_eq!(read("{}"), Some(Map::new()));
+        assert_eq!(read("{}"), Some(Map::default()));
     }
 
     proptest! {

@@ -55,7 +55,7 @@ fn write_as_text(value: &mut Value) {
     match value {
         Value::Null | Value::Text(_) => {}
         Value::Bool(_) | Value::Number(_) | Value::List(_) | Value::Object(_) => {
-            *value = Value::Text(json::to_text(value))
+            *value = Value::text(json::to_text(value))
         }
     }
 }
@@ -119,7 +119,7 @@ fn object(value: &mut Value, fields: &[Field]) -> Result<(), ReadError> {
     let Some(map) = opened(value)? else { return Ok(()) };
     let mut outcome = Ok(());
     for field in fields {
-        if let Some(value) = map.get_mut(&field.name) {
+        if let Some(value) = map.get_mut(field.name.as_str()) {
             outcome = outcome.and(convert(value, &field.ty, &field.no_value));
         }
     }
@@ -134,7 +134,7 @@ fn opened(value: &mut Value) -> Result<Option<&mut Map>, ReadError> {
             Ok(Value::Text(inner)) => json::parse(inner.as_bytes(), Limits::default()).unwrap_or_default(),
             Ok(other) => other,
             Err(_) => match pairs::read(text) {
-                Some(pairs) => Value::Object(pairs),
+                Some(pairs) => pairs.into(),
                 None => return refuse(value, "object").map(|()| None),
             },
         };

@@ -163,8 +163,8 @@ fn mindboxs_authorization_is_spelt_as_the_connection_says() {
             other => panic!("{other:?}"),
         }
     };
-    let key = || Piece::Secret { name: "secret_key".to_owned(), encoding: Encoding::Plain };
-    let text = |text: &str| Piece::Text(text.to_owned());
+    let key = || Piece::Secret { name: "secret_key".into(), encoding: Encoding::Plain };
+    let text = |text: &str| Piece::Text(text.into());
     assert_eq!(
         header(""),
         ("Authorization".to_owned(), vec![text("Mindbox secretKey=\""), key(), text("\"")])

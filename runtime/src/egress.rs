@@ -14,7 +14,10 @@ use reqwest::{
     Client, Method, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
-use sheaf_bundles::request::{Exchange, Response, TransportError, TransportErrorKind};
+use sheaf_bundles::{
+    request::{Exchange, Response, TransportError, TransportErrorKind},
+    value::Text,
+};
 
 use self::{
     address::Allowed,
@@ -42,13 +45,13 @@ const RESERVED_HEADERS: [&str; 8] =
 /// A request with its secrets filled in. Has no `Debug` on purpose.
 pub struct Outgoing {
     /// `POST`, …
-    pub method: String,
+    pub method: Text,
     /// The origin that was checked when the bundle was compiled.
-    pub origin: String,
+    pub origin: Text,
     /// The whole URL; must be of that origin.
     pub url: String,
     /// Names and values.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Text, Text)>,
     /// The body; empty for none.
     pub body: Vec<u8>,
     /// The longest the whole exchange may take, in milliseconds.
@@ -114,7 +117,8 @@ impl Egress {
         let mut headers = headers(&outgoing.headers)?;
         let client = match (self.override_of(&url), &self.unguarded) {
             (Some(to), Some(client)) => {
-                let host = origin::redirect(&mut url, &to.to)
+                let host = origin::host(&url).ok_or_else(|| blocked("the URL has no host"))?;
+                url = origin::redirect(&url, &to.to)
                     .ok_or_else(|| blocked("the override cannot be applied"))?;
                 headers.insert(
                     reqwest::header::HOST,
@@ -142,10 +146,8 @@ impl Egress {
         if origin::has_user(url) {
             return Err(blocked("a URL may not carry a user name or password"));
         }
-        let expected =
-            Url::parse(checked_origin).map_err(|_| blocked("the checked origin cannot be read"))?;
-        if url.origin() != expected.origin() {
-            return Err(blocked(format!("the URL left its origin {}", origin::of(&expected))));
+        if !origin::is(url, checked_origin) {
+            return Err(blocked(format!("the URL left its origin {checked_origin}")));
         }
         let port = url.port_or_known_default().ok_or_else(|| blocked("the URL has no port"))?;
         match literal(url)
@@ -157,11 +159,7 @@ impl Egress {
     }
 
     fn override_of(&self, url: &Url) -> Option<&Override> {
-        if self.rules.overrides.is_empty() {
-            return None;
-        }
-        let origin = origin::of(url);
-        self.rules.overrides.iter().find(|rule| rule.from == origin)
+        self.rules.overrides.iter().find(|rule| origin::is(url, &rule.from))
     }
 }
 
@@ -200,7 +198,7 @@ fn literal(url: &Url) -> Option<IpAddr> {
     host.parse().ok()
 }
 
-fn headers(pairs: &[(String, String)]) -> Result<HeaderMap, TransportError> {
+fn headers(pairs: &[(Text, Text)]) -> Result<HeaderMap, TransportError> {
     let mut headers = HeaderMap::with_capacity(pairs.len() + 4);
     for (name, value) in pairs {
         let name =
@@ -229,12 +227,10 @@ async fn exchange(client: &Client, request: reqwest::Request) -> Exchange {
     Ok(Response { status, headers, body })
 }
 
-fn readable(headers: &HeaderMap) -> Vec<(String, String)> {
+fn readable(headers: &HeaderMap) -> Vec<(Text, Text)> {
     headers
         .iter()
-        .map(|(name, value)| {
-            (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
-        })
+        .map(|(name, value)| (name.as_str().into(), Text::from_utf8_lossy(value.as_bytes())))
         .collect()
 }
 

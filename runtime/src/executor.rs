@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha512_256};
 use sheaf_bundles::{
     plan::{Next, Plan},
     request::{Encoding, Exchange, Piece, Pieces, Request, TransportError, TransportErrorKind},
@@ -178,10 +178,11 @@ fn not_authorized(error: AuthorizeError) -> TransportError {
     TransportError { kind, detail: error.to_string() }
 }
 
-/// SHA-256 of a request before authorisation, as 64 hexadecimal digits. Every part is preceded by its length, and a
+/// SHA-512/256 of a request before authorisation, as 64 hexadecimal digits: without SHA instructions it costs half of
+/// SHA-256. Every part is preceded by its length, and a
 /// placeholder by its encoding and name, so two requests that differ anywhere have two hashes.
 pub fn hash(request: &Request) -> String {
-    let mut hash = Sha256::new();
+    let mut hash = Sha512_256::new();
     hash_text(&mut hash, &request.connection);
     hash_text(&mut hash, &request.method);
     hash_pieces(&mut hash, &request.url);
@@ -194,7 +195,7 @@ pub fn hash(request: &Request) -> String {
     hexadecimal(&hash.finalize())
 }
 
-fn hash_pieces(hash: &mut Sha256, pieces: &Pieces) {
+fn hash_pieces(hash: &mut Sha512_256, pieces: &Pieces) {
     hash.update((pieces.len() as u64).to_be_bytes());
     for piece in pieces {
         let (kind, text) = match piece {
@@ -209,7 +210,7 @@ fn hash_pieces(hash: &mut Sha256, pieces: &Pieces) {
     }
 }
 
-fn hash_text(hash: &mut Sha256, text: &str) {
+fn hash_text(hash: &mut Sha512_256, text: &str) {
     hash.update((text.len() as u64).to_be_bytes());
     hash.update(text.as_bytes());
 }

@@ -15,6 +15,7 @@ use sheaf_bundles::{
     event::{Event, Received},
     id::EventId,
     plan,
+    value::Text,
 };
 use sheaf_connectors::{
     decode::{Decoded, Note},
@@ -90,7 +91,7 @@ impl Handler for Intake {
             Ok(hook) => hook,
             Err(refusal) => return refusal.reply(),
         };
-        let reply = self.take(&hook, &parts, body, peer).await.unwrap_or_else(|refusal| refusal.reply());
+        let reply = self.take(&hook, parts, body, peer).await.unwrap_or_else(|refusal| refusal.reply());
         self.metrics.answered(&hook.connection, reply.status().as_u16());
         reply
     }
@@ -106,23 +107,23 @@ impl Intake {
     async fn take(
         &self,
         hook: &LiveHook,
-        parts: &Parts,
+        parts: Parts,
         body: Incoming,
         peer: IpAddr,
     ) -> Result<Reply, Refusal> {
-        if let Some(refusal) = head_refusal(parts, &hook.decoder.hook().methods) {
+        if let Some(refusal) = head_refusal(&parts, &hook.decoder.hook().methods) {
             return Err(refusal);
         }
         let body = self.bodies.read(body).await?;
         let source = sender::address(peer, &parts.headers, &self.trusted_proxies);
-        self.receive(hook, received(parts, body, Some(source), self.clock.now_ms())).await
+        self.receive(hook, received(hook, parts, body, source, self.clock.now_ms())).await
     }
 
     /// Takes a whole request. Returns the vendor's own "ok" only after the commit.
     async fn receive(&self, hook: &LiveHook, received: Received) -> Result<Reply, Refusal> {
         let mut received = received;
         self.verify(hook, &received)?;
-        received.headers.retain(|(name, _)| KEPT_HEADERS.contains(&name.as_str()));
+        received.headers.retain(|(name, _)| is_kept(name));
         let answer = || Reply::answer(&hook.decoder.hook().answer);
         let content = match hook.decoder.decode(&received) {
             // A request that says nothing is somebody trying the address, whatever the connector.
@@ -155,8 +156,12 @@ impl Intake {
     }
 
     fn decide(&self, hook: &LiveHook, decoded: Decoded, received_ms: i64) -> Accepted {
-        let connection = hook.connection.to_string();
-        let event = Event { id: EventId(0), connection, received_ms, fields: decoded.fields };
+        let event = Event {
+            id: EventId(0),
+            connection: hook.connection.clone(),
+            received_ms,
+            fields: decoded.fields,
+        };
         let decisions = self.decisions(hook, &event);
         Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, event, decisions }
     }
@@ -237,21 +242,29 @@ impl Intake {
     }
 }
 
-/// The request as plain data, every header for the signature check; `receive` keeps few of them.
-fn received(parts: &Parts, body: Vec<u8>, source: Option<IpAddr>, received_ms: i64) -> Received {
+/// The request as plain data; with every header when the sender has to prove something, which only `verify` looks at.
+///
+/// The head is given up here: its texts are slices of the connection's read buffer, which the HTTP library can use again
+/// only when none of them is left.
+fn received(hook: &LiveHook, parts: Parts, body: Vec<u8>, source: IpAddr, received_ms: i64) -> Received {
+    let every = !hook.decoder.hook().checks.is_empty();
     Received {
-        method: parts.method.as_str().to_owned(),
-        query: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: headers(&parts.headers),
+        method: parts.method.as_str().into(),
+        query: parts.uri.query().unwrap_or_default().into(),
+        headers: headers(&parts.headers, |name| every || is_kept(name)),
         body,
-        source,
+        source: Some(source),
         received_ms,
     }
 }
 
-fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect()
+fn is_kept(header: &str) -> bool {
+    KEPT_HEADERS.contains(&header)
+}
+
+fn headers(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(Text, Text)> {
+    let wanted = headers.iter().filter(|(name, _)| wanted(name.as_str()));
+    wanted.map(|(name, value)| (name.as_str().into(), Text::from_utf8_lossy(value.as_bytes()))).collect()
 }
 
 /// Everything that can be refused before the body is read, but two lengths: the listener sees to that.

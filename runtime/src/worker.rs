@@ -134,7 +134,7 @@ fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
             })?;
             Ok(Arc::new(Event {
                 id: *id,
-                connection: connection.to_string(),
+                connection: connection.clone(),
                 received_ms: received.received_ms,
                 fields: decoded.fields,
             }))

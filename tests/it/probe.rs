@@ -11,9 +11,9 @@ fn a_call_whose_parameters_were_all_renamed_at_the_vendor_is_not_taken_for_a_pro
     let compiled = directory::compile(&directory::read(&example).expect("read"));
     let hook = &compiled.sound().expect("sound").hooks[0];
     let received = Received {
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())],
+        method: "POST".into(),
+        query: "".into(),
+        headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
         body: b"kind=call&call_id=7&phone=79990000001".to_vec(),
         source: None,
         received_ms: 0,

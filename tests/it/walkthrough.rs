@@ -65,9 +65,9 @@ fn a_connector_is_one_new_folder_and_nothing_else() {
 
     let body = b"leadtype=call&callphase=calldisconnected&id=7&changedFields=null&callerphone=79990000001&status=unsuccessful";
     let received = Received {
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())],
+        method: "POST".into(),
+        query: "".into(),
+        headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
         body: body.to_vec(),
         source: None,
         received_ms: 1_772_694_930_000,
@@ -75,7 +75,7 @@ fn a_connector_is_one_new_folder_and_nothing_else() {
     let decoded = sheaf_connectors::decode::decode(plan.hook(), &received).expect("decoded");
     let event = Event {
         id: EventId(1),
-        connection: "calltouch-main".to_owned(),
+        connection: "calltouch-main".into(),
         received_ms: received.received_ms,
         fields: decoded.fields,
     };
@@ -84,9 +84,9 @@ fn a_connector_is_one_new_folder_and_nothing_else() {
         panic!("nothing is sent")
     };
     assert_eq!(request.origin, "https://sms.acme.example");
-    assert_eq!(request.url, [Piece::Text("https://sms.acme.example/v1/messages".to_owned())]);
+    assert_eq!(request.url, [Piece::Text("https://sms.acme.example/v1/messages".into())]);
     let text = r#"{"from":"Shop","to":"+79990000001","text":"Мы перезвоним. Звонок 7"}"#;
-    assert_eq!(request.body, [Piece::Text(text.to_owned())]);
+    assert_eq!(request.body, [Piece::Text(text.into())]);
     let key = request.headers.iter().find(|(name, _)| name == "X-Api-Key").expect("the credential's header");
     assert!(matches!(key.1.as_slice(), [Piece::Secret { name, .. }] if name == "api_key"), "{key:?}");
 }

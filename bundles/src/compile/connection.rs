@@ -17,7 +17,7 @@ use crate::{
     shape::check::check,
     template::Template,
     types::Field,
-    value::{Map, Value},
+    value::{Map, Text, Value},
     words::Words,
     yaml::{Node, Span},
 };
@@ -103,7 +103,7 @@ fn read_settings(manifest: &Manifest, node: Option<&Node>) -> Map {
     let given = |name: &str| node.and_then(|node| node.get(name)).map(Node::to_value);
     let settings = manifest.settings.iter().filter_map(|setting| {
         let value = given(&setting.field.name).or_else(|| setting.field.default.clone())?;
-        Some((setting.field.name.clone(), value))
+        Some((Text::from(&setting.field.name), value))
     });
     settings.collect()
 }
@@ -178,7 +178,7 @@ fn placements(
         let password =
             basic.get("password").and_then(|node| secret_pieces(node, compiled, names, Encoding::Basic, out));
         if let Some(password) = password {
-            let mut value: Pieces = vec![Piece::Text(format!("Basic {user}:"))];
+            let mut value: Pieces = vec![Piece::Text(format!("Basic {user}:").into())];
             value.extend(password);
             found.push(Placement::Header { name: "Authorization".to_owned(), value });
         }

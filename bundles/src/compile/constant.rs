@@ -37,9 +37,9 @@ pub fn value(node: &Node, settings: &Map) -> Value {
                 .unwrap_or_default()
         }
         Kind::List(items) => Value::List(items.iter().map(|item| value(item, settings)).collect()),
-        Kind::Map(entries) => Value::Object(
-            entries.iter().map(|entry| (entry.key.clone(), value(&entry.value, settings))).collect(),
-        ),
+        Kind::Map(entries) => {
+            Value::object(entries.iter().map(|entry| (&entry.key, value(&entry.value, settings))))
+        }
         Kind::Null | Kind::Bool(_) | Kind::Number(_) | Kind::Text { .. } => node.to_value(),
     }
 }

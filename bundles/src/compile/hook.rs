@@ -167,10 +167,10 @@ fn renames(
     let Some(node) = &webhook.renames else { return Vec::new() };
     let Value::Object(map) = constant::value(node, &compiled.connection.settings) else { return Vec::new() };
     let mut renames = Vec::new();
-    for (field, parameter) in map {
+    for (field, parameter) in *map {
         check_field(&field, fields, compiled.place_of(node), out);
         if let Value::Text(parameter) = parameter {
-            renames.push((parameter, field));
+            renames.push((parameter.into(), field.into()));
         }
     }
     renames

@@ -8,7 +8,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     manifest::{action::Action, field::FieldSpec},
     types::{Field, Type},
-    value::{Map, Value},
+    value::{Map, Text, Value},
     words::Words,
     yaml::{Entry, Kind, Node, Span},
 };
@@ -91,7 +91,7 @@ impl<'a> Inputs<'a> {
     /// What is used for inputs that have no value.
     pub fn defaults(&self) -> Map {
         let defaults =
-            self.fields.iter().filter_map(|field| Some((field.name.clone(), field.default.clone()?)));
+            self.fields.iter().filter_map(|field| Some((Text::from(&field.name), field.default.clone()?)));
         defaults.filter(|(_, value)| *value != Value::Null).collect()
     }
 

@@ -68,7 +68,7 @@ impl Query {
         let root = match walk_map(fields, &self.start) {
             Some(value) => value,
             None if self.start.is_empty() => {
-                whole = Value::Object(fields.clone());
+                whole = Value::from(fields.clone());
                 &whole
             }
             None => return Ok(Cow::Owned(Value::Null)),
@@ -121,7 +121,7 @@ impl From<f64> for Value {
 
 impl From<String> for Value {
     fn from(text: String) -> Value {
-        Value::Text(text)
+        Value::Text(text.into())
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_parser_panic(text in "\\$?[.\\[\\]*?@'а-яa-c0-9 =&|!()<>:-]{0,24}") {
             if let Ok(query) = Query::parse(&text) {
-                let _ = query.eval(&Map::from_iter([("a".to_owned(), Value::from(1))]));
+                let _ = query.eval(&Map::from_iter([("a".into(), Value::from(1))]));
             }
         }
     }

@@ -78,7 +78,7 @@ impl Scope for Calls {
 /// The fields of an event from JSON.
 pub fn event(text: &str) -> Map {
     match json::parse(text.as_bytes(), Limits::default()).unwrap() {
-        Value::Object(map) => map,
+        Value::Object(map) => *map,
         other => panic!("{other:?} is not an object"),
     }
 }

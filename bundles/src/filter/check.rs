@@ -170,7 +170,7 @@ impl Check<'_> {
         match operand {
             Expression::Literal(value) => self.constant(value, typed, element, sense, out),
             Expression::Reference { path, .. } => match self.bare_choice(path, element) {
-                Some(word) => self.constant(&Value::Text(word), typed, element, sense, out),
+                Some(word) => self.constant(&Value::text(word), typed, element, sense, out),
                 None => self.computed(operand, element, sense, out),
             },
             Expression::Secret { .. } | Expression::Query(_) | Expression::Call(_) => {
@@ -351,8 +351,8 @@ fn normalised(value: &Value, ty: &Type) -> Value {
             Ok(ms) => in_unit(ms, unit.ms()),
             Err(_) => value.clone(),
         },
-        (Type::Enum(_), Value::Number(number)) => Value::Text(number.to_string()),
-        (Type::Enum(_), Value::Bool(bool)) => Value::Text(bool.to_string()),
+        (Type::Enum(_), Value::Number(number)) => Value::text(number.to_string()),
+        (Type::Enum(_), Value::Bool(bool)) => Value::text(bool.to_string()),
         (_, _) => value.clone(),
     }
 }

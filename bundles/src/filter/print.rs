@@ -5,7 +5,7 @@ use crate::{
     expression::Expression,
     json,
     path::{Path, is_plain_name},
-    value::{Map, Value},
+    value::Value,
 };
 
 pub(super) fn text(filter: &Written) -> String {
@@ -92,29 +92,26 @@ fn path_text(path: &Path) -> String {
 }
 
 pub(super) fn tree(filter: &Written) -> Value {
-    let group =
-        |word: &str, filters: &[Written]| object([(word, Value::List(filters.iter().map(tree).collect()))]);
+    let group = |word: &str, filters: &[Written]| {
+        Value::object([(word, Value::List(filters.iter().map(tree).collect()))])
+    };
     match filter {
         Written::All(filters) => group("all", filters),
         Written::Any(filters) => group("any", filters),
-        Written::Not(inner) => object([("not", tree(inner))]),
+        Written::Not(inner) => Value::object([("not", tree(inner))]),
         Written::Test(test) => leaf(test),
     }
 }
 
 fn leaf(test: &Test) -> Value {
-    let mut leaf = object_map([
-        ("field", Value::from(expression(&test.subject))),
-        ("op", Value::from(test.operator.word())),
-    ]);
     let value = match &test.operand {
         Operand::Nothing => None,
         Operand::One(operand) => Some(tree_value(operand)),
         Operand::Many(operands) => Some(Value::List(operands.iter().map(tree_value).collect())),
         Operand::Pattern(pattern) => Some(Value::from(pattern.as_str())),
     };
-    leaf.extend(value.map(|value| ("value".to_owned(), value)));
-    Value::Object(leaf)
+    let leaf = [("field", Value::from(expression(&test.subject))), ("op", Value::from(test.operator.word()))];
+    Value::object(leaf.into_iter().chain(value.map(|value| ("value", value))))
 }
 
 /// A constant as itself; anything to compute as `{of: …}`, so that no text of a user is ever taken for a reference.
@@ -124,14 +121,6 @@ fn tree_value(operand: &Expression) -> Value {
         Expression::Reference { .. }
         | Expression::Secret { .. }
         | Expression::Query(_)
-        | Expression::Call(_) => object([("of", Value::from(expression(operand)))]),
+        | Expression::Call(_) => Value::object([("of", Value::from(expression(operand)))]),
     }
-}
-
-fn object<const N: usize>(entries: [(&str, Value); N]) -> Value {
-    Value::Object(object_map(entries))
-}
-
-fn object_map<const N: usize>(entries: [(&str, Value); N]) -> Map {
-    entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -264,10 +264,10 @@ fn any_filter() -> impl Strategy<Value = Written> {
     let literal = prop_oneof![
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::from),
-        "[ -~а-яё\n\t]{0,10}".prop_map(Value::Text),
+        "[ -~а-яё\n\t]{0,10}".prop_map(Value::from),
         "-?(0|[1-9][0-9]{0,25})\\.[0-9]{1,20}"
             .prop_map(|text| Value::Number(crate::value::Number::parse(&text).unwrap())),
-        (0..100_u64).prop_map(|count| Value::Text(crate::duration::format(count * Unit::Minutes.ms()))),
+        (0..100_u64).prop_map(|count| Value::text(crate::duration::format(count * Unit::Minutes.ms()))),
     ]
     .prop_map(Expression::Literal);
     let call = path.clone().prop_map(move |path| {

@@ -207,7 +207,7 @@ fn quoted(rest: &str, quote: char, at: usize) -> Outcome<(Token, usize)> {
         // The same escapes as JSON; line breaks may stand as they are.
         let escaped = inside.replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t");
         match json::parse(format!("\"{escaped}\"").as_bytes(), Limits::default()) {
-            Ok(Value::Text(text)) => text,
+            Ok(Value::Text(text)) => text.into(),
             Ok(_) | Err(_) => {
                 return Err(problem(
                     (at, at + close + 1),
@@ -434,7 +434,7 @@ impl Parser<'_, '_> {
 
     fn operand(&mut self, depth: usize) -> Outcome<Expression> {
         let literal = match self.peek().clone() {
-            Token::Text(text) | Token::Duration(text) => Value::Text(text),
+            Token::Text(text) | Token::Duration(text) => Value::text(text),
             Token::Number(number) => Value::Number(number),
             Token::Word(word) if word == "true" || word == "false" => Value::Bool(word == "true"),
             Token::Word(word) if word == "null" => Value::Null,

@@ -36,7 +36,7 @@ pub fn limited<'a>(text: String) -> Outcome<'a> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(EvalErrorKind::TooLong(TEXT_LIMIT));
     }
-    Ok(Cow::Owned(Value::Text(text)))
+    Ok(Cow::Owned(Value::text(text)))
 }
 
 pub(super) fn map<'a>(arguments: Arguments<'_, '_>, change: impl Fn(&str) -> String) -> Outcome<'a> {
@@ -86,7 +86,7 @@ fn count(arguments: Arguments<'_, '_>, position: usize) -> Option<usize> {
 pub(super) fn split<'a>(arguments: Arguments<'_, '_>) -> Outcome<'a> {
     let (value, separator) = (text(arguments, 0)?, text(arguments, 1)?);
     if separator.is_empty() {
-        return Ok(Cow::Owned(Value::List(vec![Value::Text(value.into_owned())])));
+        return Ok(Cow::Owned(Value::List(vec![Value::from(&*value)])));
     }
     if value.matches(&*separator).count() >= ITEMS_MAX {
         return Err(EvalErrorKind::TooLong("10,000 items"));

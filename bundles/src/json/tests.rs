@@ -17,13 +17,12 @@ pub fn any_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         number.prop_map(Value::Number),
-        "[ -~а-яё\u{0}-\u{1f}\u{1F600}-\u{1F610}]{0,12}".prop_map(Value::Text),
+        "[ -~а-яё\u{0}-\u{1f}\u{1F600}-\u{1F610}]{0,12}".prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 40, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..6).prop_map(Value::List),
-            prop::collection::vec(("[a-zа-я.]{0,5}", inner), 0..6)
-                .prop_map(|pairs| Value::Object(pairs.into_iter().collect())),
+            prop::collection::vec(("[a-zа-я.]{0,5}", inner), 0..6).prop_map(Value::object),
         ]
     })
 }

@@ -11,6 +11,7 @@ use crate::{
     path::Segment,
     shape::check::is_computed,
     types::{self, Field, Found, Type},
+    value::Text,
     words::Words,
     yaml::{Entry, Kind, Node, Span},
 };
@@ -36,7 +37,7 @@ pub fn mapping(
     open: bool,
     scope: &dyn Scope,
     out: &mut Diagnostics,
-) -> Option<Vec<(String, Place)>> {
+) -> Option<Vec<(Text, Place)>> {
     let mut leaves = Vec::new();
     let mut fine = collect(node, &[], &mut leaves, out);
     let mut root = Branch::Object { entries: Vec::new(), span: node.span };
@@ -213,8 +214,9 @@ fn finished(branch: Branch, out: &mut Diagnostics) -> Option<Place> {
     match branch {
         Branch::Leaf { place, .. } => place,
         Branch::Object { entries, .. } => {
-            let places =
-                entries.into_iter().map(|(key, branch)| finished(branch, out).map(|place| (key, place)));
+            let places = entries
+                .into_iter()
+                .map(|(key, branch)| finished(branch, out).map(|place| (key.into(), place)));
             // Every branch is finished, so that every diagnostic is seen.
             let places: Vec<_> = places.collect();
             places.into_iter().collect::<Option<_>>().map(Place::Object)

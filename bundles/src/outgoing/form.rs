@@ -10,7 +10,7 @@ use crate::{
 pub fn write(value: &Value) -> Result<Vec<u8>, BuildError> {
     let mut out = String::with_capacity(256);
     if let Value::Object(map) = value {
-        for (name, value) in map {
+        for (name, value) in map.iter() {
             push(&mut out, &percent(name), value)?;
         }
     }

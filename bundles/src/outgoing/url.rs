@@ -342,7 +342,7 @@ mod tests {
     }
 
     fn written(url: &str, fields: &[(&str, &str)]) -> Result<String, BuildError> {
-        let env: Map = fields.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+        let env: Map = fields.iter().map(|(name, value)| ((*name).into(), Value::from(*value))).collect();
         let mut out = String::new();
         Url::of(&template(url)).expect("a URL").write(&env, &mut out)?;
         Ok(out)

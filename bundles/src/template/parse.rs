@@ -314,10 +314,10 @@ fn from_serde(value: &serde_json::Value) -> Value {
         serde_json::Value::Number(number) => {
             Number::parse(&number.to_string()).map_or(Value::Null, Value::Number)
         }
-        serde_json::Value::String(text) => Value::Text(text.clone()),
+        serde_json::Value::String(text) => Value::from(text.as_str()),
         serde_json::Value::Array(items) => Value::List(items.iter().map(from_serde).collect()),
         serde_json::Value::Object(map) => {
-            Value::Object(map.iter().map(|(key, value)| (key.clone(), from_serde(value))).collect())
+            Value::object(map.iter().map(|(key, value)| (key, from_serde(value))))
         }
     }
 }

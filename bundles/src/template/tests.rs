@@ -153,21 +153,21 @@ fn a_misspelt_name_is_answered_with_the_near_one() {
 fn an_empty_value_inside_text_is_an_error_and_never_a_blank() {
     let (_, node) = text_node("a={{ city }}");
     let template = Template::parse(&node, &mut Diagnostics::default()).unwrap();
-    assert_eq!(template.text(&Map::new()).unwrap_err().kind, EvalErrorKind::Empty);
+    assert_eq!(template.text(&Map::default()).unwrap_err().kind, EvalErrorKind::Empty);
 }
 
 #[test]
 fn a_secret_becomes_a_placeholder_and_data_that_looks_like_one_stays_data() {
     let (_, node) = text_node("Mindbox secretKey=\"{{ connection.secrets.key }}\" {{ city }}");
     let template = Template::parse(&node, &mut Diagnostics::default()).unwrap();
-    let event = Map::from_iter([("city".to_owned(), Value::from("{{ connection.secrets.key }}"))]);
-    let secret = Piece::Secret { name: "key".to_owned(), encoding: Encoding::Plain };
+    let event = Map::from_iter([("city".into(), Value::from("{{ connection.secrets.key }}"))]);
+    let secret = Piece::Secret { name: "key".into(), encoding: Encoding::Plain };
     assert_eq!(
         template.pieces(&event, Encoding::Plain).unwrap(),
         [
-            Piece::Text("Mindbox secretKey=\"".to_owned()),
+            Piece::Text("Mindbox secretKey=\"".into()),
             secret,
-            Piece::Text("\" {{ connection.secrets.key }}".to_owned())
+            Piece::Text("\" {{ connection.secrets.key }}".into())
         ]
     );
     assert_eq!(template.text(&event).unwrap_err().kind, EvalErrorKind::Secret);
@@ -177,16 +177,16 @@ fn a_secret_becomes_a_placeholder_and_data_that_looks_like_one_stays_data() {
 fn values_in_a_url_are_percent_encoded_for_their_place() {
     let (_, node) = text_node("https://x.example/?d={{ city }}&e=1");
     let template = Template::parse(&node, &mut Diagnostics::default()).unwrap();
-    let event = Map::from_iter([("city".to_owned(), Value::from("a&b=я"))]);
+    let event = Map::from_iter([("city".into(), Value::from("a&b=я"))]);
     let pieces = template.pieces(&event, Encoding::Percent).unwrap();
-    assert_eq!(pieces, [Piece::Text("https://x.example/?d=a%26b%3D%D1%8F&e=1".to_owned())]);
+    assert_eq!(pieces, [Piece::Text("https://x.example/?d=a%26b%3D%D1%8F&e=1".into())]);
 }
 
 #[test]
 fn output_has_a_limit() {
     let (template, _) =
         compile("{{ replace (default city \"-\") \"a\" \"bbbbbbbbbbbbbbbbbbbbbbbb\" }}").unwrap();
-    let event = Map::from_iter([("city".to_owned(), Value::from("a".repeat(100_000)))]);
+    let event = Map::from_iter([("city".into(), Value::from("a".repeat(100_000)))]);
     assert_eq!(template.eval(&event).unwrap_err().kind, EvalErrorKind::TooLong("1 MiB"));
 }
 

@@ -91,7 +91,7 @@ pub fn convert<'a>(value: Cow<'a, Value>, target: &Type) -> Result<Cow<'a, Value
     }
     let wrong = || EvalErrorKind::NotConvertible(target.clone());
     let converted = match target {
-        Type::Text | Type::Phone => Value::Text(text_of(&value)?.ok_or_else(wrong)?.into_owned()),
+        Type::Text | Type::Phone => Value::from(&*text_of(&value)?.ok_or_else(wrong)?),
         Type::Integer | Type::Decimal | Type::Duration(_) => {
             let number =
                 value.as_text().and_then(function::text::to_number).map(Value::Number).ok_or_else(wrong)?;
@@ -101,7 +101,7 @@ pub fn convert<'a>(value: Cow<'a, Value>, target: &Type) -> Result<Cow<'a, Value
             Value::Bool(text_of(&value)?.and_then(|text| read::boolean(&text)).ok_or_else(wrong)?)
         }
         Type::Enum(_) => {
-            let text = Value::Text(text_of(&value)?.ok_or_else(wrong)?.into_owned());
+            let text = Value::from(&*text_of(&value)?.ok_or_else(wrong)?);
             if fits(&text, target) { text } else { return Err(wrong()) }
         }
         Type::List(items) => {

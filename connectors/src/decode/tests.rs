@@ -24,7 +24,7 @@ fn hook(fields: Vec<HookField>) -> Hook {
         name: "in".into(),
         title: "in".into(),
         connector: "webhook".into(),
-        settings: Map::new(),
+        settings: Map::default(),
         secrets: Vec::new(),
         secret_origins: Vec::new(),
         authentication: Vec::new(),
@@ -61,7 +61,7 @@ fn received(query: &str, content_type: &str, body: &[u8]) -> Received {
 const FORM: &str = "application/x-www-form-urlencoded";
 
 fn json(hook: &Hook, received: &Received) -> String {
-    json::to_text(&Value::Object(decode(hook, received).expect("decodes").fields))
+    json::to_text(&decode(hook, received).expect("decodes").fields.into())
 }
 
 #[test]

@@ -8,8 +8,8 @@ const TOLERANCE_MS: i64 = 300_000;
 fn received(headers: &[(&str, &str)], body: &str) -> Received {
     Received {
         method: "POST".into(),
-        query: String::new(),
-        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        query: "".into(),
+        headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         body: body.as_bytes().to_vec(),
         source: Some("92.118.67.9".parse().expect("an address")),
         received_ms: NOW_MS,

@@ -42,8 +42,12 @@ fn run(example: &str) -> usize {
         let name = format!("{example}, {}", text(entry, "event"));
         let decoded = Decoder::new(Arc::clone(hook)).decode(&received(&folder.join(text(entry, "event"))));
         let fields = decoded.unwrap_or_else(|error| panic!("{name}: {error}")).fields;
-        let event =
-            Event { id: EventId(7), connection: hook.connection.name.clone(), received_ms: 0, fields };
+        let event = Event {
+            id: EventId(7),
+            connection: hook.connection.name.as_str().into(),
+            received_ms: 0,
+            fields,
+        };
         let expected =
             entry.as_map().expect("a mapping").iter().filter(|pair| !OWN_KEYS.contains(&pair.key.as_str()));
         for pair in expected {
@@ -95,7 +99,7 @@ fn received(path: &Path) -> Received {
     };
     Received {
         method: "POST".into(),
-        query: String::new(),
+        query: "".into(),
         headers: vec![("content-type".into(), content_type.into())],
         body: body.into_bytes(),
         source: None,

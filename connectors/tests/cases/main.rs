@@ -62,10 +62,10 @@ fn inbound(name: &str, hook: &Hook, case: &Node) {
     let received = received(case.get("receive").expect("checked by the caller"));
     let decoded = decode(hook, &received).unwrap_or_else(|error| panic!("{name}: {error}"));
     for (field, expected) in map(case, "fields") {
-        assert_eq!(shown(decoded.fields.get(&field)), shown(Some(&expected)), "{name}: {field}");
+        assert_eq!(shown(decoded.fields.get(field.as_str())), shown(Some(&expected)), "{name}: {field}");
     }
     for field in list(case, "absent") {
-        assert_eq!(decoded.fields.get(&field), None, "{name}: {field}");
+        assert_eq!(decoded.fields.get(field.as_str()), None, "{name}: {field}");
     }
     let notes: Vec<String> = decoded.notes.iter().map(note).collect();
     for note in list(case, "notes") {
@@ -80,7 +80,8 @@ fn inbound(name: &str, hook: &Hook, case: &Node) {
 }
 
 fn fired(hook: &Hook, fields: Map) -> Vec<String> {
-    let event = Event { id: EventId(1), connection: hook.connection.name.clone(), received_ms: 0, fields };
+    let event =
+        Event { id: EventId(1), connection: hook.connection.name.as_str().into(), received_ms: 0, fields };
     hook.triggers(&event).into_iter().map(str::to_owned).collect()
 }
 
@@ -88,7 +89,7 @@ fn fired(hook: &Hook, fields: Map) -> Vec<String> {
 fn received_form(form: &str) -> Received {
     Received {
         method: "POST".into(),
-        query: String::new(),
+        query: "".into(),
         headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
         body: form.as_bytes().to_vec(),
         source: None,
@@ -104,9 +105,9 @@ fn received(node: &Node) -> Received {
         (None, None) => ("", String::new()),
     };
     Received {
-        method: part("method").unwrap_or("POST").to_owned(),
-        query: part("query").unwrap_or_default().to_owned(),
-        headers: vec![("content-type".to_owned(), content_type.to_owned())],
+        method: part("method").unwrap_or("POST").into(),
+        query: part("query").unwrap_or_default().into(),
+        headers: vec![("content-type".into(), content_type.into())],
         body: body.into_bytes(),
         source: None,
         received_ms: 0,
@@ -135,8 +136,8 @@ fn list(node: &Node, key: &str) -> Vec<String> {
 
 fn map(node: &Node, key: &str) -> Map {
     match node.get(key).map(Node::to_value) {
-        Some(Value::Object(map)) => map,
-        _ => Map::new(),
+        Some(Value::Object(map)) => *map,
+        _ => Map::default(),
     }
 }
 

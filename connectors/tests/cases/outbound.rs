@@ -20,7 +20,7 @@ pub fn check(name: &str, connector: &str, case: &Node) {
     let with = case.get("with").unwrap_or_else(|| panic!("{name}: `with` is missing"));
     let workspace = Workspace::sending(name, connector, case.get("settings"), &text(case, "action"), with);
     let plan = &workspace.integration.plans[0];
-    let event = Event { id: EventId(7), connection: "source".into(), received_ms: 0, fields: Map::new() };
+    let event = Event { id: EventId(7), connection: "source".into(), received_ms: 0, fields: Map::default() };
     let state = RunState::new(Arc::new(event), 0);
     let request = match plan.next(&state) {
         Next::Send { step: 0, request } => request,
@@ -47,7 +47,7 @@ pub fn compare(name: &str, request: &Request, key: &str, expected: &Node, secret
     assert_eq!(sent.method, text(expected, "method"), "{name}");
     assert_eq!(sent.url, in_full(text(expected, "url")), "{name}");
     let mut headers: Vec<_> =
-        sent.headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        sent.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     headers.sort();
     let declared = expected.get("headers").and_then(Node::as_map).unwrap_or_default();
     let mut wanted: Vec<_> = declared

@@ -69,7 +69,7 @@ fn a_users_own_connector_is_one_new_folder_that_receives_and_sends() {
     let integration = integration.expect("no diagnostics, so an integration");
     let received = Received {
         method: "POST".into(),
-        query: String::new(),
+        query: "".into(),
         headers: vec![("content-type".into(), "application/json".into())],
         body: br#"{"door": "front", "rings": "2"}"#.to_vec(),
         source: None,
@@ -84,7 +84,7 @@ fn a_users_own_connector_is_one_new_folder_that_receives_and_sends() {
     };
     let sent = authorize(&request, &|name| (name == "key").then_some("s3cret")).expect("authorised");
     assert_eq!((sent.method.as_str(), sent.url.as_str()), ("PUT", "https://gate.example/open"));
-    assert!(sent.headers.contains(&("X-Key".to_owned(), "s3cret".to_owned())));
+    assert!(sent.headers.contains(&("X-Key".into(), "s3cret".into())));
     assert_eq!(sent.body, br#"{"door":"front"}"#);
 }
 

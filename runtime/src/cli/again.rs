@@ -37,7 +37,7 @@ fn requests(plan: &Plan, event: &EventDetail, generation: u32) -> Option<Vec<(St
     let decoded = decode(plan.hook(), &event.received).ok()?;
     let event = Event {
         id: event.summary.id,
-        connection: event.summary.connection.clone(),
+        connection: event.summary.connection.as_str().into(),
         received_ms: event.summary.received_ms,
         fields: decoded.fields,
     };

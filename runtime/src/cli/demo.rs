@@ -190,22 +190,17 @@ fn fresh(mut sample: Sample, number: usize) -> Sample {
 
 /// What the product will make of it, to tell why each bundle takes it or not.
 fn event(hook: &LiveHook, sample: &Sample) -> anyhow::Result<Event> {
-    let content_type = sample.content_type.map(|kind| ("content-type".to_owned(), kind.to_owned()));
+    let content_type = sample.content_type.map(|kind| ("content-type".into(), kind.into()));
     let received = Received {
-        method: sample.method.to_owned(),
-        query: sample.query.clone(),
+        method: sample.method.into(),
+        query: sample.query.as_str().into(),
         headers: content_type.into_iter().collect(),
         body: sample.body.clone(),
         source: None,
         received_ms: 0,
     };
     let decoded = decode(hook.decoder.hook(), &received)?;
-    Ok(Event {
-        id: EventId(0),
-        connection: hook.connection.to_string(),
-        received_ms: 0,
-        fields: decoded.fields,
-    })
+    Ok(Event { id: EventId(0), connection: hook.connection.clone(), received_ms: 0, fields: decoded.fields })
 }
 
 fn print_request(request: &Got, output: &Output) {

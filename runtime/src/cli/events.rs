@@ -158,7 +158,7 @@ impl Reading {
         let Ok(decoded) = decode(hook, &event.received) else { return Reading::default() };
         let event = Event {
             id: event.summary.id,
-            connection: connection.clone(),
+            connection: connection.as_str().into(),
             received_ms: event.summary.received_ms,
             fields: decoded.fields,
         };
@@ -196,7 +196,7 @@ fn shown_fields(hook: &Hook, fields: Arc<Map>, reveal: bool) -> Value {
     };
     let shown = fields.iter().map(|(name, value)| {
         let value = if !reveal && !value.is_empty() && masked(name) { json!(MASK) } else { json!(value) };
-        (name.clone(), value)
+        (name.to_string(), value)
     });
     Value::Object(shown.collect())
 }

@@ -226,14 +226,14 @@ pub fn request_json(request: &Request) -> Value {
     json!({
         "method": request.method,
         "url": masked(&request.url),
-        "headers": request.headers.iter().map(|(name, value)| (name.clone(), json!(masked(value)))).collect::<serde_json::Map<_, _>>(),
+        "headers": request.headers.iter().map(|(name, value)| (name.to_string(), json!(masked(value)))).collect::<serde_json::Map<_, _>>(),
         "body": serde_json::from_str::<Value>(&body).unwrap_or(Value::String(body)),
     })
 }
 
 fn masked(pieces: &[Piece]) -> String {
     let show = |piece: &Piece| match piece {
-        Piece::Text(text) => text.clone(),
+        Piece::Text(text) => text.to_string(),
         Piece::Secret { name, .. } => format!("[{name}]"),
     };
     pieces.iter().map(show).collect()

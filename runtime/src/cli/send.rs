@@ -50,14 +50,10 @@ pub async fn send(url: &str, sample: Sample) -> anyhow::Result<(u16, String)> {
     let (origin, _) = url.split_once("/hooks/").context("a hook's URL")?;
     let url = if sample.query.is_empty() { url.to_owned() } else { format!("{url}?{}", sample.query) };
     let outgoing = Outgoing {
-        method: sample.method.to_owned(),
-        origin: origin.to_owned(),
+        method: sample.method.into(),
+        origin: origin.into(),
         url,
-        headers: sample
-            .content_type
-            .map(|kind| ("content-type".to_owned(), kind.to_owned()))
-            .into_iter()
-            .collect(),
+        headers: sample.content_type.map(|kind| ("content-type".into(), kind.into())).into_iter().collect(),
         body: sample.body,
         timeout_ms: ANSWER_MS,
     };

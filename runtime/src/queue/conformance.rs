@@ -115,9 +115,9 @@ fn version(bundle: &str, hash: u8) -> NewVersion {
 
 fn received() -> Received {
     Received {
-        method: "POST".to_owned(),
-        query: "a=b".to_owned(),
-        headers: vec![("content-type".to_owned(), "application/octet-stream".to_owned())],
+        method: "POST".into(),
+        query: "a=b".into(),
+        headers: vec![("content-type".into(), "application/octet-stream".into())],
         body: vec![0, 159, 146, 150],
         source: None,
         received_ms: START_MS,
@@ -125,12 +125,8 @@ fn received() -> Received {
 }
 
 fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -> Publish {
-    let event = Event {
-        id: EventId(0),
-        connection: "calls".to_owned(),
-        received_ms: START_MS,
-        fields: Map::default(),
-    };
+    let event =
+        Event { id: EventId(0), connection: "calls".into(), received_ms: START_MS, fields: Map::default() };
     let content = Content::Event(Accepted { epoch, dedupe, event, decisions });
     Publish { connection: Arc::from("calls"), received: received(), content }
 }

@@ -73,7 +73,7 @@ impl Inbound {
     pub fn fields(&self, payload: &Payload, method: Method, spaces: Spaces) -> serde_json::Value {
         let decoded = self.decode(payload, method, spaces);
         assert!(decoded.notes.is_empty(), "{:?}", decoded.notes);
-        serde_json::to_value(Value::Object(decoded.fields)).expect("fields are JSON")
+        serde_json::to_value(Value::from(decoded.fields)).expect("fields are JSON")
     }
 
     /// What makes the event itself.
@@ -119,18 +119,24 @@ impl Inbound {
         let fields = self.decode(payload, method, Spaces::Percent).fields;
         // An id for each call, so that each has its own idempotency keys.
         let id = payload.get("id").and_then(|it| it.parse().ok()).unwrap_or(1);
-        Event { id: EventId(id), connection: "calltouch-main".to_owned(), received_ms: 0, fields }
+        Event { id: EventId(id), connection: "calltouch-main".into(), received_ms: 0, fields }
     }
 
     fn decode(&self, payload: &Payload, method: Method, spaces: Spaces) -> Decoded {
         let encoded = payload.encode(spaces);
-        let form = ("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned());
+        let form = ("content-type".into(), "application/x-www-form-urlencoded".into());
         let (name, query, headers, body) = match method {
             Method::Post => ("POST", String::new(), vec![form], encoded.into_bytes()),
             Method::Get => ("GET", encoded, Vec::new(), Vec::new()),
         };
-        let received =
-            Received { method: name.to_owned(), query, headers, body, source: None, received_ms: 0 };
+        let received = Received {
+            method: name.into(),
+            query: query.into(),
+            headers,
+            body,
+            source: None,
+            received_ms: 0,
+        };
         decode(&self.hook, &received).expect("it can be read")
     }
 }

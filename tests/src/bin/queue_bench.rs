@@ -84,7 +84,7 @@ async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
     let (queue, claims) = Queue::serve(settings).await?;
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),
-        connection: "calls".to_owned(),
+        connection: "calls".into(),
         hash: [hash; 32],
         artefact: Vec::new(),
     };
@@ -139,15 +139,15 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
     const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
     let received_ms = 1_772_694_930_000;
     let received = Received {
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())],
+        method: "POST".into(),
+        query: "".into(),
+        headers: vec![("content-type".into(), "application/x-www-form-urlencoded".into())],
         body: body.to_vec(),
         source: None,
         received_ms,
     };
     let hash = id.wrapping_add(1).wrapping_mul(SPREAD);
-    let event = Event { id: EventId(0), connection: "calls".to_owned(), received_ms, fields: Map::default() };
+    let event = Event { id: EventId(0), connection: "calls".into(), received_ms, fields: Map::default() };
     let decisions = vec![
         Decision { version: versions[0], verdict: Verdict::Take { due_ms: 0 } },
         Decision { version: versions[1], verdict: Verdict::Filtered },

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use sheaf_bundles::event::Received;
+use sheaf_bundles::{event::Received, value::Text};
 
 /// The short names keep the row narrow; there is one for each event.
 #[derive(Serialize, Deserialize)]
@@ -13,7 +13,7 @@ struct Head<'a> {
     #[serde(rename = "q", default, skip_serializing_if = "str::is_empty")]
     query: std::borrow::Cow<'a, str>,
     #[serde(rename = "h", default)]
-    headers: std::borrow::Cow<'a, [(String, String)]>,
+    headers: std::borrow::Cow<'a, [(Text, Text)]>,
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     source: Option<IpAddr>,
 }
@@ -23,7 +23,7 @@ pub fn write(received: &Received) -> String {
     let head = Head {
         method: received.method.as_str().into(),
         query: received.query.as_str().into(),
-        headers: received.headers.as_slice().into(),
+        headers: std::borrow::Cow::Borrowed(&received.headers),
         source: received.source,
     };
     serde_json::to_string(&head).expect("texts and an address are always JSON")
@@ -33,8 +33,8 @@ pub fn write(received: &Received) -> String {
 pub fn read(head: &str, body: Vec<u8>, received_ms: i64) -> Result<Received, serde_json::Error> {
     let head: Head<'_> = serde_json::from_str(head)?;
     Ok(Received {
-        method: head.method.into_owned(),
-        query: head.query.into_owned(),
+        method: head.method.into(),
+        query: head.query.into(),
         headers: head.headers.into_owned(),
         body,
         source: head.source,
@@ -49,9 +49,9 @@ mod tests {
     #[test]
     fn a_request_is_read_back_as_it_came() {
         let received = Received {
-            method: "POST".to_owned(),
-            query: "a=%D0%B0&\"b\"".to_owned(),
-            headers: vec![("content-type".to_owned(), "text/plain".to_owned())],
+            method: "POST".into(),
+            query: "a=%D0%B0&\"b\"".into(),
+            headers: vec![("content-type".into(), "text/plain".into())],
             body: vec![0, 255, 10],
             source: "2001:db8::1".parse().ok(),
             received_ms: 7,
