@@ -9,6 +9,8 @@
 //! - `a[]` takes the number after the greatest index used so far (0 at first), so `a[]=x&a[0]=y` is one element, `y`.
 //! - Of two pairs that cannot both hold (`a=1&a=2`, `a=1&a[b]=2`) the later one wins.
 
+use std::ops::Range;
+
 use encoding_rs::Encoding;
 use indexmap::IndexMap;
 use sheaf_bundles::value::{Map, Text, Value};
@@ -27,6 +29,9 @@ const FIELDS_EXPECTED_MAX: usize = 128;
 /// How long a pair usually is; only a guess of how much room to make.
 const PAIR_BYTES_TYPICAL: usize = 28;
 
+/// Room that is made for escaped texts, bytes; it grows for a longer one.
+const ROOM_BYTES: usize = 256;
+
 /// The form passes a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
@@ -44,83 +49,79 @@ pub enum FormError {
 /// The tree of a form body or a query string (without `?`). `declared` is the charset of the `Content-Type`, if any.
 pub fn parse(raw: &[u8], declared: Option<&'static Encoding>) -> Result<Map, FormError> {
     let mut form = Form::default();
-    form.fields.reserve((raw.len() / PAIR_BYTES_TYPICAL).min(FIELDS_EXPECTED_MAX));
-    let mut room = Vec::new();
+    form.top.values.reserve((raw.len() / PAIR_BYTES_TYPICAL).min(FIELDS_EXPECTED_MAX));
+    let mut reader =
+        Reader { declared, whole: std::str::from_utf8(raw).ok(), room: Vec::with_capacity(ROOM_BYTES) };
     let mut pairs = 0;
-    let mut rest = Some(raw);
-    while let Some(bytes) = rest {
-        let (name, value, after) = first_pair(bytes);
-        rest = after;
-        if name.bytes.is_empty() {
+    let mut begin = 0;
+    while begin <= raw.len() {
+        let end = find(b'&', raw, begin, raw.len()).unwrap_or(raw.len());
+        let (name, value) = match find(b'=', raw, begin, end) {
+            Some(equals) => (begin..equals, equals + 1..end),
+            None => (begin..end, end..end),
+        };
+        begin = end + 1;
+        if name.is_empty() {
             continue;
         }
         pairs += 1;
         if pairs > PAIRS_MAX {
             return Err(FormError::TooManyPairs);
         }
-        form.add(name.text(declared, &mut room), value.text(declared, &mut room))?;
+        form.add(reader.text(raw, name), reader.text(raw, value))?;
     }
-    Ok(form.finish())
+    Ok(form.top.into_map())
 }
 
-/// A name or a value as it stands.
-struct Part<'r> {
-    bytes: &'r [u8],
-    /// It holds a `%` or a `+`.
-    escaped: bool,
+fn find(mark: u8, raw: &[u8], begin: usize, end: usize) -> Option<usize> {
+    memchr::memchr(mark, &raw[begin..end]).map(|at| begin + at)
 }
 
-/// The first pair and what follows its `&`, in one walk: every event of every vendor that sends forms comes through here.
-fn first_pair(bytes: &[u8]) -> (Part<'_>, Part<'_>, Option<&[u8]>) {
-    let mut equals = None;
-    let mut end = bytes.len();
-    let (mut name_escaped, mut escaped) = (false, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            b'&' => {
-                end = at;
-                break;
-            }
-            b'=' if equals.is_none() => {
-                equals = Some(at);
-                name_escaped = std::mem::take(&mut escaped);
-            }
-            b'%' | b'+' => escaped = true,
-            _ => {}
-        }
-    }
-    let after = bytes.get(end + 1..);
-    match equals {
-        Some(at) => {
-            let name = Part { bytes: &bytes[..at], escaped: name_escaped };
-            (name, Part { bytes: &bytes[at + 1..end], escaped }, after)
-        }
-        None => (Part { bytes: &bytes[..end], escaped }, Part { bytes: &[], escaped: false }, after),
-    }
+/// Makes texts of the parts of a form.
+struct Reader<'r> {
+    declared: Option<&'static Encoding>,
+    /// The whole form as text, when it is one: then it is not looked at again part by part.
+    whole: Option<&'r str>,
+    /// For the bytes of an escaped part, kept from part to part.
+    room: Vec<u8>,
 }
 
-impl Part<'_> {
-    /// The text; `room` is for the bytes before they are one, and kept from part to part.
-    fn text(&self, declared: Option<&'static Encoding>, room: &mut Vec<u8>) -> Text {
-        if !self.escaped {
-            return charset::text(self.bytes, declared);
+impl Reader<'_> {
+    fn text(&mut self, raw: &[u8], part: Range<usize>) -> Text {
+        let bytes = &raw[part.clone()];
+        if let Some(first) = memchr::memchr2(b'%', b'+', bytes) {
+            self.unescape(bytes, first);
+            return charset::text(&self.room, self.declared);
         }
-        room.clear();
-        // By hand: the library yields single bytes without a known length, which costs three times as much here.
-        room.reserve(self.bytes.len());
-        let mut rest = self.bytes;
-        while let [first, after @ ..] = rest {
-            rest = after;
-            match (first, after) {
-                (b'+', _) => room.push(b' '),
-                (b'%', [high, low, beyond @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                    room.push(digit(*high) << 4 | digit(*low));
-                    rest = beyond;
+        match self.whole.filter(|_| self.declared.is_none()) {
+            // The marks a part lies between are ASCII, so it begins and ends at letters.
+            Some(whole) => Text::from(&whole[part]),
+            None => charset::text(bytes, self.declared),
+        }
+    }
+
+    /// By hand: the library yields single bytes without a known length, which costs three times as much here.
+    fn unescape(&mut self, bytes: &[u8], first: usize) {
+        self.room.clear();
+        self.room.extend_from_slice(&bytes[..first]);
+        let mut rest = &bytes[first..];
+        loop {
+            rest = match rest {
+                [b'%', high, low, beyond @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                    self.room.push(digit(*high) << 4 | digit(*low));
+                    beyond
                 }
-                _ => room.push(*first),
-            }
+                [b'+', beyond @ ..] => {
+                    self.room.push(b' ');
+                    beyond
+                }
+                [other, beyond @ ..] => {
+                    self.room.push(*other);
+                    beyond
+                }
+                [] => return,
+            };
         }
-        charset::text(room, declared)
     }
 }
 
@@ -129,81 +130,64 @@ fn digit(byte: u8) -> u8 {
     (byte & 0x0F) + if byte.is_ascii_digit() { 0 } else { 9 }
 }
 
-type Branches<T> = IndexMap<Text, T, foldhash::fast::RandomState>;
-
-/// A form being read. Plain names go straight to `fields`; a branch grows beside and keeps its place there.
+/// A form being read.
 #[derive(Default)]
 struct Form {
-    fields: Map,
-    branches: Branches<Branch>,
+    top: Level,
     nodes: usize,
 }
 
+/// Values under their keys. Those that are levels themselves grow beside and keep their place among the values.
 #[derive(Default)]
-struct Branch {
-    children: Branches<Child>,
+struct Level {
+    values: Map,
+    levels: IndexMap<Text, Level, foldhash::fast::RandomState>,
     /// What `[]` means next.
     next: u64,
 }
 
-enum Child {
-    Text(Text),
-    Branch(Branch),
-}
-
 impl Form {
     fn add(&mut self, name: Text, value: Text) -> Result<(), FormError> {
-        let Some((head, rest)) = path(&name)? else {
-            if !self.branches.is_empty() {
-                self.branches.swap_remove(&name);
-            }
+        let Some((head, keys)) = path(&name)? else {
             self.count(1)?;
-            self.fields.insert(name, Value::Text(value));
+            self.top.put(name, value);
             return Ok(());
         };
-        self.count(rest.len() + 1)?;
-        if !self.branches.contains_key(head) {
-            self.fields.insert(head.into(), Value::Null);
+        let keys = keys.as_slice();
+        self.count(keys.len() + 1)?;
+        let mut level = self.top.enter(head.into());
+        let (last, inner) = keys.split_last().expect("a path has at least one bracket");
+        for key in inner {
+            let key = level.key(key);
+            level = level.enter(key);
         }
-        self.branches.entry(head.into()).or_default().add(&rest, value);
+        let key = level.key(last);
+        level.put(key, value);
         Ok(())
     }
 
-    /// Counts the most nodes a pair can make; a form that shares branches is counted too high rather than too low.
+    /// Counts the most nodes a pair can make; a form that shares levels is counted too high rather than too low.
     fn count(&mut self, nodes: usize) -> Result<(), FormError> {
         self.nodes += nodes;
         if self.nodes > NODES_MAX { Err(FormError::TooManyNodes) } else { Ok(()) }
     }
-
-    fn finish(mut self) -> Map {
-        for (name, branch) in self.branches {
-            self.fields.insert(name, branch.into_value());
-        }
-        self.fields
-    }
 }
 
-impl Branch {
-    fn add(&mut self, rest: &[&str], value: Text) {
-        let mut branch = self;
-        let (last, inner) = rest.split_last().expect("a path has at least one bracket");
-        for key in inner {
-            branch = branch.step_into(key);
+impl Level {
+    fn put(&mut self, key: Text, value: Text) {
+        let (at, before) = self.values.insert_full(key, Value::Text(value));
+        if before.is_some()
+            && let Some((key, _)) = self.values.get_index(at)
+        {
+            self.levels.swap_remove(key);
         }
-        let key = branch.key(last);
-        branch.children.insert(key, Child::Text(value));
     }
 
-    fn step_into(&mut self, key: &str) -> &mut Branch {
-        let key = self.key(key);
-        let child = self.children.entry(key).or_insert_with(|| Child::Branch(Branch::default()));
-        if let Child::Text(_) = child {
-            *child = Child::Branch(Branch::default());
+    fn enter(&mut self, key: Text) -> &mut Level {
+        if !self.levels.contains_key(&key) {
+            self.values.insert(key.clone(), Value::Null);
         }
-        match child {
-            Child::Branch(branch) => branch,
-            Child::Text(_) => unreachable!("a text was just replaced by a branch"),
-        }
+        self.levels.entry(key).or_default()
     }
 
     fn key(&mut self, key: &str) -> Text {
@@ -218,43 +202,53 @@ impl Branch {
         key.into()
     }
 
+    fn into_map(mut self) -> Map {
+        for (key, level) in self.levels {
+            self.values.insert(key, level.into_value());
+        }
+        self.values
+    }
+
     /// A list when the keys are exactly 0..n, an object otherwise.
     fn into_value(self) -> Value {
-        let dense =
-            self.next == self.children.len() as u64 && self.children.keys().all(|key| index(key).is_some());
+        let next = self.next;
+        let mut map = self.into_map();
+        let dense = next == map.len() as u64 && map.keys().all(|key| index(key).is_some());
         if !dense {
-            return Value::object(self.children.into_iter().map(|(key, child)| (key, child.into_value())));
+            return map.into();
         }
-        let mut items: Vec<(u64, Child)> =
-            self.children.into_iter().filter_map(|(key, child)| Some((index(&key)?, child))).collect();
-        items.sort_unstable_by_key(|(index, _)| *index);
-        Value::List(items.into_iter().map(|(_, child)| child.into_value()).collect())
+        map.sort_by_cached_key(|key, _| index(key));
+        Value::List(map.into_values().collect())
     }
 }
 
-impl Child {
-    fn into_value(self) -> Value {
-        match self {
-            Child::Text(text) => Value::Text(text),
-            Child::Branch(branch) => branch.into_value(),
-        }
+/// The keys in the brackets of a name; on the stack, for there are few and many names.
+struct Keys<'n> {
+    keys: [&'n str; DEPTH_MAX],
+    count: usize,
+}
+
+impl<'n> Keys<'n> {
+    fn as_slice(&self) -> &[&'n str] {
+        &self.keys[..self.count]
     }
 }
 
 /// `a[b][c]` as its head and the keys inside; `None` when it is a plain name.
-fn path(name: &str) -> Result<Option<(&str, Vec<&str>)>, FormError> {
+fn path(name: &str) -> Result<Option<(&str, Keys<'_>)>, FormError> {
     let Some(open) = name.bytes().position(|byte| byte == b'[') else { return Ok(None) };
     let (head, mut rest) = name.split_at(open);
     if head.is_empty() || !name.ends_with(']') {
         return Ok(None);
     }
-    let mut keys = Vec::new();
+    let mut keys = Keys { keys: [""; DEPTH_MAX], count: 0 };
     while let Some(inside) = rest.strip_prefix('[') {
         let Some((key, after)) = inside.split_once(']') else { return Ok(None) };
-        if keys.len() + 1 == DEPTH_MAX {
+        if keys.count + 1 == DEPTH_MAX {
             return Err(FormError::TooDeep);
         }
-        keys.push(key);
+        keys.keys[keys.count] = key;
+        keys.count += 1;
         rest = after;
     }
     Ok(rest.is_empty().then_some((head, keys)))

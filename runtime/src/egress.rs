@@ -4,15 +4,16 @@
 //! classified, and the connection goes to a classified address; the answer is capped while it streams.
 
 pub mod address;
+mod destination;
 mod failure;
 pub mod origin;
 pub mod resolver;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use reqwest::{
-    Client, Method, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    Client, Method,
+    header::{HOST, HeaderMap, HeaderName, HeaderValue},
 };
 use sheaf_bundles::{
     request::{Exchange, Response, TransportError, TransportErrorKind},
@@ -21,6 +22,7 @@ use sheaf_bundles::{
 
 use self::{
     address::Allowed,
+    destination::Destinations,
     origin::Override,
     resolver::{CheckedNames, Names, SystemNames},
 };
@@ -80,6 +82,7 @@ pub struct Egress {
     /// Goes to override addresses only, so its names are not checked.
     unguarded: Option<Client>,
     rules: Rules,
+    destinations: Destinations,
 }
 
 impl Egress {
@@ -97,7 +100,7 @@ impl Egress {
             by_port.insert(port, guarded_with(&rules, names.clone(), port)?);
         }
         let unguarded = if rules.overrides.is_empty() { None } else { Some(client().build()?) };
-        Ok(Egress { guarded, by_port, unguarded, rules })
+        Ok(Egress { guarded, by_port, unguarded, rules, destinations: Destinations::default() })
     }
 
     /// Sends a request and reads the answer, both inside `timeout_ms`.
@@ -112,21 +115,15 @@ impl Egress {
 
     /// Every check that needs no network, then the override.
     fn prepare(&self, outgoing: Outgoing) -> Result<(&Client, reqwest::Request), TransportError> {
-        let mut url = Url::parse(&outgoing.url).map_err(|_| blocked("the URL cannot be read"))?;
-        let port = self.check(&url, &outgoing.origin)?;
+        let destination = self.destinations.of(&outgoing.origin, &self.rules)?;
+        let url = destination.url(&outgoing.url, &outgoing.origin)?;
         let mut headers = headers(&outgoing.headers)?;
-        let client = match (self.override_of(&url), &self.unguarded) {
-            (Some(to), Some(client)) => {
-                let host = origin::host(&url).ok_or_else(|| blocked("the URL has no host"))?;
-                url = origin::redirect(&url, &to.to)
-                    .ok_or_else(|| blocked("the override cannot be applied"))?;
-                headers.insert(
-                    reqwest::header::HOST,
-                    HeaderValue::try_from(host).map_err(|_| blocked("bad host"))?,
-                );
+        let client = match (&destination.overridden, &self.unguarded) {
+            (Some(host), Some(client)) => {
+                headers.insert(HOST, host.clone());
                 client
             }
-            (None, _) | (Some(_), None) => self.by_port.get(&port).unwrap_or(&self.guarded),
+            (None, _) | (Some(_), None) => self.by_port.get(&destination.port).unwrap_or(&self.guarded),
         };
         let method =
             Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| blocked("the method is not one"))?;
@@ -136,30 +133,6 @@ impl Egress {
             *request.body_mut() = Some(outgoing.body.into());
         }
         Ok((client, request))
-    }
-
-    /// Scheme, user-info, origin and literal address. Returns the port.
-    fn check(&self, url: &Url, checked_origin: &str) -> Result<u16, TransportError> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(blocked("only http and https are allowed"));
-        }
-        if origin::has_user(url) {
-            return Err(blocked("a URL may not carry a user name or password"));
-        }
-        if !origin::is(url, checked_origin) {
-            return Err(blocked(format!("the URL left its origin {checked_origin}")));
-        }
-        let port = url.port_or_known_default().ok_or_else(|| blocked("the URL has no port"))?;
-        match literal(url)
-            .and_then(|address| Some((address, resolver::judge(address, port, &self.rules.allowed)?)))
-        {
-            Some((address, why)) => Err(blocked(format!("{address} is {}", why.as_str()))),
-            None => Ok(port),
-        }
-    }
-
-    fn override_of(&self, url: &Url) -> Option<&Override> {
-        self.rules.overrides.iter().find(|rule| origin::is(url, &rule.from))
     }
 }
 
@@ -188,14 +161,6 @@ fn client() -> reqwest::ClientBuilder {
         .connect_timeout(Duration::from_millis(CONNECT_TIMEOUT_MS))
         .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
         .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-}
-
-/// The address in the URL, if its host is one. The URL parser has already read decimal, octal, hexadecimal and short
-/// forms the way a connecting socket would.
-fn literal(url: &Url) -> Option<IpAddr> {
-    let host = url.host_str()?;
-    let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
-    host.parse().ok()
 }
 
 fn headers(pairs: &[(Text, Text)]) -> Result<HeaderMap, TransportError> {

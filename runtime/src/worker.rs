@@ -23,7 +23,6 @@ use crate::{
 const STORE_PAUSE_MS: u64 = 1_000;
 
 /// What a worker needs.
-#[derive(Clone)]
 pub struct Worker {
     /// The plans.
     pub catalogue: Arc<Catalogue>,
@@ -38,12 +37,13 @@ pub struct Worker {
 impl Worker {
     /// Until `stop` fires: takes claims. Then waits for those in hand.
     pub async fn run(self, mut claims: Claims, mut stop: Stop) {
+        let worker = Arc::new(self);
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
                 claim = claims.recv() => {
                     let Some(claim) = claim else { break };
-                    let worker = self.clone();
+                    let worker = worker.clone();
                     running.spawn(async move { worker.execute(claim).await });
                 }
                 // A task that panicked has told the queue so by dropping its claim.

@@ -82,10 +82,29 @@ pub fn boolean(text: &str) -> Option<bool> {
 pub fn local_time(text: &str) -> Option<NaiveDateTime> {
     const FORMATS: [&str; 4] =
         ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
-    FORMATS
-        .iter()
-        .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
-        .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
+    usual_time(text).or_else(|| {
+        FORMATS
+            .iter()
+            .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())
+            .or_else(|| NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
+    })
+}
+
+/// `2026-03-05 10:15:30`, which nearly every one is: a tenth of the price of reading it by a format.
+fn usual_time(text: &str) -> Option<NaiveDateTime> {
+    let bytes: &[u8; 19] = text.as_bytes().try_into().ok()?;
+    let marks = [(4, b'-'), (7, b'-'), (10, b' '), (13, b':'), (16, b':')];
+    if marks.iter().any(|(at, mark)| bytes[*at] != *mark) {
+        return None;
+    }
+    let number = |range: std::ops::Range<usize>| {
+        bytes[range].iter().try_fold(0_u32, |number, byte| {
+            byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0'))
+        })
+    };
+    let year = i32::try_from(number(0..4)?).ok()?;
+    let date = NaiveDate::from_ymd_opt(year, number(5..7)?, number(8..10)?)?;
+    date.and_hms_opt(number(11..13)?, number(14..16)?, number(17..19)?)
 }
 
 #[cfg(test)]
@@ -141,6 +160,20 @@ mod tests {
             (Type::Map(Box::new(Type::Text)), "[1]"),
         ] {
             assert_eq!(ty.read(text), Err(ReadError { expected: ty.word() }), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_quick_way_to_read_a_time_reads_what_the_slow_one_does() {
+        let slow = |text| NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
+        for text in ["2026-03-05 10:15:30", "2024-02-29 23:59:59", "0001-01-01 00:00:00"] {
+            assert!(slow(text).is_some());
+            assert_eq!(usual_time(text), slow(text), "{text}");
+        }
+        for text in
+            ["2026-02-29 10:15:30", "2026-03-05 24:00:00", "2026-03-05 1a:15:30", "2026-03-05T10:15:30"]
+        {
+            assert_eq!(usual_time(text), None, "{text}");
         }
     }
 

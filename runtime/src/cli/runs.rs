@@ -199,8 +199,8 @@ fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>)
         SentRequest::Stored(request) => request_json(request),
         SentRequest::Hash(hash) => match again.and_then(|again| again.request(&delivery.step)) {
             Some(request) if crate::executor::hash(request) == *hash => request_json(request),
-            Some(_) => json!({"sha256": hash, "note": "rendered again it differs from what was sent"}),
-            None => json!({"sha256": hash}),
+            Some(_) => json!({"hash": hash, "note": "rendered again it differs from what was sent"}),
+            None => json!({"hash": hash}),
         },
     };
     let answer = match &delivery.answer {

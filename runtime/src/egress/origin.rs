@@ -75,24 +75,31 @@ pub fn host(url: &Url) -> Option<String> {
     })
 }
 
-/// The URL at the override's address; path and query stay.
-pub fn redirect(url: &Url, to: &Url) -> Option<Url> {
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    Url::parse(&format!("{}{}{query}", of(to), url.path())).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_override_moves_the_origin_and_keeps_path_query_and_host() {
+    fn an_override_is_of_a_normalised_origin_and_host_says_the_port_only_when_it_is_not_the_usual() {
         let rule: Override = "https://api.mindbox.ru:443/=http://127.0.0.1:9001".parse().unwrap();
         assert_eq!(rule.from, "https://api.mindbox.ru");
-        let url = Url::parse("https://api.mindbox.ru/v3/operations/async?operation=CallTouch").unwrap();
-        assert_eq!(host(&url).as_deref(), Some("api.mindbox.ru"));
-        let sent = redirect(&url, &rule.to).unwrap();
-        assert_eq!(sent.as_str(), "http://127.0.0.1:9001/v3/operations/async?operation=CallTouch");
+        assert_eq!(of(&rule.to), "http://127.0.0.1:9001");
+        let host = |url| host(&Url::parse(url).unwrap());
+        assert_eq!(host("https://api.mindbox.ru:443/v3").as_deref(), Some("api.mindbox.ru"));
+        assert_eq!(host("https://api.mindbox.ru:444/v3").as_deref(), Some("api.mindbox.ru:444"));
+    }
+
+    #[test]
+    fn a_url_is_of_its_origin_however_that_is_written_and_of_no_other() {
+        let url = Url::parse("https://api.mindbox.ru/v3?x=1").unwrap();
+        for own in ["https://api.mindbox.ru", "HTTPS://API.mindbox.ru:443/"] {
+            assert!(is(&url, own), "{own}");
+        }
+        for other in
+            ["https://api.mindbox.r", "http://api.mindbox.ru", "https://api.mindbox.ru:444", "https://api"]
+        {
+            assert!(!is(&url, other), "{other}");
+        }
     }
 
     #[test]

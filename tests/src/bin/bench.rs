@@ -4,11 +4,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use sheaf_tests::{
     bench::{self, Contender, Plan},
     ceiling::{self, Ceiling},
     sink::Sink,
 };
+
+/// The product's: the ceilings use what it uses.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measures the product and two ceilings under the same load.
 #[derive(Parser)]
