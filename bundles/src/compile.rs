@@ -21,6 +21,7 @@ use chrono_tz::Tz;
 use indexmap::IndexMap;
 
 use crate::{
+    alerts::{self, Alerts},
     artefact::{ENGINE_REVISION, Texts},
     bundle::named,
     catalog::Catalog,
@@ -36,10 +37,12 @@ use connection::{Compiled, or_hint};
 
 /// The workspace's own file.
 pub const WORKSPACE_FILE: &str = "sheaf.yaml";
+/// Whom to tell when something is wrong.
+pub const ALERTS_FILE: &str = "alerts.yaml";
 /// Folders whose YAML files are read.
 pub const FOLDERS: [&str; 2] = ["connections/", "bundles/"];
 /// What a file can be.
-const KINDS: [&str; 3] = ["workspace", "connection", "bundle"];
+const KINDS: [&str; 4] = ["workspace", "connection", "bundle", "alerts"];
 
 /// A compiled workspace.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub struct Integration {
     pub hooks: Vec<Arc<Hook>>,
     /// Every bundle without an error; those that are switched off too (see [`Plan::active`]).
     pub plans: Vec<Arc<Plan>>,
+    /// Whom to tell; the default when no file says.
+    pub alerts: Arc<Alerts>,
 }
 
 impl Integration {
@@ -86,7 +91,7 @@ pub(crate) struct Workspace<'c> {
     files: IndexMap<String, FileId>,
 }
 
-/// Compiles `sheaf.yaml` and every YAML file below `connections/` and `bundles/`; other files are passed over. What has an
+/// Compiles `sheaf.yaml`, `alerts.yaml` and every YAML file below `connections/` and `bundles/`; other files are passed over. What has an
 /// error is left out, and nothing may go live while [`Diagnostics::has_errors`]. None when there is no usable workspace file.
 pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
     files: &[(P, B)],
@@ -117,6 +122,7 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
         workspace.add_connection(file, zone, &mut out);
     }
     let compiled = compile_bundles(&files, &workspace, &mut out);
+    let alerts = read_alerts(&files, &mut out);
     let plans = compiled.into_iter().map(|(file, parts)| {
         let texts = workspace.texts(workspace_file, file, &parts, &sources);
         Arc::new(Plan::new(parts, texts.seal()))
@@ -127,6 +133,7 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
         plans: plans.collect(),
         connections: workspace.sound().map(|compiled| Arc::clone(&compiled.connection)).collect(),
         hooks: workspace.hooks.values().cloned().collect(),
+        alerts: Arc::new(alerts),
     });
     (integration, sources, out)
 }
@@ -138,7 +145,9 @@ pub(crate) fn no_span() -> Span {
 
 fn is_read(path: &str) -> bool {
     let yaml = path.ends_with(".yaml") || path.ends_with(".yml");
-    path == WORKSPACE_FILE || (yaml && FOLDERS.iter().any(|folder| path.starts_with(folder)))
+    path == WORKSPACE_FILE
+        || path == ALERTS_FILE
+        || (yaml && FOLDERS.iter().any(|folder| path.starts_with(folder)))
 }
 
 fn read<P: AsRef<str>, B: AsRef<[u8]>>(
@@ -174,8 +183,8 @@ fn check_kind(node: &Node, out: &mut Diagnostics) {
         None => Words::new("the file does not say its `kind`", "в файле не указан `kind`"),
     };
     let hint = Words::new(
-        "write `kind: bundle`, `connection` or `workspace`",
-        "напишите `kind: bundle`, `connection` или `workspace`",
+        "write `kind: bundle`, `connection`, `alerts` or `workspace`",
+        "напишите `kind: bundle`, `connection`, `alerts` или `workspace`",
     );
     let near = kind.and_then(|(kind, _)| suggest(kind, KINDS));
     out.push(or_hint(Diagnostic::error(Code::UnknownKind, span, message).with_suggestion(near), hint));
@@ -205,6 +214,18 @@ fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagno
         out.push(Diagnostic::error(Code::BadWorkspace, other.node.span, message).with_hint(hint));
     }
     first
+}
+
+/// The first file says whom to tell; another one would have to be merged by a rule that nobody remembers.
+fn read_alerts(files: &[File], out: &mut Diagnostics) -> Alerts {
+    let mut found: Vec<&File> = of_kind(files, "alerts").collect();
+    found.sort_by_key(|file| file.path != ALERTS_FILE);
+    for other in found.iter().skip(1) {
+        let message = Words::new("there is a file of alerts already", "файл оповещений уже есть");
+        let hint = Words::new("keep `alerts.yaml` only", "оставьте только `alerts.yaml`");
+        out.push(Diagnostic::error(Code::DuplicateName, other.node.span, message).with_hint(hint));
+    }
+    found.first().and_then(|file| alerts::file::read(&file.node, out)).unwrap_or_default()
 }
 
 fn compile_bundles<'f>(

@@ -1,5 +1,6 @@
 //! The language of Sheaf: what a user writes, checked and turned into plans. Pure: no clock, network, disk or environment.
 
+pub mod alerts;
 pub mod artefact;
 pub mod bundle;
 pub mod catalog;

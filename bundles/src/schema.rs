@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::{
-    bundle,
+    alerts, bundle,
     catalog::{Catalog, Connector},
     compile::shapes,
     manifest::{self, action::Action, webhook::TriggerSpec},
@@ -15,6 +15,7 @@ use crate::{
 /// Every schema as (path below `ui-schema/`, text), ordered by path. The same catalog gives the same bytes.
 pub fn documents(catalog: &Catalog) -> Vec<(String, String)> {
     let mut documents = vec![
+        document("alerts.json", &json_schema(&alerts::file::shape())),
         document("bundle.json", &json_schema(&bundle::shape())),
         document("connection.json", &json_schema(&shapes::connection(None))),
         document("connector.json", &json_schema(&manifest::shape::manifest())),

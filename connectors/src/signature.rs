@@ -135,6 +135,13 @@ fn standard_key(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text.strip_prefix("whsec_").unwrap_or(text)).ok()
 }
 
+/// `v1,<base64>` over what we send ourselves, as Standard Webhooks says. `None` when the key is not base64.
+pub fn sign_standard(key: &str, id: &str, time_s: i64, body: &[u8]) -> Option<String> {
+    let key = standard_key(key).filter(|key| !key.is_empty())?;
+    let time = time_s.to_string();
+    Some(format!("v1,{}", BASE64.encode(mac(&key, &[id.as_bytes(), b".", time.as_bytes(), b".", body]))))
+}
+
 /// <https://docs.github.com/webhooks>: `sha256=<hex>` over the body. It signs no time, so it cannot expire.
 fn github(received: &Received, name: &str, keys: &[&str]) -> Result<(), Refused> {
     let value = received.header(name).and_then(|value| value.strip_prefix("sha256="));
@@ -174,10 +181,14 @@ impl Window {
 }
 
 fn signed(key: &[u8], parts: &[&[u8]], signatures: &[Vec<u8>]) -> bool {
+    let ours = mac(key, parts);
+    signatures.iter().any(|theirs| ours.as_slice().ct_eq(theirs).into())
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     parts.iter().for_each(|part| mac.update(part));
-    let ours = mac.finalize().into_bytes();
-    signatures.iter().any(|theirs| ours.as_slice().ct_eq(theirs).into())
+    mac.finalize().into_bytes().into()
 }
 
 /// Equal, in a time that says nothing about either, their lengths included.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sheaf_bundles::{
-    compile::Integration,
+    compile::{ALERTS_FILE, Integration},
     diagnostic::{Diagnostics, Sources, render},
     words::Language,
 };
@@ -83,6 +83,7 @@ pub fn paths(directory: &Path) -> Result<Vec<PathBuf>, DirectoryError> {
         return Err(DirectoryError::NoWorkspace(directory.to_owned()));
     }
     let mut paths = vec![workspace];
+    paths.extend(Some(directory.join(ALERTS_FILE)).filter(|path| path.is_file()));
     for (folder, only) in FOLDERS {
         collect(&directory.join(folder), only, &mut paths)?;
     }

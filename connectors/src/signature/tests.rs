@@ -202,3 +202,14 @@ fn every_check_must_pass() {
     assert_eq!(verify(&[], &request, &secret, NOW_MS), Ok(()));
     assert_eq!(verify(&[token(), elsewhere], &request, &secret, NOW_MS), Err(Refused::Address));
 }
+
+#[test]
+fn what_we_sign_is_the_specifications_own_example() {
+    let (_, key) = STANDARD_KEY[0];
+    let signed =
+        sign_standard(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#);
+    assert_eq!(signed.as_deref(), Some(STANDARD_SIGNATURE));
+    for unusable in ["", "whsec_", "whsec_not base64!"] {
+        assert_eq!(sign_standard(unusable, "m", 0, b""), None, "{unusable:?}");
+    }
+}

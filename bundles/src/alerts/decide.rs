@@ -1,0 +1,149 @@
+//! What to tell: old state, what is seen, and the time give the new state and the messages. Nothing else goes in.
+
+use serde::{Deserialize, Serialize};
+
+use super::message::{Finding, Kind, MANY, Message, Phase};
+
+/// A thing must be gone for this long before it is called over, milliseconds: what comes and goes is one thing.
+pub const OVER_AFTER_MS: i64 = 60_000;
+/// What only waits for a person and does not grow is told again this often at most, milliseconds.
+pub const REMIND_MS: i64 = 24 * 3_600_000;
+/// More subjects of one kind than this are told as one: an outage must not send a thousand mails.
+pub const SUBJECTS_MAX: usize = 10;
+
+/// What was seen at one look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+    /// Kinds that could not be looked at, or not to the end: nothing of them is called over.
+    pub unseen: Vec<Kind>,
+}
+
+/// What was told already. It outlives the process, so it is kept as text; unknown to all but this module and [`super::letters`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    groups: Vec<Group>,
+    pub(super) letters: Vec<super::letters::Letter>,
+    /// The channels there were when something was last told.
+    #[serde(default)]
+    pub(super) channels: Vec<String>,
+    /// Numbers messages of one millisecond.
+    sequence: u64,
+}
+
+/// What is told as one: a kind and a subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Group {
+    /// As it was when last told.
+    told: Finding,
+    /// When a person was last told that it is wrong, unix milliseconds.
+    told_ms: i64,
+    /// When it was first seen to be gone, unix milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gone_ms: Option<i64>,
+    /// It was called over. Kept until the time to tell again, so that what comes and goes is not told each time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    over: bool,
+}
+
+/// Decides. `repeat_ms` is how soon a thing that lasts may be told again.
+pub fn decide(mut state: State, observed: &Observed, repeat_ms: i64, now_ms: i64) -> (State, Vec<Message>) {
+    let mut said = Vec::new();
+    let findings = folded(&state, &observed.findings);
+    for finding in &findings {
+        said.extend(state.seen(finding, repeat_ms, now_ms));
+    }
+    let gone = |told: &Finding| {
+        !observed.unseen.contains(&told.kind)
+            && !findings.iter().any(|it| it.kind == told.kind && it.subject == told.subject)
+    };
+    for group in state.groups.iter_mut().filter(|group| gone(&group.told)) {
+        said.extend(group.gone(now_ms));
+    }
+    state.groups.retain(|group| !group.over || now_ms - group.told_ms < repeat_ms);
+    let messages = said.into_iter().map(|(phase, finding)| state.message(phase, finding, now_ms)).collect();
+    (state, messages)
+}
+
+impl State {
+    /// What is open now, for people who ask.
+    pub fn open(&self) -> impl Iterator<Item = &Finding> {
+        self.groups.iter().filter(|group| !group.over).map(|group| &group.told)
+    }
+
+    fn is_open(&self, finding: &Finding) -> bool {
+        self.open().any(|open| open.kind == finding.kind && open.subject == finding.subject)
+    }
+
+    fn seen(&mut self, finding: &Finding, repeat_ms: i64, now_ms: i64) -> Option<(Phase, Finding)> {
+        let same =
+            |group: &&mut Group| group.told.kind == finding.kind && group.told.subject == finding.subject;
+        let Some(group) = self.groups.iter_mut().find(same) else {
+            self.groups.push(Group { told: finding.clone(), told_ms: now_ms, gone_ms: None, over: false });
+            return Some((Phase::Opened, finding.clone()));
+        };
+        group.gone_ms = None;
+        let grew = finding.newest_ms > group.told.newest_ms;
+        let soonest_ms =
+            if group.over || grew || finding.kind.is_acute() { repeat_ms } else { repeat_ms.max(REMIND_MS) };
+        let told_ms_ago = now_ms - group.told_ms;
+        // A clock that went back must not silence a thing for years.
+        if (0..soonest_ms).contains(&told_ms_ago) {
+            return None;
+        }
+        let (phase, since_ms) = if group.over {
+            (Phase::Opened, finding.since_ms)
+        } else {
+            // It lasts since it began, whatever of it is left by now.
+            (Phase::Lasting, finding.since_ms.min(group.told.since_ms))
+        };
+        let told = Finding { since_ms, ..finding.clone() };
+        *group = Group { told: told.clone(), told_ms: now_ms, gone_ms: None, over: false };
+        Some((phase, told))
+    }
+
+    pub(super) fn message(&mut self, phase: Phase, finding: Finding, now_ms: i64) -> Message {
+        self.sequence += 1;
+        Message { id: format!("msg_{now_ms:x}_{:x}", self.sequence), phase, at_ms: now_ms, finding }
+    }
+}
+
+impl Group {
+    fn gone(&mut self, now_ms: i64) -> Option<(Phase, Finding)> {
+        let since_ms = *self.gone_ms.get_or_insert(now_ms);
+        if self.over || (0..OVER_AFTER_MS).contains(&(now_ms - since_ms)) {
+            return None;
+        }
+        self.over = true;
+        Some((Phase::Over, self.told.clone()))
+    }
+}
+
+/// The findings with those of a kind that has too many subjects told as one; what is open already stays by itself, so
+/// that nothing is called over for being one of many.
+fn folded(state: &State, findings: &[Finding]) -> Vec<Finding> {
+    let mut told = Vec::with_capacity(findings.len());
+    for kind in Kind::ALL {
+        let of_kind: Vec<&Finding> = findings.iter().filter(|finding| finding.kind == kind).collect();
+        let many = of_kind.len() > SUBJECTS_MAX;
+        let (alone, together): (Vec<&Finding>, Vec<&Finding>) =
+            of_kind.into_iter().partition(|finding| !many || state.is_open(finding));
+        told.extend(alone.into_iter().cloned());
+        told.extend(together.split_first().map(|(first, rest)| as_one(first, rest)));
+    }
+    told
+}
+
+fn as_one(first: &Finding, rest: &[&Finding]) -> Finding {
+    let mut one = Finding { subject: MANY.to_owned(), ..first.clone() };
+    rest.iter().for_each(|finding| one.absorb(finding));
+    one.facts = std::iter::once(&first).chain(rest).take(SUBJECTS_MAX).map(|finding| fact(finding)).collect();
+    let more = (1 + rest.len()).saturating_sub(SUBJECTS_MAX);
+    one.facts.extend((more > 0).then(|| format!("… +{more}")));
+    one
+}
+
+fn fact(finding: &Finding) -> String {
+    format!("{}: {}{}", finding.subject, finding.count, if finding.at_least { "+" } else { "" })
+}

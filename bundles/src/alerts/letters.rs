@@ -1,0 +1,116 @@
+//! Messages on their way: each goes to every channel at least once, with a few attempts, and never in anybody's way.
+//!
+//! A letter that is taken for sending is due again later by itself. So a process that dies while it sends, or another
+//! node that sees the same state, sends it again after that time and not before.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    decide::State,
+    message::{Finding, Message, Phase},
+};
+
+/// How long one attempt may take before the letter is due again by itself, milliseconds; above every channel's own limit.
+pub const ATTEMPT_MS: i64 = 60_000;
+/// Pauses after failed attempts, milliseconds; after the last one the letter is given up.
+pub const PAUSES_MS: [i64; 7] = [10_000, 30_000, 60_000, 300_000, 900_000, 1_800_000, 3_600_000];
+/// Letters sent at one look.
+pub const LETTERS_AT_ONCE_MAX: usize = 32;
+
+/// One message on its way to one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Letter {
+    /// The channel's name.
+    pub channel: String,
+    /// What is told.
+    pub message: Message,
+    /// Attempts begun.
+    pub attempts: usize,
+    /// When the next attempt is due, unix milliseconds.
+    pub next_ms: i64,
+    /// An attempt has failed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+}
+
+/// What became of a letter after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It arrived.
+    Arrived,
+    /// It will be tried again.
+    Again,
+    /// It is given up.
+    GivenUp,
+    /// It is not waited for any more: newer news took its place.
+    Outdated,
+}
+
+impl Letter {
+    fn new(channel: &str, message: &Message, now_ms: i64) -> Letter {
+        let (channel, message) = (channel.to_owned(), message.clone());
+        Letter { channel, message, attempts: 0, next_ms: now_ms, failed: false }
+    }
+}
+
+/// About the same thing.
+fn same(one: &Finding, other: &Finding) -> bool {
+    one.kind == other.kind && one.subject == other.subject
+}
+
+impl State {
+    /// Puts messages on their way to these channels. News about a thing takes the place of older news about it that has
+    /// not arrived, so what waits is bounded by the things that are told. A channel that is new hears of all that is open.
+    pub fn post(&mut self, messages: &[Message], channels: &[String], now_ms: i64) {
+        for message in messages {
+            self.letters.retain(|letter| !same(&letter.message.finding, &message.finding));
+            self.letters.extend(channels.iter().map(|channel| Letter::new(channel, message, now_ms)));
+        }
+        let new: Vec<&String> = channels.iter().filter(|channel| !self.channels.contains(channel)).collect();
+        if !new.is_empty() {
+            let told = |open: &Finding| messages.iter().any(|message| same(&message.finding, open));
+            let open: Vec<Finding> = self.open().filter(|open| !told(open)).cloned().collect();
+            for finding in open {
+                let message = self.message(Phase::Opened, finding, now_ms);
+                self.letters.extend(new.iter().map(|channel| Letter::new(channel, &message, now_ms)));
+            }
+        }
+        if self.channels != channels {
+            self.channels = channels.to_vec();
+        }
+    }
+
+    /// Takes the letters that are due; those to channels that are not there any more are dropped.
+    pub fn take(&mut self, channels: &[String], now_ms: i64) -> Vec<Letter> {
+        self.letters.retain(|letter| channels.contains(&letter.channel));
+        let due = self.letters.iter_mut().filter(|letter| letter.next_ms <= now_ms);
+        let take = |letter: &mut Letter| {
+            letter.attempts += 1;
+            letter.next_ms = now_ms + ATTEMPT_MS;
+            letter.clone()
+        };
+        due.take(LETTERS_AT_ONCE_MAX).map(take).collect()
+    }
+
+    /// Notes how an attempt ended.
+    pub fn attempted(&mut self, letter: &Letter, arrived: bool, now_ms: i64) -> Fate {
+        let same = |other: &Letter| other.channel == letter.channel && other.message.id == letter.message.id;
+        let Some(place) = self.letters.iter().position(same) else { return Fate::Outdated };
+        match PAUSES_MS.get(letter.attempts.saturating_sub(1)) {
+            Some(pause_ms) if !arrived => {
+                self.letters[place].next_ms = now_ms + pause_ms;
+                self.letters[place].failed = true;
+                Fate::Again
+            }
+            _ => {
+                self.letters.remove(place);
+                if arrived { Fate::Arrived } else { Fate::GivenUp }
+            }
+        }
+    }
+
+    /// Letters that have not arrived.
+    pub fn letters(&self) -> &[Letter] {
+        &self.letters
+    }
+}

@@ -1,0 +1,246 @@
+//! What is told, over a time that the tests set.
+
+use super::{
+    decide::{OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
+    letters::{ATTEMPT_MS, Fate, PAUSES_MS},
+    message::{Finding, Kind, MANY, Message, Phase},
+};
+
+const REPEAT_MS: i64 = 30 * 60_000;
+const MINUTE_MS: i64 = 60_000;
+
+fn finding(kind: Kind, subject: &str, count: u64, newest_ms: i64) -> Finding {
+    Finding::new(kind, subject, count, 0, newest_ms)
+}
+
+fn seen(findings: impl IntoIterator<Item = Finding>) -> Observed {
+    Observed { findings: findings.into_iter().collect(), unseen: Vec::new() }
+}
+
+/// A state and the time; what is told at each look, as `phase subject count`.
+#[derive(Default)]
+struct Bench(State);
+
+impl Bench {
+    fn look(&mut self, now_ms: i64, observed: &Observed) -> Vec<String> {
+        // A restart between any two looks changes nothing.
+        let text = serde_json::to_string(&self.0).expect("a state is JSON");
+        let kept: State = serde_json::from_str(&text).expect("and is read back");
+        assert_eq!(kept, self.0);
+        let (state, messages) = decide(kept, observed, REPEAT_MS, now_ms);
+        self.0 = state;
+        messages
+            .iter()
+            .map(|it| format!("{} {} {}", it.phase.name(), it.finding.subject, it.finding.count))
+            .collect()
+    }
+}
+
+#[test]
+fn a_thing_that_lasts_is_told_once_then_no_sooner_than_the_pause_and_once_when_it_is_over() {
+    let mut bench = Bench::default();
+    let broken = seen([finding(Kind::LedgerBroken, "shop", 1, 0)]);
+    let mut told = Vec::new();
+    for minute in 0..=100 {
+        told.extend(bench.look(minute * MINUTE_MS, &broken).into_iter().map(|said| (minute, said)));
+    }
+    for minute in 101..=200 {
+        told.extend(bench.look(minute * MINUTE_MS, &seen([])).into_iter().map(|said| (minute, said)));
+    }
+    let told: Vec<(i64, &str)> = told.iter().map(|(minute, said)| (*minute, said.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (0, "opened shop 1"),
+            (30, "lasting shop 1"),
+            (60, "lasting shop 1"),
+            (90, "lasting shop 1"),
+            (102, "over shop 1")
+        ]
+    );
+    assert_eq!(bench.0.open().count(), 0);
+}
+
+#[test]
+fn parked_runs_are_told_again_when_more_were_parked_and_otherwise_once_a_day() {
+    let mut bench = Bench::default();
+    assert_eq!(bench.look(0, &seen([finding(Kind::RunParked, "crm", 1, 0)])), ["opened crm 1"]);
+    let more = seen([finding(Kind::RunParked, "crm", 7, 5 * MINUTE_MS)]);
+    assert_eq!(bench.look(10 * MINUTE_MS, &more), [""; 0], "grouped until the pause is over");
+    assert_eq!(bench.look(REPEAT_MS, &more), ["lasting crm 7"]);
+    assert_eq!(bench.look(2 * REPEAT_MS, &more), [""; 0], "nothing new");
+    assert_eq!(bench.look(REPEAT_MS + REMIND_MS - 1, &more), [""; 0]);
+    assert_eq!(bench.look(REPEAT_MS + REMIND_MS, &more), ["lasting crm 7"]);
+}
+
+#[test]
+fn what_comes_and_goes_is_one_thing() {
+    let mut bench = Bench::default();
+    let broken = seen([finding(Kind::QueueFailing, "", 1, 0)]);
+    let mut told = Vec::new();
+    for look in 0..120 {
+        // Every other look it is gone.
+        let observed = if look % 2 == 0 { broken.clone() } else { seen([]) };
+        told.extend(bench.look(look * OVER_AFTER_MS / 4, &observed));
+    }
+    assert_eq!(told, ["opened  1"], "half an hour of flapping is one message");
+    let over = bench.look(120 * OVER_AFTER_MS / 4 + OVER_AFTER_MS, &seen([]));
+    assert_eq!(over, ["over  1"]);
+}
+
+#[test]
+fn what_was_called_over_and_is_back_waits_for_the_pause() {
+    let mut bench = Bench::default();
+    let broken = seen([finding(Kind::LedgerBroken, "shop", 1, 0)]);
+    assert_eq!(bench.look(0, &broken), ["opened shop 1"]);
+    assert_eq!(bench.look(MINUTE_MS, &seen([])), [""; 0]);
+    assert_eq!(bench.look(MINUTE_MS + OVER_AFTER_MS, &seen([])), ["over shop 1"]);
+    assert_eq!(bench.look(5 * MINUTE_MS, &broken), [""; 0]);
+    assert_eq!(bench.look(REPEAT_MS, &broken), ["opened shop 1"]);
+}
+
+#[test]
+fn what_lasts_is_told_with_the_time_it_began() {
+    let at = |since_ms| seen([Finding::new(Kind::LedgerBroken, "shop", 1, since_ms, since_ms)]);
+    let (state, _) = decide(State::default(), &at(5), REPEAT_MS, 5);
+    let (state, lasting) = decide(state, &at(REPEAT_MS + 5), REPEAT_MS, REPEAT_MS + 5);
+    assert_eq!((lasting[0].phase, lasting[0].finding.since_ms), (Phase::Lasting, 5));
+    let gone_ms = REPEAT_MS + 10;
+    let (state, _) = decide(state, &seen([]), REPEAT_MS, gone_ms);
+    let (_, over) = decide(state, &seen([]), REPEAT_MS, gone_ms + OVER_AFTER_MS);
+    assert_eq!((over[0].phase, over[0].finding.since_ms), (Phase::Over, 5));
+}
+
+#[test]
+fn what_could_not_be_looked_at_is_not_called_over() {
+    let mut bench = Bench::default();
+    bench.look(0, &seen([finding(Kind::RunParked, "crm", 1, 0)]));
+    let blind = Observed { findings: Vec::new(), unseen: vec![Kind::RunParked] };
+    assert_eq!(bench.look(10 * OVER_AFTER_MS, &blind), [""; 0]);
+    assert_eq!(bench.look(20 * OVER_AFTER_MS, &blind), [""; 0]);
+}
+
+#[test]
+fn a_clock_that_went_back_silences_nothing() {
+    let mut bench = Bench::default();
+    let broken = seen([finding(Kind::LedgerBroken, "shop", 1, 0)]);
+    bench.look(1_000 * REPEAT_MS, &broken);
+    assert_eq!(bench.look(REPEAT_MS, &broken), ["lasting shop 1"]);
+    assert_eq!(bench.look(REPEAT_MS + MINUTE_MS, &broken), [""; 0]);
+}
+
+#[test]
+fn an_outage_of_many_bundles_is_one_message() {
+    let mut bench = Bench::default();
+    let parked =
+        |bundles: usize| seen((0..bundles).map(|n| finding(Kind::RunParked, &format!("b{n}"), 2, 0)));
+    assert_eq!(bench.look(0, &parked(2)), ["opened b0 2", "opened b1 2"]);
+    let said = bench.look(MINUTE_MS, &parked(1_000));
+    assert_eq!(said, [format!("opened {MANY} 1996")], "those told alone stay alone");
+    assert_eq!(bench.look(2 * MINUTE_MS, &parked(1_000)), [""; 0]);
+    let many = bench.0.open().find(|it| it.subject == MANY).expect("it is open");
+    assert_eq!(many.facts.len(), SUBJECTS_MAX + 1);
+    // Back to a few: the many are over, and each of the few is told by itself.
+    assert_eq!(bench.look(3 * MINUTE_MS, &parked(3)), ["opened b2 2"]);
+    assert_eq!(bench.look(3 * MINUTE_MS + OVER_AFTER_MS, &parked(3)), [format!("over {MANY} 1996")]);
+}
+
+fn posted(channels: &[String]) -> (State, Message) {
+    let (mut state, messages) =
+        decide(State::default(), &seen([finding(Kind::LedgerBroken, "shop", 1, 0)]), REPEAT_MS, 0);
+    state.post(&messages, channels, 0);
+    (state, messages.into_iter().next().expect("one message"))
+}
+
+#[test]
+fn a_letter_goes_to_every_channel_until_it_arrives_at_each() {
+    let channels = ["webhooks.a".to_owned(), "emails.b".to_owned()];
+    let (mut state, _) = posted(&channels);
+    let due = state.take(&channels, 0);
+    assert_eq!(due.iter().map(|letter| &letter.channel).collect::<Vec<_>>(), [&channels[0], &channels[1]]);
+    assert_eq!(state.attempted(&due[0], true, 1), Fate::Arrived);
+    assert_eq!(state.attempted(&due[1], false, 1), Fate::Again);
+    assert_eq!(state.take(&channels, PAUSES_MS[0]), [], "not before its pause");
+    let again = state.take(&channels, 1 + PAUSES_MS[0]);
+    assert_eq!((again.len(), &again[0].message.id), (1, &due[1].message.id), "the same message");
+    assert_eq!(state.attempted(&again[0], true, 0), Fate::Arrived);
+    assert_eq!(state.letters(), []);
+}
+
+#[test]
+fn a_letter_in_hand_when_the_process_died_is_sent_again_and_no_sooner_than_its_attempt_may_take() {
+    let channels = ["webhooks.a".to_owned()];
+    let (mut state, _) = posted(&channels);
+    assert_eq!(state.take(&channels, 0).len(), 1);
+    assert_eq!(state.take(&channels, ATTEMPT_MS - 1).len(), 0);
+    assert_eq!(state.take(&channels, ATTEMPT_MS).len(), 1);
+}
+
+#[test]
+fn a_letter_is_given_up_after_its_last_pause() {
+    let channels = ["webhooks.a".to_owned()];
+    let (mut state, _) = posted(&channels);
+    let mut now_ms = 0;
+    for pause_ms in PAUSES_MS {
+        let due = state.take(&channels, now_ms);
+        assert_eq!(state.attempted(&due[0], false, now_ms), Fate::Again);
+        now_ms += pause_ms;
+    }
+    let last = state.take(&channels, now_ms);
+    assert_eq!(state.attempted(&last[0], false, now_ms), Fate::GivenUp);
+    assert_eq!(state.letters(), []);
+}
+
+#[test]
+fn newer_news_takes_the_place_of_older_news_that_did_not_arrive() {
+    let channels = ["webhooks.a".to_owned()];
+    let (mut state, first) = posted(&channels);
+    let in_hand = state.take(&channels, 0);
+    let newer = Message { id: "msg_newer".to_owned(), phase: Phase::Over, ..first };
+    state.post(std::slice::from_ref(&newer), &channels, 1);
+    assert_eq!(state.letters().len(), 1);
+    assert_eq!(state.attempted(&in_hand[0], false, 2), Fate::Outdated);
+    assert_eq!(state.take(&channels, 2)[0].message, newer);
+}
+
+#[test]
+fn a_channel_that_was_taken_out_gets_nothing_more() {
+    let (mut state, _) = posted(&["webhooks.gone".to_owned()]);
+    assert_eq!(state.take(&["webhooks.other".to_owned()], 0), []);
+    assert_eq!(state.letters(), []);
+}
+
+#[test]
+fn a_channel_that_is_new_hears_of_what_is_open_and_the_others_do_not_hear_it_again() {
+    let old = "webhooks.old".to_owned();
+    let (mut state, _) = posted(std::slice::from_ref(&old));
+    let first = state.take(std::slice::from_ref(&old), 0);
+    state.attempted(&first[0], true, 0);
+    let both = [old, "emails.new".to_owned()];
+    state.post(&[], &both, 1);
+    let due = state.take(&both, 1);
+    assert_eq!(due.iter().map(|letter| &letter.channel).collect::<Vec<_>>(), [&both[1]]);
+    assert_eq!((due[0].message.phase, due[0].message.finding.subject.as_str()), (Phase::Opened, "shop"));
+    assert_ne!(due[0].message.id, first[0].message.id);
+    state.attempted(&due[0], true, 1);
+    state.post(&[], &both, 2);
+    assert_eq!(state.letters(), []);
+}
+
+#[test]
+fn every_kind_and_phase_has_words_in_both_languages_and_a_command_to_look() {
+    for kind in Kind::ALL {
+        for phase in [Phase::Opened, Phase::Lasting, Phase::Over, Phase::Test] {
+            let message =
+                Message { id: "m".to_owned(), phase, at_ms: 1_000, finding: finding(kind, "shop", 3, 0) };
+            let (title, text) = (message.title("w"), message.text("w"));
+            assert!(title.en.starts_with("[sheaf] w: ") && title.ru.starts_with("[sheaf] w: "));
+            assert_ne!(title.en, title.ru);
+            assert!(text.ru.chars().any(|letter| ('а'..='я').contains(&letter)), "{}", text.ru);
+            let problem = matches!(phase, Phase::Opened | Phase::Lasting);
+            assert_eq!(text.en.contains("Look: "), problem, "{}", text.en);
+            let body = message.to_json("w", crate::words::Language::En);
+            assert_eq!(body["data"]["phase"], phase.name());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Messages in words, in both languages.
+
+use super::message::{Example, Finding, Kind, MANY, Message, Phase, time};
+use crate::words::Words;
+
+impl Message {
+    /// One line: the subject of a mail.
+    pub fn title(&self, workspace: &str) -> Words {
+        let said = match self.phase {
+            Phase::Test => Words::new("this is a test of alerts", "это проверка оповещений"),
+            Phase::Opened => problem(&self.finding),
+            Phase::Lasting => prefixed("still: ", "всё ещё: ", problem(&self.finding)),
+            Phase::Over => prefixed("over: ", "прошло: ", relief(&self.finding)),
+        };
+        prefixed(&format!("[sheaf] {workspace}: "), &format!("[sheaf] {workspace}: "), said)
+    }
+
+    /// The whole message for a person.
+    pub fn text(&self, workspace: &str) -> Words {
+        let title = self.title(workspace);
+        let lines = match self.phase {
+            Phase::Test => Words::new(
+                "If you read this, alerts of this channel arrive.",
+                "Если вы это читаете, оповещения этого канала доходят.",
+            ),
+            Phase::Opened | Phase::Lasting => details(&self.finding),
+            Phase::Over => span(&self.finding, self.at_ms),
+        };
+        Words::new(format!("{}\n\n{}\n", title.en, lines.en), format!("{}\n\n{}\n", title.ru, lines.ru))
+    }
+}
+
+fn prefixed(en: &str, ru: &str, words: Words) -> Words {
+    Words::new(format!("{en}{}", words.en), format!("{ru}{}", words.ru))
+}
+
+/// "bundle x: ", "several bundles: ", or nothing.
+fn about(finding: &Finding) -> Words {
+    let (one_en, one_ru, many_en, many_ru) = match finding.kind {
+        Kind::RunParked => ("bundle", "связка", "several bundles", "несколько связок"),
+        Kind::AuthorisationBroken | Kind::WaitingLong | Kind::LedgerBroken => {
+            ("connection", "подключение", "several connections", "несколько подключений")
+        }
+        Kind::QueueFailing => return Words::default(),
+    };
+    if finding.subject == MANY {
+        return Words::new(format!("{many_en}: "), format!("{many_ru}: "));
+    }
+    let name = &finding.subject;
+    Words::new(format!("{one_en} {name}: "), format!("{one_ru} {name}: "))
+}
+
+fn problem(finding: &Finding) -> Words {
+    let count = if finding.at_least { format!("{}+", finding.count) } else { finding.count.to_string() };
+    let said = match finding.kind {
+        Kind::RunParked => Words::new(
+            format!("runs set aside for a person: {count}"),
+            format!("отложено до решения человека запусков: {count}"),
+        ),
+        Kind::AuthorisationBroken => Words::new(
+            format!("the vendor refuses its authorisation, runs set aside: {count}"),
+            format!("сервис не принимает авторизацию, отложено запусков: {count}"),
+        ),
+        Kind::WaitingLong => Words::new(
+            format!("runs wait for too long: {count}"),
+            format!("слишком долго ждут запуски: {count}"),
+        ),
+        Kind::LedgerBroken => Words::new(
+            "THE LEDGER DOES NOT BALANCE: something is unaccounted for",
+            "УЧЁТ НЕ СХОДИТСЯ: что-то пропало",
+        ),
+        Kind::QueueFailing => Words::new(
+            "the queue cannot commit: events are answered 503 and not taken",
+            "очередь не может записать: на события отвечаем 503 и не принимаем их",
+        ),
+    };
+    let about = about(finding);
+    Words::new(about.en + &said.en, about.ru + &said.ru)
+}
+
+fn relief(finding: &Finding) -> Words {
+    let said = match finding.kind {
+        Kind::RunParked => Words::new("no run waits for a person any more", "отложенных запусков больше нет"),
+        Kind::AuthorisationBroken => Words::new(
+            "no run is set aside for its authorisation any more",
+            "отложенных из-за авторизации запусков больше нет",
+        ),
+        Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
+        Kind::LedgerBroken => Words::new("the ledger balances again", "учёт снова сходится"),
+        Kind::QueueFailing => Words::new("the queue commits again", "очередь снова записывает"),
+    };
+    let about = about(finding);
+    Words::new(about.en + &said.en, about.ru + &said.ru)
+}
+
+fn span(finding: &Finding, over_ms: i64) -> Words {
+    let (since, over) = (time(finding.since_ms), time(over_ms));
+    Words::new(format!("It lasted from {since} to {over}."), format!("Длилось с {since} по {over}."))
+}
+
+fn details(finding: &Finding) -> Words {
+    let since = time(finding.since_ms);
+    let (mut en, mut ru) = (vec![format!("Since: {since}")], vec![format!("С какого времени: {since}")]);
+    if !finding.parts.is_empty() {
+        let parts = finding
+            .parts
+            .iter()
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        en.push(format!("Why: {parts}"));
+        ru.push(format!("Почему: {parts}"));
+    }
+    for fact in &finding.facts {
+        en.push(format!("- {fact}"));
+        ru.push(format!("- {fact}"));
+    }
+    for example in &finding.examples {
+        en.push(format!("For example: {}", shown(example, "step", "answer")));
+        ru.push(format!("Например: {}", shown(example, "шаг", "ответ")));
+    }
+    for command in commands(finding) {
+        en.push(format!("Look: {command}"));
+        ru.push(format!("Посмотреть: {command}"));
+    }
+    Words::new(en.join("\n"), ru.join("\n"))
+}
+
+fn shown(example: &Example, step: &str, answer: &str) -> String {
+    let mut text = example.run.clone();
+    if !example.step.is_empty() {
+        text.push_str(&format!(", {step} {}", example.step));
+    }
+    if let Some(status) = example.status {
+        text.push_str(&format!(", {answer} {status}"));
+    }
+    text
+}
+
+/// What to type to see more.
+fn commands(finding: &Finding) -> Vec<String> {
+    let first = finding.examples.first().map(|example| format!("sheaf runs show {}", example.run));
+    let all = match finding.kind {
+        Kind::RunParked if finding.subject != MANY => {
+            format!("sheaf runs --state parked --bundle {}", finding.subject)
+        }
+        Kind::RunParked | Kind::AuthorisationBroken => "sheaf runs --state parked".to_owned(),
+        Kind::WaitingLong if finding.subject != MANY => {
+            format!("sheaf runs --state pending --connection {}", finding.subject)
+        }
+        Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
+        Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
+        Kind::QueueFailing => "/readyz".to_owned(),
+    };
+    first.into_iter().chain([all]).collect()
+}
