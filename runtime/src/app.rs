@@ -9,12 +9,13 @@ use std::{
 };
 
 use sheaf_bundles::{artefact::ArtefactError, compile::Integration, hook::Hook, plan::Plan, words::Language};
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tracing::{error, info, warn};
 use validator::Validate;
 
 use crate::{
     addresses::Addresses,
+    alerts::{Teller, Told, channel::Sender},
     clock::Clock,
     config::{Config, Environment, MASTER_KEY_VARIABLE},
     directory::{self, DirectoryError},
@@ -24,6 +25,7 @@ use crate::{
     live::{Catalogue, Live},
     management::{self, Management},
     metrics::Metrics,
+    oversight::{Oversight, Seen},
     queue::{Health, Queue, QueueError, Settings, types::NewVersion},
     secrets::Secrets,
     stop::{self, Stop, Stopper},
@@ -31,6 +33,9 @@ use crate::{
     watch::Watch,
     worker::Worker,
 };
+
+/// How long a process that must exit waits for people to be told, milliseconds.
+const LAST_WORDS_MS: u64 = 5_000;
 
 /// Why a server does not start, or does not take a change.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +93,8 @@ pub struct Running {
     listener: JoinHandle<()>,
     worker: JoinHandle<()>,
     watcher: JoinHandle<()>,
+    oversight: JoinHandle<()>,
+    seen: watch::Receiver<Arc<Seen>>,
     management: JoinHandle<()>,
     grace: Duration,
 }
@@ -99,6 +106,7 @@ struct Switch {
     catalogue: Arc<Catalogue>,
     secrets: Arc<Secrets>,
     key: Arc<MasterKey>,
+    told: watch::Sender<Told>,
 }
 
 /// Starts a server. It listens when this returns.
@@ -123,12 +131,13 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         clock: clock.clone(),
     };
     let (queue, claims) = Queue::serve(settings).await?;
-    let live = match found {
+    let (live, told) = match found {
         Ok(integration) => {
             warn_of_missing(&secrets, &integration);
-            activate(&queue, &integration.hooks, &integration.plans, &key).await?
+            let live = activate(&queue, &integration.hooks, &integration.plans, &key).await?;
+            (live, Told::of(&integration))
         }
-        Err(error) => restored(&queue, &key, error).await?,
+        Err(error) => (restored(&queue, &key, error).await?, told_in_spite(&config.directory)),
     };
     let catalogue = Arc::new(Catalogue::new(live));
     let addresses = Addresses {
@@ -157,20 +166,40 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         bodies: body::Reader::default(),
     };
     let head_limit = Duration::from_millis(intake::HEAD_MS_MAX);
-    let executor = Executor { egress, secrets: secrets.clone(), clock };
+    let executor = Executor { egress: egress.clone(), secrets: secrets.clone(), clock: clock.clone() };
     let worker = Worker {
         catalogue: catalogue.clone(),
         store: queue.store().clone(),
         executor,
         metrics: metrics.clone(),
     };
-    let pages = Management { metrics, queue: queue.clone(), stopping: intake_stopping.clone() };
+    let sender = Sender {
+        egress: egress.clone(),
+        secrets: secrets.clone(),
+        clock: clock.clone(),
+        directory: config.directory.clone(),
+    };
+    let (told, told_now) = watch::channel(told);
+    let (show, seen) = watch::channel(Arc::new(Seen::default()));
+    let oversight = Oversight {
+        queue: queue.clone(),
+        clock: clock.clone(),
+        teller: Teller::new(told_now, sender, metrics.clone(), clock.clone()),
+        seen: show,
+    };
+    let pages = Management {
+        metrics: metrics.clone(),
+        queue: queue.clone(),
+        stopping: intake_stopping.clone(),
+        seen: seen.clone(),
+    };
     let switch = Switch {
         directory: config.directory.clone(),
         queue: queue.clone(),
         catalogue: catalogue.clone(),
         secrets,
         key,
+        told,
     };
     Ok(Running {
         addresses,
@@ -179,6 +208,8 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         stop_intake,
         listener: tokio::spawn(listener::serve(hooks, Arc::new(intake), head_limit, intake_stopping)),
         worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
+        oversight: tokio::spawn(oversight.run(work_stopping.clone())),
+        seen,
         watcher: tokio::spawn(watch_directory(switch, config.watch_ms, work_stopping)),
         stop_work,
         management: tokio::spawn(management::serve(management, pages)),
@@ -202,12 +233,26 @@ impl Running {
         &self.catalogue
     }
 
+    /// What the last look at the queue saw.
+    pub fn seen(&self) -> watch::Receiver<Arc<Seen>> {
+        self.seen.clone()
+    }
+
     /// Returns when an fsync failed: what the disk holds is unknown, the process must exit and recover at its next start.
+    /// People are told first, if that does not take long.
     pub async fn broken(&self) -> String {
         let mut health = self.queue.health();
         loop {
-            if let Health::Broken(why) = &*health.borrow_and_update() {
-                return why.to_string();
+            let broken = match &*health.borrow_and_update() {
+                Health::Broken(why) => Some(why.to_string()),
+                Health::Ready | Health::Failing(_) => None,
+            };
+            if let Some(why) = broken {
+                let mut seen = self.seen();
+                let told = seen.wait_for(|seen| seen.failing && seen.sending == 0);
+                // Told or not, it must exit.
+                let _ = timeout(Duration::from_millis(LAST_WORDS_MS), told).await;
+                return why;
             }
             if health.changed().await.is_err() {
                 return std::future::pending().await;
@@ -218,8 +263,18 @@ impl Running {
     /// Stops: no new requests, those in hand are answered, runs in hand are finished and settled. What takes longer than
     /// the grace is due again at the next start.
     pub async fn stop(self) {
-        let Running { queue, stop_intake, stop_work, listener, worker, watcher, management, grace, .. } =
-            self;
+        let Running {
+            queue,
+            stop_intake,
+            stop_work,
+            listener,
+            worker,
+            watcher,
+            oversight,
+            management,
+            grace,
+            ..
+        } = self;
         let in_order = async {
             stop_intake.order();
             // A task that panicked is stopped as well.
@@ -227,6 +282,7 @@ impl Running {
             stop_work.order();
             let _ = worker.await;
             let _ = watcher.await;
+            let _ = oversight.await;
         };
         if timeout(grace, in_order).await.is_err() {
             warn!("the stop took longer than its grace; what was in flight is due again at the next start");
@@ -247,6 +303,12 @@ async fn compiled(directory: &Path) -> Result<Integration, AppError> {
         (None, Some(integration)) => Ok(integration),
         (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),
     }
+}
+
+/// Whom to tell when the files as a whole are wrong: the part about alerts may be sound, and now is when it is needed.
+fn told_in_spite(directory: &Path) -> Told {
+    let compiled = directory::read(directory).ok().map(|files| directory::compile(&files));
+    compiled.and_then(|compiled| compiled.integration).as_ref().map_or_else(Told::nobody, Told::of)
 }
 
 /// What was live last, for a start with files that are wrong: a vendor that does not repeat would otherwise lose events
@@ -294,6 +356,19 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
         let (connection, secret, place) = (missing.connection, missing.name, missing.place);
         warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
     }
+    for channel in &integration.alerts.channels {
+        for secret in channel
+            .secrets
+            .iter()
+            .filter(|secret| secrets.held(&channel.secrets).expose(&secret.name).is_none())
+        {
+            warn!(
+                channel = channel.name,
+                secret = secret.name,
+                "a secret is not there; nobody can be told through it"
+            );
+        }
+    }
 }
 
 /// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
@@ -325,6 +400,7 @@ impl Switch {
         };
         match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
             Ok(live) => {
+                self.told.send_replace(Told::of(&integration));
                 info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
                 self.catalogue.switch(live);
                 warn_of_missing(&self.secrets, &integration);

@@ -174,6 +174,11 @@ impl Environment {
 
     /// Exactly these values.
     pub fn of<const N: usize>(pairs: [(&str, &str); N]) -> Environment {
+        Environment::with(pairs)
+    }
+
+    /// Exactly these values, however many.
+    pub fn with<'v>(pairs: impl IntoIterator<Item = (&'v str, &'v str)>) -> Environment {
         let pairs: HashMap<String, String> =
             pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
         Environment(Arc::new(move |name| pairs.get(name).cloned()))

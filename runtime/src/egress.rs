@@ -5,6 +5,7 @@
 
 pub mod address;
 mod destination;
+mod dial;
 mod failure;
 pub mod origin;
 pub mod resolver;
@@ -81,6 +82,7 @@ pub struct Egress {
     by_port: HashMap<u16, Client>,
     /// Goes to override addresses only, so its names are not checked.
     unguarded: Option<Client>,
+    names: Arc<dyn Names>,
     rules: Rules,
     destinations: Destinations,
 }
@@ -100,7 +102,7 @@ impl Egress {
             by_port.insert(port, guarded_with(&rules, names.clone(), port)?);
         }
         let unguarded = if rules.overrides.is_empty() { None } else { Some(client().build()?) };
-        Ok(Egress { guarded, by_port, unguarded, rules, destinations: Destinations::default() })
+        Ok(Egress { guarded, by_port, unguarded, names, rules, destinations: Destinations::default() })
     }
 
     /// Sends a request and reads the answer, both inside `timeout_ms`.

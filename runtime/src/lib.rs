@@ -1,6 +1,7 @@
 //! All input and output of Sheaf: hooks, the queue, the way out, settings and logs.
 
 pub mod addresses;
+pub mod alerts;
 pub mod app;
 pub mod cli;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod intake;
 pub mod live;
 pub mod management;
 pub mod metrics;
+pub mod oversight;
 pub mod queue;
 pub mod secrets;
 pub mod stop;

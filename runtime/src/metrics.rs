@@ -8,11 +8,16 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::queue::{
-    Health, Queue,
-    delivery::DeliveryRecord,
-    history::LedgerLine,
-    types::{Outcome, Settle},
+use sheaf_bundles::alerts::letters::Fate;
+
+use crate::{
+    oversight::Seen,
+    queue::{
+        Health, Queue,
+        delivery::DeliveryRecord,
+        history::LedgerLine,
+        types::{Outcome, Settle},
+    },
 };
 
 /// Upper bounds of the delivery times' buckets, seconds.
@@ -45,6 +50,13 @@ struct OfDelivery {
     class: &'static str,
 }
 
+/// One channel's attempts at alerts by how they ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfAlert {
+    channel: String,
+    fate: &'static str,
+}
+
 /// Everything that is counted in memory. What is counted in the database is read from it.
 #[derive(Debug)]
 pub struct Metrics {
@@ -55,6 +67,7 @@ pub struct Metrics {
     attempts: Family<OfOutcome, Counter>,
     deliveries: Family<OfDelivery, Counter>,
     delivery_seconds: Histogram,
+    alerts: Family<OfAlert, Counter>,
 }
 
 impl Default for Metrics {
@@ -74,6 +87,7 @@ impl Metrics {
             attempts: Family::default(),
             deliveries: Family::default(),
             delivery_seconds: Histogram::new(DELIVERY_SECONDS),
+            alerts: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("hook_requests", "Requests at hooks by answer", metrics.requests.clone());
@@ -90,7 +104,23 @@ impl Metrics {
         registry.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         registry.register("deliveries", "Deliveries by bundle and class", metrics.deliveries.clone());
         registry.register("delivery_seconds", "Time of one delivery", metrics.delivery_seconds.clone());
+        registry.register(
+            "alerts",
+            "Attempts at alerts by channel and how they ended",
+            metrics.alerts.clone(),
+        );
         metrics
+    }
+
+    /// An attempt at an alert ended.
+    pub fn alerted(&self, channel: &str, fate: Fate) {
+        let fate = match fate {
+            Fate::Arrived => "arrived",
+            Fate::Again => "again",
+            Fate::GivenUp => "given_up",
+            Fate::Outdated => "outdated",
+        };
+        self.alerts.get_or_create(&OfAlert { channel: channel.to_owned(), fate }).inc();
     }
 
     /// A request at a hook was answered.
@@ -128,14 +158,15 @@ impl Metrics {
         self.delivery_seconds.observe(f64::from(delivery.took_ms) / 1_000.0);
     }
 
-    /// The page: what is counted here, what the writer counted, and the ledger.
-    pub fn page(&self, queue: &Queue, ledger: &[LedgerLine]) -> String {
+    /// The page: what is counted here, what the writer counted, the ledger, and what the last look saw.
+    pub fn page(&self, queue: &Queue, ledger: &[LedgerLine], seen: &Seen) -> String {
         let mut page = String::new();
         // Writing to a string cannot fail.
         let _ = encode(&mut page, &self.registry);
         page.truncate(page.trim_end_matches("# EOF\n").len());
         writer(&mut page, queue);
         ledger_lines(&mut page, ledger);
+        seen.write_metrics(&mut page);
         page.push_str("# EOF\n");
         page
     }

@@ -11,7 +11,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sheaf_bundles::{
-    connection::{Connection, SecretSource},
+    connection::{Connection, SecretReference, SecretSource},
     request::Response,
 };
 
@@ -84,10 +84,13 @@ impl Secrets {
 
     /// What a request of this connection, or a check of its hook, may use. Those that are not there are left out.
     pub fn of(&self, connection: &Connection) -> Held {
-        let value = |secret: &sheaf_bundles::connection::SecretReference| {
-            Some((secret.name.clone(), self.value(&secret.source)?))
-        };
-        Held(connection.secrets.iter().filter_map(value).collect())
+        self.held(&connection.secrets)
+    }
+
+    /// The secrets of these references. Those that are not there are left out.
+    pub fn held(&self, references: &[SecretReference]) -> Held {
+        let value = |secret: &SecretReference| Some((secret.name.clone(), self.value(&secret.source)?));
+        Held(references.iter().filter_map(value).collect())
     }
 
     /// Reads files that changed since they were read. One that is gone or unreadable keeps its last value, so a file
@@ -178,8 +181,6 @@ fn text_of(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_bundles::connection::SecretReference;
-
     use super::*;
 
     fn connection(sources: Vec<(&str, SecretSource)>) -> Connection {

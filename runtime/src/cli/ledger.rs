@@ -3,12 +3,20 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use sheaf_bundles::{duration, words::Language};
 
 use super::{
     output::{Output, table},
     project::Project,
 };
-use crate::queue::history::{LedgerLine, LedgerMismatch};
+use crate::{
+    clock::Clock,
+    oversight::Seen,
+    queue::{
+        history::{LedgerLine, LedgerMismatch},
+        observe::WAITING_ROWS_MAX,
+    },
+};
 
 /// Show what came in and what became of it, and whether nothing is unaccounted for.
 #[derive(Debug, clap::Args)]
@@ -23,16 +31,60 @@ pub struct Ledger {
 impl Ledger {
     /// Exit code 0 when both equations hold everywhere, 1 otherwise.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        let (lines, mismatches) = self.project.read(async |store| {
+        let (lines, mismatches, oldest) = self.project.read(async |store| {
             let mismatches = if self.verify { store.verify_ledger().await? } else { Vec::new() };
-            Ok((store.ledger().await?, mismatches))
+            let rows_max = if self.verify { u32::MAX } else { WAITING_ROWS_MAX };
+            let waiting = store.waiting(rows_max).await?;
+            let (parked, _) = store.parked_groups(0).await?;
+            let seen = Seen { at_ms: Clock::system().now_ms(), waiting, parked, ..Seen::default() };
+            Ok((store.ledger().await?, mismatches, ages(&seen)))
         })?;
         let balanced =
             mismatches.is_empty() && lines.iter().all(|line| line.events_balance && line.decisions_balance);
-        let all = json!({"balanced": balanced, "connections": lines, "mismatches": mismatches});
-        output.print(&all, || in_words(&lines, &mismatches, balanced, output));
+        let all =
+            json!({"balanced": balanced, "connections": lines, "mismatches": mismatches, "oldest": oldest});
+        output.print(&all, || {
+            let ages = if oldest.is_empty() { String::new() } else { in_table(&oldest, output) + "\n\n" };
+            ages + &in_words(&lines, &mismatches, balanced, output)
+        });
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// The oldest run of a connection in one state.
+#[derive(Debug, serde::Serialize)]
+struct Age {
+    connection: String,
+    state: &'static str,
+    age_ms: i64,
+}
+
+fn ages(seen: &Seen) -> Vec<Age> {
+    let age = |(connection, state, age_ms): (&str, &'static str, i64)| Age {
+        connection: connection.to_owned(),
+        state,
+        age_ms,
+    };
+    seen.oldest_ms().into_iter().map(age).collect()
+}
+
+fn in_table(ages: &[Age], output: &Output) -> String {
+    let header = match output.language {
+        Language::En => ["OLDEST", "state", "age"],
+        Language::Ru => ["ДОЛЬШЕ ВСЕХ", "состояние", "возраст"],
+    };
+    let state = |name: &'static str| match (output.language, name) {
+        (Language::Ru, "ready") => "ждёт очереди",
+        (Language::Ru, "delayed") => "ждёт времени",
+        (Language::Ru, "retrying") => "повторяется",
+        (Language::Ru, "parked") => "отложено",
+        (_, name) => name,
+    };
+    let seconds = |ms: i64| duration::format(ms.unsigned_abs() / 1_000 * 1_000);
+    table(
+        header,
+        ages.iter().map(|it| [it.connection.clone(), state(it.state).to_owned(), seconds(it.age_ms)]),
+    )
 }
 
 fn in_words(lines: &[LedgerLine], mismatches: &[LedgerMismatch], balanced: bool, output: &Output) -> String {

@@ -1,6 +1,7 @@
 //! The `sheaf` command line: words in, words out. Each command is a file; none decides anything.
 
 mod again;
+mod alerts;
 mod check;
 mod connectors;
 mod demo;
@@ -61,6 +62,8 @@ enum Command {
     Runs(runs::Runs),
     /// The two equations: nothing is unaccounted for. / Два равенства: ничего не потеряно.
     Ledger(ledger::Ledger),
+    /// Who is told when something is wrong, and whether it works. / Кого оповещаем, и доходит ли.
+    Alerts(alerts::AlertsCommand),
     /// The connectors that are known, with their triggers and actions. / Известные коннекторы.
     Connectors(connectors::Connectors),
     /// JSON Schemas of the files and forms. / JSON Schema файлов и форм.
@@ -91,6 +94,7 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Events(command) => command.run(output),
         Command::Runs(command) => command.run(output),
         Command::Ledger(command) => command.run(output),
+        Command::Alerts(command) => command.run(output),
         Command::Connectors(command) => command.run(output),
         Command::Schema(command) => command.run(output),
         Command::Demo(command) => command.run(output),

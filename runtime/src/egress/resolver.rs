@@ -84,7 +84,7 @@ impl Resolve for CheckedNames {
 }
 
 /// The addresses that may be connected to. Port 0 means "the URL's port" to the client.
-fn checked(
+pub(super) fn checked(
     addresses: &[IpAddr],
     allowed: &[Allowed],
     port: u16,

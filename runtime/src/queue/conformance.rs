@@ -1,6 +1,8 @@
 //! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
 //! again; a backend instantiates them all with `conformance!`.
 
+pub mod observed;
+
 use std::{future::Future, sync::Arc};
 
 use sheaf_bundles::{

@@ -7,6 +7,7 @@ pub(crate) mod conformance;
 pub mod delivery;
 pub mod history;
 pub mod ids;
+pub mod observe;
 pub mod stats;
 pub mod types;
 mod writer;

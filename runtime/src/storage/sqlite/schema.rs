@@ -8,7 +8,8 @@ use crate::queue::QueueError;
 /// One script for each schema version, in order; scripts that were released never change.
 ///
 /// Rows are narrow and keyed by time-sorted ids, so that a commit touches few pages, at the right end of each tree.
-const MIGRATIONS: &[&str] = &[r"
+const MIGRATIONS: &[&str] = &[
+    r"
 -- Numbers of the database itself: epochs, the lease in force, what the dedupe tables hold.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 
@@ -109,7 +110,16 @@ CREATE TABLE ledger (
 
 -- What people did.
 CREATE TABLE audit (id INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, action TEXT NOT NULL, run INTEGER NOT NULL);
-"];
+",
+    r"
+-- Parked runs by version and class of the last delivery, for those who are told of them. A delivered run costs nothing here.
+CREATE INDEX run_parked ON run (version, coalesce(json_extract(deliveries, '$[#-1].class'), ''), finished_ms, connection)
+    WHERE state = 1;
+
+-- What a process remembers for the next one, or shares with another: what was told, how far a recount is.
+CREATE TABLE note (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
+",
+];
 
 /// Brings the database to this binary's schema, one transaction for each step.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {

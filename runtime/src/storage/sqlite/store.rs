@@ -6,7 +6,7 @@ use sea_orm::DatabaseConnection;
 use sheaf_bundles::id::{EventId, RunId, VersionId};
 use tokio::sync::OnceCell;
 
-use super::{connect, history, ledger, replay, schema, versions};
+use super::{connect, history, ledger, note, observe, recount, replay, schema, versions};
 use crate::{
     clock::Clock,
     queue::{
@@ -15,6 +15,7 @@ use crate::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
         },
+        observe::{Chunk, Counters, Note, Parked, ParkedExample, Waiting},
         types::{Discarded, Replay, Replayed, Version},
     },
 };
@@ -28,7 +29,7 @@ struct Inner {
     path: std::path::PathBuf,
     clock: Clock,
     readers: DatabaseConnection,
-    /// Opened by the first replay.
+    /// Opened by the first replay or note.
     writer: OnceCell<DatabaseConnection>,
 }
 
@@ -108,6 +109,65 @@ impl Store {
     /// `Storage`.
     pub async fn verify_ledger(&self) -> Result<Vec<LedgerMismatch>, QueueError> {
         Ok(ledger::mismatches(&self.0.readers).await?)
+    }
+
+    /// Pending runs by connection and what they wait for; at most `rows_max` rows of each are looked at, oldest first.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn waiting(&self, rows_max: u32) -> Result<Vec<Waiting>, QueueError> {
+        Ok(observe::waiting(&self.0.readers, self.0.clock.now_ms(), rows_max).await?)
+    }
+
+    /// Parked runs by version and class, each with its newest examples; and whether that is all of them.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn parked_groups(
+        &self,
+        examples_max: u32,
+    ) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), QueueError> {
+        Ok(observe::parked(&self.0.readers, examples_max).await?)
+    }
+
+    /// What the counters say now, to be compared with a recount.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn counters(&self) -> Result<Counters, QueueError> {
+        Ok(recount::counters(&self.0.readers).await?)
+    }
+
+    /// Counts rows with ids after `after` up to `until`, at most `events_max` events and their runs.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn count_chunk(&self, after: i64, until: i64, events_max: u32) -> Result<Chunk, QueueError> {
+        Ok(recount::chunk(&self.0.readers, after, until, events_max).await?)
+    }
+
+    /// Counters of pending and parked runs that differ from their rows, when there are no more than `rows_max` of them.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn few_mismatches(&self, rows_max: u32) -> Result<Vec<LedgerMismatch>, QueueError> {
+        Ok(recount::few_mismatches(&self.0.readers, rows_max).await?)
+    }
+
+    /// The note of that name; an empty one when there is none.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn note(&self, name: &str) -> Result<Note, QueueError> {
+        Ok(note::read(&self.0.readers, name).await?)
+    }
+
+    /// Keeps a note unless somebody changed it since that revision was read: `false` then, and nothing is changed.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn keep_note(&self, name: &str, text: &str, seen_revision: i64) -> Result<bool, QueueError> {
+        Ok(note::keep(self.writer().await?, name, text, seen_revision).await?)
     }
 
     /// Parked runs, oldest first, of one bundle or of all.

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
-        conformance::{Bench, Place, conformance, delivered},
+        conformance::{Bench, Place, conformance, delivered, observed::observed},
     },
     storage::Store,
 };
@@ -35,6 +35,7 @@ impl Place for Folder {
 }
 
 conformance!(Folder);
+observed!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.
@@ -111,5 +112,65 @@ async fn a_claim_and_its_sweep_use_the_index_on_due_times() {
         let plan: Vec<String> = rows.iter().map(|row| row.try_get("", "detail").unwrap()).collect();
         assert!(plan.iter().any(|step| step.contains("queue_due")), "{plan:?}");
         assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:?}");
+    }
+}
+
+/// The plan of a statement, one step a line.
+async fn plan(connection: &DatabaseConnection, sql: &str, values: &[i64]) -> String {
+    let values = values.iter().map(|value| sea_orm::Value::from(*value));
+    let explained = sea_orm::Statement::from_sql_and_values(
+        sea_orm::DbBackend::Sqlite,
+        format!("EXPLAIN QUERY PLAN {sql}"),
+        values,
+    );
+    let rows = connection.query_all_raw(explained).await.unwrap();
+    let steps = rows.iter().map(|row| row.try_get::<String>("", "detail").unwrap());
+    steps.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn a_look_reads_no_more_than_its_limits_of_queue_and_history() {
+    let folder = Folder::default();
+    let connection = folder.saboteur().await;
+    super::schema::migrate(&connection).await.unwrap();
+    let ready = plan(&connection, super::observe::READY, &[1, 5]).await;
+    assert!(ready.contains("queue USING INDEX queue_due (due_ms<?)"), "{ready}");
+    let parked = plan(&connection, &super::observe::parked_sql(), &[5, 5]).await;
+    assert!(!parked.contains("SCAN run"), "{parked}");
+    assert!(parked.matches("run_parked").count() >= 5, "{parked}");
+    let examples = plan(&connection, super::observe::EXAMPLES, &[1, 1, 3]).await;
+    assert!(examples.contains("run_parked") && !examples.contains("TEMP B-TREE"), "{examples}");
+    let few = plan(&connection, super::recount::FEW, &[5]).await;
+    assert!(few.contains("run_parked"), "{few}");
+    let chunk = plan(&connection, super::recount::CHUNK, &[1, 2]).await;
+    for table in ["event", "queue", "run"] {
+        assert!(chunk.contains(&format!("SEARCH {table} USING INTEGER PRIMARY KEY")), "{chunk}");
+    }
+    // The list of parked runs stays in the order of ids, without sorting.
+    let list = "SELECT id FROM run r WHERE r.state <> 0 AND r.state = 1 ORDER BY 1 DESC LIMIT 50";
+    let list = plan(&connection, list, &[]).await;
+    assert!(list.contains("run_not_ok") && !list.contains("TEMP B-TREE"), "{list}");
+}
+
+#[tokio::test]
+async fn a_row_that_went_missing_or_a_counter_that_drifted_is_found_by_the_recount() {
+    for (harm, counter, by) in [
+        ("DELETE FROM event WHERE id = (SELECT max(id) FROM event)", "accepted", 1),
+        ("DELETE FROM queue", "runs", 3),
+        ("UPDATE ledger SET filtered = filtered + 2, decisions = decisions + 2", "filtered", 2),
+        ("UPDATE ledger SET pending = pending - 1, delivered = delivered + 1", "pending", -1),
+        ("UPDATE ledger SET parked = parked + 1, delivered = delivered - 1", "parked", 1),
+    ] {
+        let bench = Bench::<Folder>::new(1).await;
+        for identity in 0..3 {
+            bench.accept(bench.event(identity, i64::MAX / 4)).await;
+        }
+        bench.place.saboteur().await.execute_unprepared(harm).await.unwrap();
+        let store = bench.queue.store();
+        let mut recount = crate::oversight::recount::Recount::load(store).await;
+        let found = recount.step(store, 0).await.unwrap().expect("it fits into one chunk");
+        let mismatch =
+            found.iter().find(|it| it.counter == counter).unwrap_or_else(|| panic!("{harm}: {found:?}"));
+        assert_eq!(mismatch.counted - mismatch.rows, by, "{harm}: {found:?}");
     }
 }

@@ -1,0 +1,186 @@
+//! From what was seen to what is wrong. Pure.
+
+use sheaf_bundles::{
+    alerts::{
+        decide::Observed,
+        message::{Example, Finding, Kind},
+    },
+    verdict::Class,
+};
+
+use super::Seen;
+use crate::queue::observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor};
+
+/// What runs that were parked before a request was made are called in a message.
+const NOT_SENT: &str = "not_sent";
+
+impl Seen {
+    /// Everything that is wrong, when runs may wait for `waiting_max_ms`.
+    pub fn observed(&self, waiting_max_ms: i64) -> Observed {
+        let mut observed = Observed::default();
+        if self.failing {
+            observed.findings.push(Finding::new(Kind::QueueFailing, "", 1, self.at_ms, self.at_ms));
+        }
+        if self.blind.is_some() {
+            observed.unseen = Kind::ALL.into_iter().filter(|kind| *kind != Kind::QueueFailing).collect();
+            return observed;
+        }
+        if self.parked_more {
+            observed.unseen = vec![Kind::RunParked, Kind::AuthorisationBroken];
+        }
+        self.ledger(&mut observed.findings);
+        for waiting in self.waiting.iter().filter(|waiting| self.at_ms - waiting.since_ms > waiting_max_ms) {
+            match waiting.waiting_for {
+                // A delay is what the bundle asked for.
+                WaitingFor::Delay => {}
+                WaitingFor::Slot | WaitingFor::Vendor => merge(&mut observed.findings, waits(waiting)),
+            }
+        }
+        for (parked, examples) in &self.parked {
+            merge(&mut observed.findings, set_aside(parked, examples));
+        }
+        observed
+    }
+
+    fn ledger(&self, findings: &mut Vec<Finding>) {
+        for line in &self.ledger {
+            let events = line.accepted + line.duplicate + line.quarantined;
+            let decisions = line.delivered + line.filtered + line.parked + line.pending + line.discarded;
+            let mut facts = Vec::new();
+            if !line.events_balance {
+                facts.push(format!("received {} ≠ {events}", line.received));
+            }
+            if !line.decisions_balance {
+                facts.push(format!("decisions {} ≠ {decisions}", line.decisions));
+            }
+            if !facts.is_empty() {
+                let count = facts.len() as u64;
+                let broken =
+                    Finding::new(Kind::LedgerBroken, line.connection.as_str(), count, self.at_ms, self.at_ms);
+                merge(findings, Finding { facts, ..broken });
+            }
+        }
+        for mismatch in &self.mismatches {
+            let since_ms = self.recounted_ms.unwrap_or(self.at_ms);
+            let broken =
+                Finding::new(Kind::LedgerBroken, mismatch.connection.as_str(), 1, since_ms, since_ms);
+            let fact = format!("{} {} ≠ {} rows", mismatch.counter, mismatch.counted, mismatch.rows);
+            merge(findings, Finding { facts: vec![fact], ..broken });
+        }
+    }
+}
+
+fn waits(waiting: &Waiting) -> Finding {
+    let oldest =
+        waiting.oldest.map(|run| Example { run: run.to_string(), step: String::new(), status: None });
+    Finding {
+        parts: vec![(waiting.waiting_for.state().to_owned(), waiting.count)],
+        examples: oldest.into_iter().collect(),
+        ..Finding::new(
+            Kind::WaitingLong,
+            waiting.connection.as_str(),
+            waiting.count,
+            waiting.since_ms,
+            waiting.since_ms,
+        )
+    }
+}
+
+/// A refused authorisation is about the connection that was refused, whatever the bundle; all else is about the bundle.
+fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Finding {
+    let refused = parked.class == Class::AuthBroken.name();
+    let through = examples.iter().map(|example| example.through.as_str()).find(|through| !through.is_empty());
+    let (kind, subject) = if refused {
+        (Kind::AuthorisationBroken, through.unwrap_or(&parked.connection))
+    } else {
+        (Kind::RunParked, parked.bundle.as_str())
+    };
+    let class = if parked.class.is_empty() { NOT_SENT } else { &parked.class };
+    let example = |example: &ParkedExample| Example {
+        run: example.run.to_string(),
+        step: example.step.clone(),
+        status: example.status,
+    };
+    Finding {
+        at_least: parked.count >= u64::from(PARKED_COUNT_MAX),
+        parts: vec![(class.to_owned(), parked.count)],
+        examples: examples.iter().map(example).collect(),
+        ..Finding::new(kind, subject, parked.count, parked.since_ms, parked.newest_ms)
+    }
+}
+
+/// Several versions or classes of one subject are one finding.
+fn merge(findings: &mut Vec<Finding>, more: Finding) {
+    let same = |own: &&mut Finding| own.kind == more.kind && own.subject == more.subject;
+    match findings.iter_mut().find(same) {
+        Some(own) => own.absorb(&more),
+        None => findings.push(more),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
+        let (bundle, connection, class) = (bundle.to_owned(), "shop".to_owned(), class.to_owned());
+        let parked = Parked { bundle, connection, class, count, since_ms, newest_ms: since_ms + 10 };
+        (parked, Vec::new())
+    }
+
+    #[test]
+    fn versions_and_classes_of_a_bundle_are_one_finding_and_a_refused_authorisation_is_another() {
+        let seen = Seen {
+            parked: vec![
+                parked("crm", "bad_request", 2, 100),
+                parked("crm", "bad_request", u64::from(PARKED_COUNT_MAX), 50),
+                parked("crm", "", 1, 70),
+                parked("crm", "auth_broken", 4, 60),
+            ],
+            ..Seen::default()
+        };
+        let found = seen.observed(0).findings;
+        let told: Vec<_> =
+            found.iter().map(|it| (it.kind, it.subject.as_str(), it.count, it.at_least)).collect();
+        assert_eq!(
+            told,
+            [(Kind::RunParked, "crm", 1_003, true), (Kind::AuthorisationBroken, "shop", 4, false)]
+        );
+        assert_eq!((found[0].since_ms, found[0].newest_ms), (50, 110));
+        assert_eq!(found[0].parts, [("bad_request".to_owned(), 1_002), (NOT_SENT.to_owned(), 1)]);
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_said_and_nothing_is_found_in_old_sights() {
+        let mut seen = Seen { parked: vec![parked("crm", "", 1, 0)], parked_more: true, ..Seen::default() };
+        assert_eq!(seen.observed(0).unseen, [Kind::RunParked, Kind::AuthorisationBroken]);
+        seen.blind = Some("disk".to_owned());
+        seen.failing = true;
+        let observed = seen.observed(0);
+        assert_eq!(observed.findings.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::QueueFailing]);
+        assert_eq!(observed.unseen.len(), Kind::ALL.len() - 1);
+    }
+
+    #[test]
+    fn a_wait_is_too_long_only_past_the_limit_and_never_for_a_delay() {
+        let waiting = |waiting_for, since_ms| Waiting {
+            connection: "shop".to_owned(),
+            waiting_for,
+            count: 1,
+            since_ms,
+            oldest: None,
+        };
+        let seen = Seen {
+            at_ms: 1_000,
+            waiting: vec![
+                waiting(WaitingFor::Slot, 500),
+                waiting(WaitingFor::Vendor, 499),
+                waiting(WaitingFor::Delay, 0),
+            ],
+            ..Seen::default()
+        };
+        let found = seen.observed(500).findings;
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].parts, [("retrying".to_owned(), 1)]);
+    }
+}

@@ -1,0 +1,149 @@
+//! Looks at the queue every few seconds, apart from the way of events: what waits, what is set aside, whether the ledger
+//! balances. The metrics, `/healthz` and those who must be told get what it saw.
+
+mod findings;
+pub mod recount;
+mod show;
+
+use std::sync::Arc;
+
+use sheaf_bundles::alerts::message::Kind;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use self::recount::Recount;
+use crate::{
+    alerts::Teller,
+    clock::Clock,
+    queue::{
+        Health, Queue, QueueError,
+        history::{LedgerLine, LedgerMismatch},
+        observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
+    },
+    stop::Stop,
+};
+
+/// How often it looks, milliseconds.
+pub const LOOK_MS: i64 = 5_000;
+/// Examples read of each group of parked runs.
+const EXAMPLES_MAX: u32 = 3;
+
+/// What it saw.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// When, unix milliseconds.
+    pub at_ms: i64,
+    /// Why the store could not be read, when it could not; what follows is then of an earlier look.
+    pub blind: Option<String>,
+    /// The ledger and whether its equations hold.
+    pub ledger: Vec<LedgerLine>,
+    /// Pending runs by connection and what they wait for.
+    pub waiting: Vec<Waiting>,
+    /// Parked runs by version and class.
+    pub parked: Vec<(Parked, Vec<ParkedExample>)>,
+    /// There are more groups of parked runs than were looked at.
+    pub parked_more: bool,
+    /// What the last whole recount found.
+    pub mismatches: Vec<LedgerMismatch>,
+    /// When the last whole recount ended, unix milliseconds.
+    pub recounted_ms: Option<i64>,
+    /// The queue cannot commit.
+    pub failing: bool,
+    /// What is told of right now, by kind.
+    pub open: Vec<(Kind, usize)>,
+    /// Messages being sent right now.
+    pub sending: usize,
+    /// Channels with messages that did not arrive at the first attempt, and how many.
+    pub late: Vec<(String, usize)>,
+}
+
+impl Seen {
+    /// Connections whose ledger does not balance, by the equations or by the rows.
+    pub fn unbalanced(&self) -> Vec<&str> {
+        let equations = self.ledger.iter().filter(|line| !(line.events_balance && line.decisions_balance));
+        let mut names: Vec<&str> = equations.map(|line| line.connection.as_str()).collect();
+        names.extend(self.mismatches.iter().map(|mismatch| mismatch.connection.as_str()));
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// Returns when an fsync failed.
+async fn broke(health: &mut watch::Receiver<Health>) {
+    if health.wait_for(|health| matches!(health, Health::Broken(_))).await.is_err() {
+        // The queue is gone, and with it whoever could tell.
+        std::future::pending().await
+    }
+}
+
+/// Looks, and passes on.
+pub struct Oversight {
+    /// What is looked at.
+    pub queue: Queue,
+    /// The time.
+    pub clock: Clock,
+    /// Tells people.
+    pub teller: Teller,
+    /// Where the last look is shown.
+    pub seen: watch::Sender<Arc<Seen>>,
+}
+
+impl Oversight {
+    /// Looks until it is told to stop.
+    pub async fn run(mut self, mut stop: Stop) {
+        let mut recount = Recount::load(self.queue.store()).await;
+        let mut seen = Seen::default();
+        let mut health = self.queue.health();
+        let mut broken = false;
+        loop {
+            let next_ms = self.clock.now_ms() + LOOK_MS;
+            self.look(&mut seen, &mut recount).await;
+            self.teller.tell(self.queue.store(), &mut seen).await;
+            self.seen.send_replace(Arc::new(seen.clone()));
+            let until = self.clock.sleep_until_ms(next_ms);
+            tokio::pin!(until);
+            loop {
+                tokio::select! {
+                    () = &mut until => break,
+                    Some(sent) = self.teller.sent() => {
+                        self.teller.settle(self.queue.store(), sent).await;
+                        seen.sending = self.teller.sending();
+                        self.seen.send_replace(Arc::new(seen.clone()));
+                    }
+                    // The process is about to exit: now or never.
+                    () = broke(&mut health), if !broken => {
+                        broken = true;
+                        break;
+                    }
+                    () = stop.ordered() => return,
+                }
+            }
+        }
+    }
+
+    async fn look(&self, seen: &mut Seen, recount: &mut Recount) {
+        seen.at_ms = self.clock.now_ms();
+        seen.failing = *self.queue.health().borrow() != Health::Ready;
+        let blind = self.read(seen, recount).await.err().map(|error| error.to_string());
+        if let Some(why) = blind.as_ref().filter(|_| seen.blind.is_none()) {
+            warn!(why, "the queue cannot be looked at; what is shown is of an earlier look");
+        }
+        seen.blind = blind;
+    }
+
+    async fn read(&self, seen: &mut Seen, recount: &mut Recount) -> Result<(), QueueError> {
+        let store = self.queue.store();
+        seen.ledger = store.ledger().await?;
+        seen.waiting = store.waiting(WAITING_ROWS_MAX).await?;
+        let (parked, all) = store.parked_groups(EXAMPLES_MAX).await?;
+        (seen.parked, seen.parked_more) = (parked, !all);
+        if let Some(mismatches) = recount.step(store, seen.at_ms).await? {
+            for LedgerMismatch { connection, counter, counted, rows } in &mismatches {
+                error!(connection, counter, counted, rows, "THE LEDGER DIFFERS FROM THE ROWS IT COUNTS");
+            }
+            (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
+        }
+        Ok(())
+    }
+}

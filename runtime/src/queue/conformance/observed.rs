@@ -1,0 +1,207 @@
+//! What every backend must let an operator see, and remember for a process: ages, parked runs, the recount, notes.
+
+use sheaf_bundles::alerts::{
+    decide::{Observed, decide},
+    message::{Finding, Kind},
+};
+
+use super::*;
+use crate::{
+    alerts::memory::Memory,
+    oversight::recount::Recount,
+    queue::observe::{Chunk, Note, Rows, Waiting, WaitingFor},
+};
+
+const MINUTE_MS: i64 = 60_000;
+
+fn waits(waiting_for: WaitingFor, count: u64, since_ms: i64, oldest: Option<RunId>) -> Waiting {
+    Waiting { connection: "calls".to_owned(), waiting_for, count, since_ms, oldest }
+}
+
+pub async fn who_waits_is_told_by_what_for_and_since_when<P: Place>() {
+    let mut bench = Bench::<P>::new(2).await;
+    // Two take the slots, of which one is refused at its first attempt; one waits for a slot, one for its time.
+    bench.accept(bench.event(1, 0)).await;
+    bench.accept(bench.event(2, 0)).await;
+    let (refused, _held) = (bench.claim().await, bench.claim().await);
+    bench.set.advance_ms(MINUTE_MS);
+    let delayed = bench.accept(bench.event(4, START_MS + 60 * MINUTE_MS)).await;
+    bench.accept(bench.event(3, 0)).await;
+    let run = refused.run;
+    let again = Outcome::Retry { due_ms: START_MS + 30 * MINUTE_MS, state: Vec::new() };
+    refused.settle(Settle { started_ms: START_MS + 7, ..settle(again) });
+    bench.queue.flush().await.unwrap();
+    // The freed slot took the waiting one; another takes its place in the line.
+    bench.accept(bench.event(5, 0)).await;
+    // Less than a lease: what is held stays held.
+    bench.set.advance_ms(5_000);
+
+    let waiting = bench.queue.store().waiting(100).await.unwrap();
+    let of = |waiting_for| waiting.iter().find(|it| it.waiting_for == waiting_for).cloned();
+    assert_eq!(of(WaitingFor::Vendor), Some(waits(WaitingFor::Vendor, 1, START_MS + 7, Some(run))));
+    let delay = of(WaitingFor::Delay).expect("one is delayed");
+    assert_eq!((delay.count, delay.since_ms), (1, START_MS + MINUTE_MS));
+    assert!(delay.oldest.is_some_and(|run| run.0 > delayed.0));
+    let slot = of(WaitingFor::Slot).expect("one waits for a slot");
+    assert_eq!((slot.count, slot.since_ms), (1, START_MS + MINUTE_MS));
+}
+
+pub async fn ages_are_told_from_the_oldest_rows_on<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    for identity in 0..20 {
+        bench.accept(bench.event(identity, START_MS + 60 * MINUTE_MS)).await;
+        bench.set.advance_ms(1_000);
+    }
+    let [waiting] = bench.queue.store().waiting(5).await.unwrap().try_into().expect("one line");
+    assert_eq!(
+        (waiting.count, waiting.since_ms),
+        (5, START_MS),
+        "few rows are read, and the oldest is among them"
+    );
+}
+
+/// Ends the attempt with this class.
+fn parked_as(class: Class) -> Settle {
+    Settle { deliveries: vec![delivery(class)], ..parked() }
+}
+
+pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let mut runs = Vec::new();
+    let endings = [Some(Class::BadRequest), Some(Class::BadRequest), Some(Class::AuthBroken), None];
+    for (identity, ending) in (0..).zip(endings) {
+        bench.accept(bench.event(identity, 0)).await;
+        let claim = bench.claim().await;
+        runs.push(claim.run);
+        bench.set.advance_ms(1_000);
+        claim.settle(ending.map_or(Settle { deliveries: Vec::new(), ..parked() }, parked_as));
+        bench.queue.flush().await.unwrap();
+    }
+    let store = bench.queue.store();
+    let (groups, all) = store.parked_groups(1).await.unwrap();
+    assert!(all);
+    let told = |class: &str| {
+        let (parked, examples) = groups.iter().find(|(parked, _)| parked.class == class).expect("the class");
+        let runs: Vec<RunId> = examples.iter().map(|example| example.run).collect();
+        (parked.bundle.as_str(), parked.count, parked.since_ms - START_MS, parked.newest_ms - START_MS, runs)
+    };
+    assert_eq!(groups.len(), 3);
+    assert_eq!(told("bad_request"), ("one", 2, 1_000, 2_000, vec![runs[1]]));
+    assert_eq!(told("auth_broken"), ("one", 1, 3_000, 3_000, vec![runs[2]]));
+    assert_eq!(told(""), ("one", 1, 4_000, 4_000, vec![runs[3]]));
+    let (_, examples) = groups.iter().find(|(parked, _)| parked.class == "auth_broken").expect("the class");
+    assert_eq!((examples[0].step.as_str(), examples[0].status), ("send", Some(200)));
+
+    store.replay(&[runs[2]], Replay::Retry).await.unwrap();
+    store.discard(&[runs[3]]).await.unwrap();
+    let (groups, _) = store.parked_groups(1).await.unwrap();
+    assert_eq!(groups.iter().map(|(parked, _)| parked.class.as_str()).collect::<Vec<_>>(), ["bad_request"]);
+}
+
+pub async fn rows_come_to_what_the_counters_say_while_runs_go_on<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    for identity in 0..6 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.queue.publish(quarantine()).await.unwrap();
+    let store = bench.queue.store().clone();
+    let counters = store.counters().await.unwrap();
+    let expected = Rows { connection: "calls".to_owned(), accepted: 6, quarantined: 1, filtered: 6, runs: 6 };
+    assert_eq!(counters.said, std::slice::from_ref(&expected));
+
+    // All moves on between the chunks: runs end, are replayed, and new events come.
+    let mut counted = Rows { connection: "calls".to_owned(), ..Rows::default() };
+    let (mut after, mut chunks) = (0, 0);
+    while after < counters.until_id {
+        let Chunk { until_id, rows } = store.count_chunk(after, counters.until_id, 2).await.unwrap();
+        assert!(until_id > after, "each chunk goes on");
+        (after, chunks) = (until_id, chunks + 1);
+        for rows in rows {
+            counted.accepted += rows.accepted;
+            counted.quarantined += rows.quarantined;
+            counted.filtered += rows.filtered;
+            counted.runs += rows.runs;
+        }
+        let claim = bench.claim().await;
+        let run = claim.run;
+        claim.settle(if chunks == 1 { parked() } else { delivered() });
+        bench.queue.flush().await.unwrap();
+        if chunks == 1 {
+            store.replay(&[run], Replay::Retry).await.unwrap();
+        }
+        bench.accept(bench.event(100 + chunks, 0)).await;
+    }
+    assert!(chunks >= 3, "{chunks}");
+    assert_eq!(counted, expected);
+    assert_eq!(store.few_mismatches(1_000).await.unwrap(), []);
+}
+
+pub async fn a_whole_recount_finds_nothing_where_nothing_is_wrong<P: Place>() {
+    let mut bench = Bench::<P>::new(4).await;
+    bench.accept(bench.event(1, 0)).await;
+    bench.accept(bench.event(2, START_MS + MINUTE_MS)).await;
+    bench.claim().await.settle(parked());
+    bench.queue.flush().await.unwrap();
+    let store = bench.queue.store();
+    let mut recount = Recount::load(store).await;
+    assert_eq!(recount.step(store, START_MS).await.unwrap(), Some(Vec::new()));
+    assert_eq!(recount.step(store, START_MS + 1).await.unwrap(), None, "the next one is due later");
+}
+
+pub async fn of_two_who_change_a_note_at_once_one_wins<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    let (ours, theirs) = (bench.queue.store(), bench.place.store(bench.clock.clone()).await.unwrap());
+    assert_eq!(ours.note("n").await.unwrap(), Note::default());
+    assert!(ours.keep_note("n", "a", 0).await.unwrap());
+    assert!(!theirs.keep_note("n", "b", 0).await.unwrap());
+    let note = theirs.note("n").await.unwrap();
+    assert_eq!(note.text, "a");
+    assert!(theirs.keep_note("n", "c", note.revision).await.unwrap());
+    assert!(!ours.keep_note("n", "d", note.revision).await.unwrap());
+    assert_eq!(ours.note("n").await.unwrap(), Note { revision: note.revision + 1, text: "c".to_owned() });
+    assert_eq!(ours.note("m").await.unwrap(), Note::default(), "another name is another note");
+}
+
+pub async fn of_two_nodes_that_decide_at_once_one_tells<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    let (ours, theirs) = (bench.queue.store(), bench.place.store(bench.clock.clone()).await.unwrap());
+    let (mut one, mut two) = (Memory::default(), Memory::default());
+    let broken = Finding::new(Kind::LedgerBroken, "calls", 1, START_MS, START_MS);
+    let observed = Observed { findings: vec![broken], unseen: Vec::new() };
+    for (memory, store) in [(&mut one, ours), (&mut two, &theirs)] {
+        memory.recall(store).await;
+    }
+    let (state, messages) = decide(one.state().clone(), &observed, MINUTE_MS, START_MS);
+    assert_eq!(messages.len(), 1);
+    assert!(one.keep(ours, state).await, "the first tells");
+    let (state, messages) = decide(two.state().clone(), &observed, MINUTE_MS, START_MS);
+    assert_eq!(messages.len(), 1, "the second would");
+    assert!(!two.keep(&theirs, state).await, "and does not");
+    assert_eq!(two.state(), one.state(), "it knows what was told");
+    let (_, messages) = decide(two.state().clone(), &observed, MINUTE_MS, START_MS + 1);
+    assert_eq!(messages, []);
+}
+
+/// Instantiates these cases for one kind of place.
+macro_rules! observed {
+    ($place:ty: $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                $crate::queue::conformance::observed::$case::<$place>().await;
+            }
+        )*
+    };
+    ($place:ty) => {
+        $crate::queue::conformance::observed::observed! { $place:
+            who_waits_is_told_by_what_for_and_since_when
+            ages_are_told_from_the_oldest_rows_on
+            parked_runs_are_told_by_bundle_and_class_with_their_newest
+            rows_come_to_what_the_counters_say_while_runs_go_on
+            a_whole_recount_finds_nothing_where_nothing_is_wrong
+            of_two_who_change_a_note_at_once_one_wins
+            of_two_nodes_that_decide_at_once_one_tells
+        }
+    };
+}
+pub(crate) use observed;

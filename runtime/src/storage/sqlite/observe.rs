@@ -1,0 +1,163 @@
+//! Ages and parked runs, each read by an index and bounded, however much waits.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, Value};
+use sheaf_bundles::{id::RunId, verdict::Class};
+
+use super::shape::fixed;
+use crate::queue::observe::{
+    PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor,
+};
+
+/// Due, and not taken: in the order of the index on due times, so the first of each connection is its oldest.
+pub const READY: &str = "
+SELECT c.name, count(*), min(q.due_ms), NULL
+FROM (SELECT connection, due_ms FROM queue WHERE due_ms <= ?2 ORDER BY due_ms LIMIT ?1) q
+JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
+
+/// Not due yet and never refused, in the order of ids, which is the order they were made in.
+const DELAYED: &str = "
+SELECT c.name, count(*), min(q.id) >> 22, min(q.id)
+FROM (SELECT id, connection, attempt, due_ms, owner FROM queue ORDER BY id LIMIT ?1) q
+JOIN connection c ON c.id = q.connection
+WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 GROUP BY c.name ORDER BY c.name";
+
+/// Refused before. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
+const RETRYING: &str = "
+SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run = w.oldest AND started_ms > 0), w.oldest >> 22),
+    w.oldest
+FROM (
+    SELECT c.name AS name, count(*) AS count, min(q.id) AS oldest
+    FROM (SELECT id, connection, attempt FROM queue ORDER BY id LIMIT ?1) q
+    JOIN connection c ON c.id = q.connection
+    WHERE q.attempt > 0 GROUP BY c.name
+) w ORDER BY w.name";
+
+/// Pending runs by connection and what they wait for. Looks at no more than `rows_max` rows of each, from the oldest on.
+pub async fn waiting(
+    connection: &DatabaseConnection,
+    now_ms: i64,
+    rows_max: u32,
+) -> Result<Vec<Waiting>, DbErr> {
+    let rows_max = Value::from(i64::from(rows_max));
+    let mut found = Vec::new();
+    for (statement, waiting_for) in [
+        (fixed(READY, [rows_max.clone(), now_ms.into()]), WaitingFor::Slot),
+        (fixed(DELAYED, [rows_max.clone(), now_ms.into()]), WaitingFor::Delay),
+        (fixed(RETRYING, [rows_max]), WaitingFor::Vendor),
+    ] {
+        for row in &connection.query_all_raw(statement).await? {
+            found.push(Waiting {
+                connection: row.try_get_by_index(0)?,
+                waiting_for,
+                count: count(row, 1)?,
+                since_ms: row.try_get_by_index(2)?,
+                oldest: row.try_get_by_index::<Option<i64>>(3)?.map(RunId),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// The class of a run's last delivery; exactly the expression of the index `run_parked`, or it would not be used.
+macro_rules! class {
+    () => {
+        "coalesce(json_extract(deliveries, '$[#-1].class'), '')"
+    };
+}
+
+/// Steps from version to version by the index instead of reading every parked run, then asks for each class.
+const PARKED: &str = concat!(
+    "
+WITH RECURSIVE v (version) AS (
+    SELECT min(version) FROM run WHERE state = 1
+    UNION ALL
+    SELECT (SELECT min(version) FROM run WHERE state = 1 AND version > v.version) FROM v WHERE v.version IS NOT NULL
+    LIMIT ?1
+)
+SELECT n.bundle, n.connection, c.column1,
+    (SELECT count(*) FROM (SELECT 1 FROM run WHERE state = 1 AND version = v.version AND ",
+    class!(),
+    " = c.column1 LIMIT ?2)),
+    (SELECT min(finished_ms) FROM run WHERE state = 1 AND version = v.version AND ",
+    class!(),
+    " = c.column1),
+    (SELECT max(finished_ms) FROM run WHERE state = 1 AND version = v.version AND ",
+    class!(),
+    " = c.column1),
+    v.version
+FROM v JOIN version n ON n.id = v.version CROSS JOIN ("
+);
+
+pub const EXAMPLES: &str = concat!(
+    "
+SELECT id, finished_ms, json_extract(deliveries, '$[#-1].step'), json_extract(deliveries, '$[#-1].request.stored.connection'),
+    json_extract(deliveries, '$[#-1].answer.response.status')
+FROM run WHERE state = 1 AND version = ?1 AND ",
+    class!(),
+    " = ?2 ORDER BY finished_ms DESC LIMIT ?3"
+);
+
+/// Parked runs by version and class, each with its newest examples; and whether that is all of them.
+pub async fn parked(
+    connection: &DatabaseConnection,
+    examples_max: u32,
+) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), DbErr> {
+    let sql = parked_sql();
+    let limits = [(i64::from(PARKED_VERSIONS_MAX) + 1).into(), i64::from(PARKED_COUNT_MAX).into()];
+    let rows = connection.query_all_raw(fixed(&sql, limits)).await?;
+    let mut found = Vec::new();
+    let mut versions = std::collections::BTreeSet::new();
+    for row in &rows {
+        let version: i64 = row.try_get_by_index(6)?;
+        versions.insert(version);
+        let count = count(row, 3)?;
+        if count > 0 {
+            let parked = Parked {
+                bundle: row.try_get_by_index(0)?,
+                connection: row.try_get_by_index(1)?,
+                class: row.try_get_by_index(2)?,
+                count,
+                since_ms: row.try_get_by_index(4)?,
+                newest_ms: row.try_get_by_index(5)?,
+            };
+            let examples = examples(connection, version, &parked.class, examples_max).await?;
+            found.push((parked, examples));
+        }
+    }
+    Ok((found, versions.len() <= PARKED_VERSIONS_MAX as usize))
+}
+
+async fn examples(
+    connection: &DatabaseConnection,
+    version: i64,
+    class: &str,
+    limit: u32,
+) -> Result<Vec<ParkedExample>, DbErr> {
+    let rows = connection
+        .query_all_raw(fixed(EXAMPLES, [version.into(), class.into(), i64::from(limit).into()]))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let text =
+                |index| Ok::<_, DbErr>(row.try_get_by_index::<Option<String>>(index)?.unwrap_or_default());
+            let status: Option<i64> = row.try_get_by_index(4)?;
+            Ok(ParkedExample {
+                run: RunId(row.try_get_by_index(0)?),
+                parked_ms: row.try_get_by_index(1)?,
+                step: text(2)?,
+                through: text(3)?,
+                status: status.and_then(|status| u16::try_from(status).ok()),
+            })
+        })
+        .collect()
+}
+
+/// With every class, and none, as rows.
+pub fn parked_sql() -> String {
+    let names = Class::ALL.iter().map(|class| format!("('{}')", class.name()));
+    format!("{PARKED}VALUES (''), {}) c", names.collect::<Vec<_>>().join(", "))
+}
+
+fn count(row: &QueryResult, index: usize) -> Result<u64, DbErr> {
+    Ok(row.try_get_by_index::<i64>(index)?.unsigned_abs())
+}
