@@ -1,5 +1,6 @@
 //! The whole product in this process, between stand-ins for both vendors, with a clock that stands until it is set.
 
+mod alerts;
 mod delivery;
 mod resend;
 mod world;

@@ -12,4 +12,6 @@ pub mod process;
 pub mod product;
 pub mod receiver;
 pub mod sink;
+pub mod smtp;
+pub mod standard_webhooks;
 pub mod wire;

@@ -10,6 +10,7 @@ use sheaf_runtime::{
     app::{self, Running},
     clock::{Clock, SetClock},
     config::{Config, Environment},
+    oversight::LOOK_MS,
     queue::history::{LedgerLine, RunFilter},
     token::MasterKey,
 };
@@ -33,6 +34,9 @@ pub struct World {
     running: Running,
     clock: SetClock,
     hook_path: String,
+    config: Config,
+    environment: Environment,
+    time: Clock,
     _folder: TempDir,
 }
 
@@ -44,6 +48,16 @@ impl World {
 
     /// An example with some files written anew.
     pub async fn start_with(example: &str, files: &[(&str, &str)]) -> World {
+        World::start_set(example, files, &[], |_| {}).await
+    }
+
+    /// The same with more secrets and other settings.
+    pub async fn start_set(
+        example: &str,
+        files: &[(&str, &str)],
+        secrets: &[(&'static str, &'static str)],
+        set: impl FnOnce(&mut Config),
+    ) -> World {
         let folder = tempfile::tempdir().expect("a directory");
         let (directory, data) = (folder.path().join("integration"), folder.path().join("data"));
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example), &directory);
@@ -57,12 +71,59 @@ impl World {
         config.management_address = ([127, 0, 0, 1], 0).into();
         let redirected = format!("https://api.mindbox.ru={}", mindbox.origin());
         config.egress_override = vec![redirected.parse().expect("an override")];
-        let environment = Environment::of([("MINDBOX_SECRET_KEY", "test-key")]);
+        set(&mut config);
+        let mindbox_key = [("MINDBOX_SECRET_KEY", "test-key")];
+        let environment = Environment::with(mindbox_key.iter().chain(secrets).copied());
         let (clock, set_clock) = Clock::stopped_at(NOW_MS);
-        let running = app::serve(config, environment, clock).await.expect("it starts");
+        let running = serve(&config, &environment, &clock).await;
         let key = MasterKey::load(None, &data).expect("the key it made");
         let hook_path = format!("/hooks/{}", key.token(HOOK, 1).expose());
-        World { mindbox, running, clock: set_clock, hook_path, _folder: folder }
+        World {
+            mindbox,
+            running,
+            clock: set_clock,
+            hook_path,
+            config,
+            environment,
+            time: clock,
+            _folder: folder,
+        }
+    }
+
+    /// Stops the server and starts it again on the same data, at the same time.
+    pub async fn restart(self) -> World {
+        let World { mindbox, running, clock, hook_path, config, environment, time, _folder } = self;
+        running.stop().await;
+        let running = serve(&config, &environment, &time).await;
+        World { mindbox, running, clock, hook_path, config, environment, time, _folder }
+    }
+
+    /// The server.
+    pub fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// Its directory and its data.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The time.
+    pub fn now_ms(&self) -> i64 {
+        self.time.now_ms()
+    }
+
+    /// Lets time pass, look by look; what there was to tell by then is on its way when this returns.
+    pub async fn look_for(&self, time: Duration) {
+        let mut seen = self.running.seen();
+        let end_ms = self.now_ms() + i64::try_from(time.as_millis()).expect("a short time");
+        while self.now_ms() < end_ms {
+            let now_ms = end_ms.min(self.now_ms() + LOOK_MS);
+            self.clock.set_ms(now_ms);
+            let looked = seen.wait_for(|seen| seen.at_ms + LOOK_MS > now_ms);
+            let looked = tokio::time::timeout(BROKEN_AFTER, looked).await.expect("somebody looks");
+            drop(looked.expect("the server runs"));
+        }
     }
 
     /// Calltouch with a webhook to the hook.
@@ -126,6 +187,15 @@ impl World {
     pub fn pass(&self, time: Duration) {
         self.clock.advance_ms(i64::try_from(time.as_millis()).expect("a short time"));
     }
+}
+
+/// Starts a server and waits until it was looked at once: the next look is then after the time has moved.
+async fn serve(config: &Config, environment: &Environment, clock: &Clock) -> Running {
+    let running = app::serve(config.clone(), environment.clone(), clock.clone()).await.expect("it starts");
+    let mut seen = running.seen();
+    let looked = seen.wait_for(|seen| seen.at_ms == clock.now_ms());
+    drop(tokio::time::timeout(BROKEN_AFTER, looked).await.expect("somebody looks").expect("the server runs"));
+    running
 }
 
 fn copy(from: &Path, to: &Path) {
