@@ -9,6 +9,8 @@ pub mod config;
 pub mod directory;
 pub mod egress;
 pub mod executor;
+#[cfg(feature = "faulty")]
+pub mod faulty;
 pub mod intake;
 pub mod live;
 pub mod management;

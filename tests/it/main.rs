@@ -1,7 +1,6 @@
 //! The one integration binary.
 
 mod calltouch;
-mod faults;
 mod probe;
 mod product;
 mod repo;

@@ -2,9 +2,11 @@
 
 use std::{
     fs, io,
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStdout, Command, ExitStatus},
     sync::atomic::{AtomicBool, Ordering},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Clock ticks a second in `/proc/PID/stat`; the same on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -47,6 +49,17 @@ impl Process {
         self.over.store(true, Ordering::Relaxed);
         self.child.kill()?;
         self.child.wait().map(drop)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        Ok(kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+    }
+
+    /// How it ended, once it has.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// True once it has ended by itself.

@@ -1,11 +1,13 @@
 //! The product's own binary as a child process, with the Calltouch-Mindbox bundles.
 
 use std::{
-    fs,
+    error::Error,
+    ffi::OsStr,
+    fmt, fs,
     fs::File,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -54,7 +56,7 @@ pub fn write_bundles(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// How to start the product.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Setup {
     /// The binary `sheaf`.
     pub binary: PathBuf,
@@ -64,8 +66,36 @@ pub struct Setup {
     pub data: PathBuf,
     /// Who stands in for Mindbox, `http://127.0.0.1:port`.
     pub receiver: String,
-    /// Runs executed at once; the product's default when not given.
-    pub slots: Option<usize>,
+    /// More settings, as environment variables.
+    pub settings: Vec<(String, String)>,
+    /// A command in front of `sheaf serve`, with its arguments.
+    pub launcher: Vec<String>,
+}
+
+/// The product's process, not ready yet.
+pub struct Starting {
+    /// The process.
+    pub process: Process,
+    addresses: PathBuf,
+    log: PathBuf,
+    started: Instant,
+}
+
+/// The product ended before it was ready.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub status: ExitStatus,
+    /// What it said.
+    pub log: PathBuf,
+}
+
+impl Error for Ended {}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "it ended before it was ready ({}); see {}", self.status, self.log.display())
+    }
 }
 
 /// The product, running.
@@ -89,31 +119,23 @@ struct Addresses {
 impl Setup {
     /// Starts it and waits until it is ready.
     pub async fn start(&self) -> anyhow::Result<Product> {
+        self.spawn()?.ready().await
+    }
+
+    /// Starts it.
+    pub fn spawn(&self) -> anyhow::Result<Starting> {
         fs::create_dir_all(&self.data)?;
         let addresses = self.data.join("addresses.json");
         // The last process left it behind if it was killed.
         let _ = fs::remove_file(&addresses);
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = self.command(&["serve"]);
-        command.arg(&self.directory).stdout(log.try_clone()?).stderr(log);
         let started = Instant::now();
-        let mut process = Process::start(&mut command).with_context(|| self.binary.display().to_string())?;
-        loop {
-            if let Some(found) = read_addresses(&addresses)
-                && get(found.management, "/readyz").await.is_ok()
-            {
-                let ready_after = started.elapsed();
-                return Ok(Product {
-                    process,
-                    hooks: found.hooks,
-                    management: found.management,
-                    ready_after,
-                });
-            }
-            ensure!(!process.has_ended()?, "it ended before it was ready; see {}", self.log().display());
-            ensure!(started.elapsed() < READY_MAX, "it is not ready; see {}", self.log().display());
-            tokio::time::sleep(READY_EVERY).await;
-        }
+        let launched =
+            self.launcher.iter().map(String::as_str).map(OsStr::new).chain([self.binary.as_os_str()]);
+        let mut command = self.environment(launched, &["serve"]);
+        command.arg(&self.directory).stdout(log.try_clone()?).stderr(log);
+        let process = Process::start(&mut command).with_context(|| format!("{command:?}"))?;
+        Ok(Starting { process, addresses, log: self.log(), started })
     }
 
     /// The path that Calltouch's webhooks go to.
@@ -133,24 +155,32 @@ impl Setup {
         serde_json::from_str(&text).with_context(|| format!("`sheaf ledger` printed {text:?}"))
     }
 
-    /// Everything it logged.
+    /// Where a process that runs serves health and metrics.
+    pub fn management(&self) -> Option<SocketAddr> {
+        Some(read_addresses(&self.data.join("addresses.json"))?.management)
+    }
+
+    /// Everything it logged; not among its data, which may be on a disk that fails.
     pub fn log(&self) -> PathBuf {
-        self.data.join("sheaf.log")
+        self.directory.with_file_name("sheaf.log")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        self.environment([self.binary.as_os_str()].into_iter(), arguments)
     }
 
     /// Settings go by environment variables, so they reach every subcommand alike.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+    fn environment<'a>(&self, program: impl Iterator<Item = &'a OsStr>, arguments: &'a [&str]) -> Command {
+        let mut line = program.chain(arguments.iter().map(OsStr::new));
+        let mut command = Command::new(line.next().unwrap_or_default());
         command
-            .args(arguments)
+            .args(line)
             .env("SHEAF_DATA", &self.data)
             .env("SHEAF_HOOKS_ADDRESS", "127.0.0.1:0")
             .env("SHEAF_MANAGEMENT_ADDRESS", "127.0.0.1:0")
             .env("SHEAF_EGRESS_OVERRIDE", format!("{MINDBOX_ORIGIN}={}", self.receiver))
-            .env("MINDBOX_SECRET_KEY", "test-key");
-        if let Some(slots) = self.slots {
-            command.env("SHEAF_SLOTS", slots.to_string());
-        }
+            .env("MINDBOX_SECRET_KEY", "test-key")
+            .envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -161,6 +191,31 @@ impl Setup {
             bail!("{command:?}: {}", String::from_utf8_lossy(&said));
         }
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Starting {
+    /// Waits until it is ready.
+    pub async fn ready(mut self) -> anyhow::Result<Product> {
+        let log = self.log.display();
+        loop {
+            if let Some(found) = read_addresses(&self.addresses)
+                && get(found.management, "/readyz").await.is_ok()
+            {
+                let ready_after = self.started.elapsed();
+                return Ok(Product {
+                    process: self.process,
+                    hooks: found.hooks,
+                    management: found.management,
+                    ready_after,
+                });
+            }
+            if let Some(status) = self.process.ended()? {
+                return Err(Ended { status, log: self.log }.into());
+            }
+            ensure!(self.started.elapsed() < READY_MAX, "it is not ready; see {log}");
+            tokio::time::sleep(READY_EVERY).await;
+        }
     }
 }
 

@@ -130,6 +130,14 @@ impl Queue {
     /// # Errors
     /// `Storage` or `Stopping`; nothing was stored then.
     pub async fn publish(&self, publish: Publish) -> Result<Published, QueueError> {
+        #[cfg(feature = "faulty")]
+        if crate::faulty::has(crate::faulty::Fault::AnswerBeforeCommit) {
+            return Ok(crate::faulty::answer_before_commit(self, publish));
+        }
+        self.commit(publish).await
+    }
+
+    pub(crate) async fn commit(&self, publish: Publish) -> Result<Published, QueueError> {
         self.ask(|answer| Command::Publish(publish, answer)).await?
     }
 

@@ -68,7 +68,7 @@ impl Running {
             directory,
             data: data.join("data"),
             receiver: receiver.to_owned(),
-            slots: None,
+            ..Setup::default()
         };
         let product = setup.start().await?;
         Ok(Running {

@@ -1,62 +1,96 @@
-//! `make faults`: kill -9 at random moments under load.
+//! `make faults`: faults on purpose, judged by ledgers outside the product.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::bail;
+use anyhow::Context;
 use clap::Parser;
-use sheaf_tests::faults::{Campaign, Who};
+use sheaf_tests::faults::{
+    lab::Lab,
+    report::Report,
+    scenario::{SCENARIOS, Scenario},
+};
 
-/// Kills the product at random moments under load and judges by ledgers outside it.
+/// Hurts the product in every way it promises to survive, and judges by ledgers outside it.
 #[derive(Parser)]
 struct Arguments {
-    /// The product's binary, built for release.
-    #[arg(long, default_value = "target/release/sheaf")]
+    /// The product's binary.
+    #[arg(long, default_value = "target/debug/sheaf")]
     sheaf: PathBuf,
-    /// How many kills.
-    #[arg(long, default_value_t = 200)]
-    kills: usize,
+    /// The same with promises broken on purpose, built with `--features faulty`.
+    #[arg(long, default_value = "target/debug/sheaf-faulty")]
+    faulty: PathBuf,
+    /// Long counts instead of short ones.
+    #[arg(long)]
+    long: bool,
+    /// Only these scenarios; NAME=COUNT for a number of cycles of one's own.
+    #[arg(value_name = "SCENARIO[=CYCLES]")]
+    scenarios: Vec<String>,
     /// Where all randomness starts; a random one when not given.
     #[arg(long)]
     seed: Option<u64>,
-    /// Senders, so requests in flight at most.
-    #[arg(long, default_value_t = 32)]
-    senders: usize,
-    /// Runs the product has under way at most.
-    #[arg(long, default_value_t = 32)]
-    slots: usize,
     /// Where data and ledgers are made.
     #[arg(long, default_value = "target")]
     data_root: PathBuf,
-    /// Kills a server that stores nothing instead, started from this binary of the bench; losses must be found.
-    #[arg(long, value_name = "BENCH")]
-    control: Option<PathBuf>,
-    /// Prints the report as JSON.
-    #[arg(long)]
-    json: bool,
+    /// Where the report is written; beside it as text with the ending .txt.
+    #[arg(long, default_value = "target/faults.json")]
+    report: PathBuf,
+    /// A missing tool is a failure.
+    #[arg(long, env = "CI", default_value_t = false, value_parser = clap::builder::FalseyValueParser::new())]
+    strict: bool,
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let Arguments { sheaf, kills, seed, senders, slots, data_root, control, json } = Arguments::parse();
-    let who = control.map_or(Who::Sheaf { binary: sheaf, slots }, |harness| Who::Control { harness });
-    let campaign = Campaign { who, data_root, kills, seed: seed.unwrap_or_else(rand::random), senders };
-    eprintln!("seed {}", campaign.seed);
-    let report = campaign
-        .run(|kill| {
-            let (in_flight, acknowledged) = (kill.in_flight, kill.acknowledged_since);
-            eprintln!(
-                "kill {}: {in_flight} in flight, {acknowledged} acknowledged since the start",
-                kill.round + 1
-            );
-        })
-        .await?;
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    let lab = Lab {
+        sheaf: arguments.sheaf.clone(),
+        faulty: arguments.faulty.clone(),
+        data_root: fs::canonicalize(&arguments.data_root).context("--data-root")?,
+        seed: arguments.seed.unwrap_or_else(rand::random),
+    };
+    let mut report = Report { versions: lab.versions().await?, seed: lab.seed, findings: Vec::new() };
+    for (scenario, cycles) in chosen(&arguments)? {
+        eprintln!("{} ({}), seed {}", scenario.name, counted(cycles), lab.seed);
+        let finding = scenario.run(&lab, cycles).await;
+        print!("{finding}");
+        report.findings.push(finding);
+        write(&arguments.report, &report)?;
     }
-    if !report.holds() {
-        bail!("seed {}: the campaign failed", report.seed);
+    println!("\nseed {}; the report is in {}", lab.seed, arguments.report.display());
+    let bad = report.findings.iter().filter(|it| !it.verdict.is_good(arguments.strict));
+    let names: Vec<&str> = bad.map(|it| it.scenario.as_str()).collect();
+    if names.is_empty() {
+        return Ok(ExitCode::SUCCESS);
     }
+    println!("not good: {}", names.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// What was asked for, with its number of cycles.
+fn chosen(arguments: &Arguments) -> anyhow::Result<Vec<(Scenario, usize)>> {
+    let usual = |scenario: Scenario| if arguments.long { scenario.long } else { scenario.short };
+    if arguments.scenarios.is_empty() {
+        let all = SCENARIOS.iter().map(|scenario| (*scenario, usual(*scenario)));
+        return Ok(all.filter(|(_, cycles)| *cycles > 0).collect());
+    }
+    let named = |text: &String| {
+        let (name, count) = text.split_once('=').map_or((text.as_str(), None), |(name, it)| (name, Some(it)));
+        let names = || SCENARIOS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
+        let scenario =
+            Scenario::named(name).with_context(|| format!("no scenario {name}; there are {}", names()))?;
+        let cycles = count.map(str::parse).transpose().with_context(|| text.clone())?;
+        Ok((scenario, cycles.unwrap_or_else(|| usual(scenario).max(1))))
+    };
+    arguments.scenarios.iter().map(named).collect()
+}
+
+fn counted(cycles: usize) -> String {
+    if cycles == usize::MAX { "every cycle there is".to_owned() } else { format!("{cycles} cycles") }
+}
+
+/// After each scenario, so that a long run that is broken off leaves what it had.
+fn write(file: &PathBuf, report: &Report) -> anyhow::Result<()> {
+    fs::write(file, serde_json::to_vec_pretty(report)?).with_context(|| file.display().to_string())?;
+    fs::write(file.with_extension("txt"), report.to_string())?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use super::ledger::Entry;
+use super::{ledger::Entry, report::Outcome};
 
 /// How long before a kill an answer may have come whose settling the kill undid.
 pub const SETTLE_NS_MAX: i64 = 2_000_000_000;
@@ -22,6 +22,8 @@ pub struct Judgement {
     pub delivered: usize,
     /// Acknowledged and never arrived.
     pub missing: Vec<i64>,
+    /// The same by the first fault after they were sent; later than any when there was none.
+    pub missing_by_kill: BTreeMap<usize, usize>,
     /// Arrived, though refused or never sent.
     pub unexpected: Vec<i64>,
     /// Repeats by the kill that explains them.
@@ -32,9 +34,18 @@ pub struct Judgement {
     pub beyond_concurrency: Vec<usize>,
 }
 
+/// What is allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Runs the product has under way at most, so repeats at one fault.
+    pub concurrency: usize,
+    /// A call answered 503 may arrive: when an fsync failed, nobody knows what the disk holds.
+    pub refused_may_arrive: bool,
+}
+
 impl Judgement {
-    /// Judges both ledgers; `concurrency` is how many runs the product has under way at most.
-    pub fn of(sender: &[Entry], receiver: &[Entry], concurrency: usize) -> Judgement {
+    /// Judges both ledgers.
+    pub fn of(sender: &[Entry], receiver: &[Entry], rules: Rules) -> Judgement {
         let mut judgement = Judgement::default();
         let mut kills = Vec::new();
         let (mut acknowledged, mut possible) = (HashSet::new(), HashSet::new());
@@ -48,7 +59,10 @@ impl Judgement {
                     judgement.unknown += 1;
                     possible.insert(id);
                 }
-                Entry::Refused(..) => judgement.refused += 1,
+                Entry::Refused(id, _) => {
+                    judgement.refused += 1;
+                    possible.extend(rules.refused_may_arrive.then_some(id));
+                }
                 Entry::Killed(round, at_ns) => kills.push((round, at_ns)),
                 Entry::Sent(_) | Entry::Delivered(..) => {}
             }
@@ -57,6 +71,10 @@ impl Judgement {
         judgement.acknowledged = acknowledged.len();
         judgement.delivered = arrivals.len();
         judgement.missing = sorted(acknowledged.iter().filter(|id| !arrivals.contains_key(id)));
+        for id in &judgement.missing {
+            let round = kills.iter().find(|(_, at_ns)| at_ns >= id).map_or(usize::MAX, |(round, _)| *round);
+            *judgement.missing_by_kill.entry(round).or_default() += 1;
+        }
         judgement.unexpected = sorted(arrivals.keys().filter(|id| !possible.contains(id)));
         for (id, times) in &arrivals {
             for pair in times.windows(2) {
@@ -67,9 +85,39 @@ impl Judgement {
             }
         }
         judgement.unexplained.sort_unstable();
-        let beyond = judgement.repeats_by_kill.iter().filter(|(_, repeats)| **repeats > concurrency);
+        let beyond = judgement.repeats_by_kill.iter().filter(|(_, repeats)| **repeats > rules.concurrency);
         judgement.beyond_concurrency = beyond.map(|(round, _)| *round).collect();
         judgement
+    }
+
+    /// Adds what it found to a scenario's.
+    pub fn tell(&self, outcome: &mut Outcome) {
+        for (name, count) in [
+            ("acknowledged", self.acknowledged),
+            ("answer lost", self.unknown),
+            ("refused", self.refused),
+            ("delivered", self.delivered),
+            ("repeats explained by a fault", self.repeats_by_kill.values().sum()),
+            ("acknowledged and missing", self.missing.len()),
+        ] {
+            outcome.count(name, count);
+        }
+        if self.acknowledged == 0 {
+            outcome.invalid.push("nothing was acknowledged".to_owned());
+        }
+        let (missing, unexpected) = (self.missing.len(), self.unexpected.len());
+        outcome.expect(missing == 0, || {
+            format!("{missing} acknowledged are missing: {:?}", first(&self.missing))
+        });
+        outcome.expect(unexpected == 0, || {
+            format!("{unexpected} came though refused or never sent: {:?}", first(&self.unexpected))
+        });
+        outcome.expect(self.unexplained.is_empty(), || {
+            format!("{} repeats without a fault: {:?}", self.unexplained.len(), first(&self.unexplained))
+        });
+        outcome.expect(self.beyond_concurrency.is_empty(), || {
+            format!("more repeats than runs under way at the faults {:?}", self.beyond_concurrency)
+        });
     }
 
     /// True when every promise held.
@@ -97,6 +145,11 @@ fn explaining(kills: &[(usize, i64)], first_ns: i64, second_ns: i64) -> Option<u
     (at_ns <= second_ns && at_ns - first_ns <= SETTLE_NS_MAX).then_some(round)
 }
 
+/// Enough to find them in the logs.
+fn first(ids: &[i64]) -> &[i64] {
+    &ids[..ids.len().min(5)]
+}
+
 fn sorted<'a>(ids: impl Iterator<Item = &'a i64>) -> Vec<i64> {
     let mut ids: Vec<i64> = ids.copied().collect();
     ids.sort_unstable();
@@ -107,27 +160,40 @@ fn sorted<'a>(ids: impl Iterator<Item = &'a i64>) -> Vec<i64> {
 mod tests {
     use super::*;
 
+    const RULES: Rules = Rules { concurrency: 8, refused_may_arrive: false };
     const SECOND: i64 = 1_000_000_000;
 
     #[test]
     fn a_call_that_was_acknowledged_and_never_came_is_missing_and_an_unknown_one_is_not() {
         let sender = [Entry::Acknowledged(1), Entry::Acknowledged(2), Entry::Unknown(3), Entry::Unknown(4)];
-        let judgement = Judgement::of(&sender, &[Entry::Delivered(1, 0), Entry::Delivered(3, 0)], 8);
+        let judgement = Judgement::of(&sender, &[Entry::Delivered(1, 0), Entry::Delivered(3, 0)], RULES);
         assert_eq!((judgement.missing.clone(), judgement.holds()), (vec![2], false));
         assert!(judgement.unexpected.is_empty());
     }
 
     #[test]
+    fn a_missing_call_is_counted_at_the_first_fault_after_it_was_sent() {
+        let sender =
+            [Entry::Killed(3, 10), Entry::Acknowledged(15), Entry::Killed(4, 20), Entry::Acknowledged(25)];
+        assert_eq!(
+            Judgement::of(&sender, &[], RULES).missing_by_kill,
+            BTreeMap::from([(4, 1), (usize::MAX, 1)])
+        );
+    }
+
+    #[test]
     fn a_refused_call_that_comes_is_unexpected() {
-        let judgement = Judgement::of(&[Entry::Refused(1, 503)], &[Entry::Delivered(1, 0)], 8);
+        let judgement = Judgement::of(&[Entry::Refused(1, 503)], &[Entry::Delivered(1, 0)], RULES);
         assert_eq!((judgement.unexpected.clone(), judgement.holds()), (vec![1], false));
+        let rules = Rules { refused_may_arrive: true, ..RULES };
+        assert!(Judgement::of(&[Entry::Refused(1, 503)], &[Entry::Delivered(1, 0)], rules).holds());
     }
 
     #[test]
     fn a_repeat_is_explained_only_by_a_kill_soon_after_the_first_arrival() {
         let judge = |first_ns, killed_ns, second_ns| {
             let sender = [Entry::Acknowledged(1), Entry::Killed(0, killed_ns)];
-            Judgement::of(&sender, &[Entry::Delivered(1, first_ns), Entry::Delivered(1, second_ns)], 8)
+            Judgement::of(&sender, &[Entry::Delivered(1, first_ns), Entry::Delivered(1, second_ns)], RULES)
         };
         assert!(judge(0, SECOND, 2 * SECOND).holds());
         assert_eq!(judge(0, 2 * SECOND, SECOND).unexplained, [1], "no kill between the two");
@@ -140,7 +206,7 @@ mod tests {
         let mut sender = vec![Entry::Killed(7, 10)];
         sender.extend((0..9).map(Entry::Acknowledged));
         let twice = (0..9).flat_map(|id| [Entry::Delivered(id, 0), Entry::Delivered(id, 20)]);
-        let judgement = Judgement::of(&sender, &twice.collect::<Vec<_>>(), 8);
+        let judgement = Judgement::of(&sender, &twice.collect::<Vec<_>>(), RULES);
         assert_eq!((judgement.beyond_concurrency.clone(), judgement.holds()), (vec![7], false));
         assert_eq!(judgement.repeats_by_kill, BTreeMap::from([(7, 9)]));
     }

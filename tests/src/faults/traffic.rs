@@ -97,7 +97,8 @@ fn entry(id: i64, answer: &io::Result<crate::wire::Message>) -> Entry {
 }
 
 impl Gauge {
-    fn next_id(&self) -> i64 {
+    /// The id of the next call: the time, made unique.
+    pub fn next_id(&self) -> i64 {
         let now_ns = unix_ns();
         let last = self
             .last_id

@@ -28,6 +28,17 @@ const READERS_MAX: u32 = 4;
 /// The oldest SQLite whose write-ahead log is sound (3.51.3 fixed a corruption when the log is reset).
 const SQLITE_MIN: [u32; 3] = [3, 51, 3];
 
+/// FULL: a commit returns after its fsync.
+const SYNCHRONOUS_FULL: i64 = 2;
+
+fn synchronous() -> i64 {
+    #[cfg(feature = "faulty")]
+    if crate::faulty::has(crate::faulty::Fault::SynchronousNormal) {
+        return SYNCHRONOUS_FULL - 1;
+    }
+    SYNCHRONOUS_FULL
+}
+
 /// The one connection that writes.
 pub async fn writer(path: &Path, create: bool) -> Result<DatabaseConnection, QueueError> {
     let path = path.to_owned();
@@ -42,7 +53,7 @@ pub async fn writer(path: &Path, create: bool) -> Result<DatabaseConnection, Que
             .statement_cache_capacity(STATEMENTS_MAX)
             .pragma("page_size", PAGE_BYTES.to_string())
             .pragma("journal_mode", "WAL")
-            .pragma("synchronous", "FULL")
+            .pragma("synchronous", synchronous().to_string())
             .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
             .pragma("wal_autocheckpoint", (WAL_BYTES / PAGE_BYTES).to_string())
             .pragma("journal_size_limit", WAL_BYTES.to_string())
@@ -86,9 +97,10 @@ async fn check(connection: &DatabaseConnection) -> Result<(), QueueError> {
     }
     let journal: String = read(connection, "PRAGMA journal_mode").await?;
     let synchronous: i64 = read(connection, "PRAGMA synchronous").await?;
-    if journal != "wal" || synchronous != 2 {
+    let expected = self::synchronous();
+    if journal != "wal" || synchronous != expected {
         let message =
-            format!("journal_mode is {journal}, synchronous is {synchronous}; expected wal and 2 (FULL)");
+            format!("journal_mode is {journal}, synchronous is {synchronous}; expected wal and {expected}");
         return Err(QueueError::Storage(Arc::from(message)));
     }
     Ok(())

@@ -52,7 +52,7 @@ pub async fn publish(
             Content::Quarantine { reason } => {
                 work.quarantine(backend, tally, batch.now_ms, numbers[at], publish, reason)
             }
-            Content::Event(accepted) if accepted.epoch != backend.epoch => {
+            Content::Event(accepted) if is_stale(accepted, backend.epoch) => {
                 PublishedRow::StaleEpoch { epoch: backend.epoch }
             }
             Content::Event(accepted) => {
@@ -64,6 +64,15 @@ pub async fn publish(
     }
     work.write(backend, tx).await?;
     Ok(work)
+}
+
+/// Decisions count under the epoch they were made in, and under no other.
+fn is_stale(accepted: &Accepted, epoch: u64) -> bool {
+    #[cfg(feature = "faulty")]
+    if crate::faulty::has(crate::faulty::Fault::StaleEpoch) {
+        return false;
+    }
+    accepted.epoch != epoch
 }
 
 async fn connection_numbers(

@@ -82,7 +82,13 @@ impl Shapes {
 
 fn text(shape: &Shape, rows: usize) -> String {
     let row = format!("({})", vec!["?"; shape.columns].join(","));
-    format!("{}VALUES {}{}", shape.before, vec![row.as_str(); rows].join(","), shape.after)
+    let after = shape.after;
+    #[cfg(feature = "faulty")]
+    let after = match crate::faulty::has(crate::faulty::Fault::NoFence) {
+        true => crate::faulty::without_fence(after),
+        false => after.to_owned(),
+    };
+    format!("{}VALUES {}{after}", shape.before, vec![row.as_str(); rows].join(","))
 }
 
 /// A fixed statement with its values.

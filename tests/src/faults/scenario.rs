@@ -1,0 +1,100 @@
+//! The scenarios by name, and how many cycles of each make a short run and a long one.
+
+use std::time::Instant;
+
+use super::{
+    calls, kills,
+    lab::Lab,
+    report::{Finding, Outcome},
+    rig::Plan,
+};
+
+/// A kind of fault, or a broken build that must be caught by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scenario {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The fault, and what is promised under it.
+    pub about: &'static str,
+    /// Cycles of a short run; 0 leaves it out.
+    pub short: usize,
+    /// Cycles of a long run.
+    pub long: usize,
+    /// The promise that the build under test breaks, if it is a broken build.
+    pub fault: Option<&'static str>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Kills,
+    Calls,
+}
+
+/// All of them, in the order they are run.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kills",
+        about: "F1 kill -9 under load and during recovery: nothing acknowledged is lost, repeats are bounded",
+        short: 15,
+        long: 1_000,
+        fault: None,
+        kind: Kind::Kills,
+    },
+    Scenario {
+        name: "calls",
+        about: "F2 a script of 50 events, killed at every write, fsync and send: the same",
+        short: 15,
+        long: usize::MAX,
+        fault: None,
+        kind: Kind::Calls,
+    },
+    Scenario {
+        name: "answer-before-commit",
+        about: "a build that answers before it commits must be caught by kills",
+        short: 4,
+        long: 20,
+        fault: Some("answer-before-commit"),
+        kind: Kind::Kills,
+    },
+];
+
+impl Scenario {
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Scenario> {
+        SCENARIOS.iter().find(|it| it.name == name).copied()
+    }
+
+    /// Runs so many cycles. A product that does not start, breaks an equation or does not finish has broken its promise.
+    pub async fn run(self, lab: &Lab, cycles: usize) -> Finding {
+        let begun = Instant::now();
+        let outcome = self.outcome(lab, cycles).await.unwrap_or_else(|error| {
+            let mut outcome = Outcome { broken: vec![format!("{error:#}")], ..Outcome::default() };
+            outcome.cycle("see below", true);
+            outcome
+        });
+        Finding {
+            scenario: self.name.to_owned(),
+            about: self.about.to_owned(),
+            verdict: outcome.verdict(self.fault.is_some()),
+            outcome,
+            took_s: begun.elapsed().as_secs_f64(),
+        }
+    }
+
+    async fn outcome(self, lab: &Lab, cycles: usize) -> anyhow::Result<Outcome> {
+        let plan = Plan {
+            binary: if self.fault.is_some() { lab.faulty.clone() } else { lab.sheaf.clone() },
+            fault: self.fault,
+            data_root: lab.data_root.clone(),
+            data: None,
+            settings: Vec::new(),
+            senders: 0,
+            seed: lab.seed,
+        };
+        match self.kind {
+            Kind::Kills => kills::run(lab, plan, cycles).await,
+            Kind::Calls => calls::run(lab, plan, cycles).await,
+        }
+    }
+}
