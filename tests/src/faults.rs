@@ -4,14 +4,19 @@
 //! was acknowledged, proves nothing and is called invalid.
 
 pub mod calls;
+pub mod database;
+pub mod disk;
 pub mod equations;
 pub mod judge;
 pub mod kills;
 pub mod lab;
 pub mod ledger;
+pub mod power;
 pub mod report;
 pub mod rig;
 pub mod scenario;
 pub mod script;
 pub mod strace;
+pub mod switch;
 pub mod traffic;
+pub mod zombie;

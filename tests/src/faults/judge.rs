@@ -16,6 +16,8 @@ pub struct Judgement {
     pub acknowledged: usize,
     /// Calls whose answer was lost; they may arrive or not.
     pub unknown: usize,
+    /// Calls answered 200 after the power was cut, which a machine without power does not do; they may arrive or not.
+    pub after_cut: usize,
     /// Calls refused.
     pub refused: usize,
     /// Different calls that arrived.
@@ -48,12 +50,17 @@ impl Judgement {
     pub fn of(sender: &[Entry], receiver: &[Entry], rules: Rules) -> Judgement {
         let mut judgement = Judgement::default();
         let mut kills = Vec::new();
+        let dark = dark(sender);
         let (mut acknowledged, mut possible) = (HashSet::new(), HashSet::new());
         for entry in sender {
             match *entry {
-                Entry::Acknowledged(id) => {
-                    acknowledged.insert(id);
+                Entry::Acknowledged(id, at_ns) => {
                     possible.insert(id);
+                    if is_dark(&dark, at_ns) {
+                        judgement.after_cut += 1;
+                    } else {
+                        acknowledged.insert(id);
+                    }
                 }
                 Entry::Unknown(id) => {
                     judgement.unknown += 1;
@@ -64,7 +71,7 @@ impl Judgement {
                     possible.extend(rules.refused_may_arrive.then_some(id));
                 }
                 Entry::Killed(round, at_ns) => kills.push((round, at_ns)),
-                Entry::Sent(_) | Entry::Delivered(..) => {}
+                Entry::Sent(_) | Entry::Delivered(..) | Entry::Cut(..) => {}
             }
         }
         let arrivals = arrivals(receiver);
@@ -77,7 +84,7 @@ impl Judgement {
         }
         judgement.unexpected = sorted(arrivals.keys().filter(|id| !possible.contains(id)));
         for (id, times) in &arrivals {
-            for pair in times.windows(2) {
+            for pair in times.windows(2).filter(|pair| !is_dark(&dark, pair[0])) {
                 match explaining(&kills, pair[0], pair[1]) {
                     Some(round) => *judgement.repeats_by_kill.entry(round).or_default() += 1,
                     None => judgement.unexplained.push(*id),
@@ -95,12 +102,15 @@ impl Judgement {
         for (name, count) in [
             ("acknowledged", self.acknowledged),
             ("answer lost", self.unknown),
+            ("answered while the power was gone", self.after_cut),
             ("refused", self.refused),
             ("delivered", self.delivered),
             ("repeats explained by a fault", self.repeats_by_kill.values().sum()),
             ("acknowledged and missing", self.missing.len()),
         ] {
-            outcome.count(name, count);
+            if count > 0 || ["acknowledged", "acknowledged and missing"].contains(&name) {
+                outcome.count(name, count);
+            }
         }
         if self.acknowledged == 0 {
             outcome.invalid.push("nothing was acknowledged".to_owned());
@@ -127,6 +137,27 @@ impl Judgement {
             && self.unexplained.is_empty()
             && self.beyond_concurrency.is_empty()
     }
+}
+
+/// From a cut of the power until the kill that follows it, nanoseconds since 1970. Linux may still answer an fsync of a
+/// file system that is being shut down with success; a machine that really loses its power tells nobody.
+fn dark(sender: &[Entry]) -> Vec<(i64, i64)> {
+    let killed = |round| {
+        let found = sender.iter().find_map(|entry| match *entry {
+            Entry::Killed(killed, at_ns) if killed == round => Some(at_ns),
+            _ => None,
+        });
+        found.unwrap_or(i64::MAX)
+    };
+    let cuts = sender.iter().filter_map(|entry| match *entry {
+        Entry::Cut(round, at_ns) => Some((at_ns, killed(round))),
+        _ => None,
+    });
+    cuts.collect()
+}
+
+fn is_dark(dark: &[(i64, i64)], at_ns: i64) -> bool {
+    dark.iter().any(|(from_ns, to_ns)| (*from_ns..=*to_ns).contains(&at_ns))
 }
 
 fn arrivals(receiver: &[Entry]) -> HashMap<i64, Vec<i64>> {
@@ -165,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_call_that_was_acknowledged_and_never_came_is_missing_and_an_unknown_one_is_not() {
-        let sender = [Entry::Acknowledged(1), Entry::Acknowledged(2), Entry::Unknown(3), Entry::Unknown(4)];
+        let sender =
+            [Entry::Acknowledged(1, 0), Entry::Acknowledged(2, 0), Entry::Unknown(3), Entry::Unknown(4)];
         let judgement = Judgement::of(&sender, &[Entry::Delivered(1, 0), Entry::Delivered(3, 0)], RULES);
         assert_eq!((judgement.missing.clone(), judgement.holds()), (vec![2], false));
         assert!(judgement.unexpected.is_empty());
@@ -173,12 +205,24 @@ mod tests {
 
     #[test]
     fn a_missing_call_is_counted_at_the_first_fault_after_it_was_sent() {
-        let sender =
-            [Entry::Killed(3, 10), Entry::Acknowledged(15), Entry::Killed(4, 20), Entry::Acknowledged(25)];
+        let sender = [
+            Entry::Killed(3, 10),
+            Entry::Acknowledged(15, 0),
+            Entry::Killed(4, 20),
+            Entry::Acknowledged(25, 0),
+        ];
         assert_eq!(
             Judgement::of(&sender, &[], RULES).missing_by_kill,
             BTreeMap::from([(4, 1), (usize::MAX, 1)])
         );
+    }
+
+    #[test]
+    fn what_is_answered_between_a_power_cut_and_the_kill_proves_nothing() {
+        let at = |at_ns| [Entry::Cut(0, 10), Entry::Acknowledged(1, at_ns), Entry::Killed(0, 20)];
+        for (at_ns, missing) in [(9, 1), (10, 0), (20, 0), (21, 1)] {
+            assert_eq!(Judgement::of(&at(at_ns), &[], RULES).missing.len(), missing, "{at_ns}");
+        }
     }
 
     #[test]
@@ -192,7 +236,7 @@ mod tests {
     #[test]
     fn a_repeat_is_explained_only_by_a_kill_soon_after_the_first_arrival() {
         let judge = |first_ns, killed_ns, second_ns| {
-            let sender = [Entry::Acknowledged(1), Entry::Killed(0, killed_ns)];
+            let sender = [Entry::Acknowledged(1, 0), Entry::Killed(0, killed_ns)];
             Judgement::of(&sender, &[Entry::Delivered(1, first_ns), Entry::Delivered(1, second_ns)], RULES)
         };
         assert!(judge(0, SECOND, 2 * SECOND).holds());
@@ -204,7 +248,7 @@ mod tests {
     #[test]
     fn a_kill_explains_no_more_repeats_than_runs_were_under_way() {
         let mut sender = vec![Entry::Killed(7, 10)];
-        sender.extend((0..9).map(Entry::Acknowledged));
+        sender.extend((0..9).map(|id| Entry::Acknowledged(id, 0)));
         let twice = (0..9).flat_map(|id| [Entry::Delivered(id, 0), Entry::Delivered(id, 20)]);
         let judgement = Judgement::of(&sender, &twice.collect::<Vec<_>>(), RULES);
         assert_eq!((judgement.beyond_concurrency.clone(), judgement.holds()), (vec![7], false));

@@ -16,14 +16,17 @@ use tokio::sync::oneshot;
 pub enum Entry {
     /// A request with this call is about to be sent.
     Sent(i64),
-    /// It was answered 200.
-    Acknowledged(i64),
+    /// It was answered 200, nanoseconds since 1970.
+    Acknowledged(i64, i64),
     /// It was answered with another status, or the connection was never made (status 0).
     Refused(i64, u16),
     /// The connection broke before the answer.
     Unknown(i64),
     /// The call arrived at the receiver, nanoseconds since 1970.
     Delivered(i64, i64),
+    /// The power was cut, nanoseconds since 1970: a machine without power answers nobody, so what is answered between this
+    /// and the kill that follows counts as unknown.
+    Cut(usize, i64),
     /// The product was killed, nanoseconds since 1970.
     Killed(usize, i64),
 }
@@ -32,10 +35,11 @@ impl Entry {
     fn write(self, to: &mut impl Write) -> io::Result<()> {
         match self {
             Entry::Sent(id) => writeln!(to, "sent {id}"),
-            Entry::Acknowledged(id) => writeln!(to, "acknowledged {id}"),
+            Entry::Acknowledged(id, at_ns) => writeln!(to, "acknowledged {id} {at_ns}"),
             Entry::Refused(id, status) => writeln!(to, "refused {id} {status}"),
             Entry::Unknown(id) => writeln!(to, "unknown {id}"),
             Entry::Delivered(id, at_ns) => writeln!(to, "delivered {id} {at_ns}"),
+            Entry::Cut(round, at_ns) => writeln!(to, "cut {round} {at_ns}"),
             Entry::Killed(round, at_ns) => writeln!(to, "killed {round} {at_ns}"),
         }
     }
@@ -47,10 +51,11 @@ impl Entry {
         let second = words.next().and_then(|word| word.parse::<i64>().ok());
         match kind {
             "sent" => Some(Entry::Sent(first)),
-            "acknowledged" => Some(Entry::Acknowledged(first)),
+            "acknowledged" => Some(Entry::Acknowledged(first, second?)),
             "refused" => Some(Entry::Refused(first, u16::try_from(second?).ok()?)),
             "unknown" => Some(Entry::Unknown(first)),
             "delivered" => Some(Entry::Delivered(first, second?)),
+            "cut" => Some(Entry::Cut(usize::try_from(first).ok()?, second?)),
             "killed" => Some(Entry::Killed(usize::try_from(first).ok()?, second?)),
             _ => None,
         }
@@ -138,10 +143,11 @@ mod tests {
         let ledger = Ledger::create(&directory.path().join("ledger")).expect("a ledger");
         let entries = [
             Entry::Sent(5),
-            Entry::Acknowledged(5),
+            Entry::Acknowledged(5, 99),
             Entry::Refused(6, 503),
             Entry::Unknown(7),
             Entry::Delivered(5, 100),
+            Entry::Cut(3, 101),
             Entry::Killed(3, 102),
         ];
         let pen = ledger.pen();
@@ -151,7 +157,7 @@ mod tests {
         pen.write_durably(Entry::Sent(8)).await;
         drop(pen);
         let read = ledger.close().expect("the file");
-        assert_eq!(read[..6], entries);
-        assert_eq!(read[6..], [Entry::Sent(8)]);
+        assert_eq!(read[..7], entries);
+        assert_eq!(read[7..], [Entry::Sent(8)]);
     }
 }

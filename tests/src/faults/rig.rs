@@ -54,6 +54,26 @@ pub struct Plan {
     pub seed: u64,
 }
 
+impl Plan {
+    /// The same with one more setting.
+    pub fn with(mut self, name: &'static str, value: impl ToString) -> Plan {
+        self.settings.push((name, value.to_string()));
+        self
+    }
+
+    /// The product with its files and data in that folder.
+    pub fn setup(&self, folder: &Path, receiver: String) -> anyhow::Result<Setup> {
+        let directory = folder.join("integration");
+        product::write_bundles(&directory)?;
+        let mut settings: Vec<(String, String)> =
+            self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        settings.insert(0, ("SHEAF_SLOTS".to_owned(), SLOTS.to_string()));
+        settings.extend(self.fault.map(|fault| ("SHEAF_FAULT".to_owned(), fault.to_owned())));
+        let data = self.data.clone().unwrap_or_else(|| folder.join("data"));
+        Ok(Setup { binary: self.binary.clone(), directory, data, receiver, settings, launcher: Vec::new() })
+    }
+}
+
 /// See above.
 pub struct Rig {
     /// The product's files, data and settings.
@@ -66,6 +86,7 @@ pub struct Rig {
     received: Ledger,
     receiver: Server,
     folder: TempDir,
+    broken_build: bool,
 }
 
 /// What was going on when the product was struck.
@@ -91,11 +112,21 @@ impl Rig {
         let sent = Ledger::create(&folder.path().join("sender.ledger"))?;
         let received = Ledger::create(&folder.path().join("receiver.ledger"))?;
         let receiver = traffic::receiver(plan.seed, received.pen()).await?;
-        let setup = setup(&plan, folder.path(), receiver.origin())?;
+        let setup = plan.setup(folder.path(), receiver.origin())?;
         let gauge = Arc::new(Gauge::default());
         let (target, targets) = watch::channel(None);
         let senders = traffic::senders(plan.senders, plan.seed, &targets, &sent.pen(), &gauge);
-        Ok(Rig { setup, gauge, target, senders, sent, received, receiver, folder })
+        Ok(Rig {
+            setup,
+            gauge,
+            target,
+            senders,
+            sent,
+            received,
+            receiver,
+            folder,
+            broken_build: plan.fault.is_some(),
+        })
     }
 
     /// Starts the product, whose own equations must hold as soon as it is up. The senders wait for [`Rig::aim`].
@@ -164,13 +195,15 @@ impl Rig {
     pub async fn finish(self, rules: Rules) -> anyhow::Result<Judgement> {
         self.gauge.over.store(true, Ordering::Relaxed);
         self.drain().await?;
-        let Rig { target, senders, sent, received, receiver, folder, .. } = self;
+        let Rig { target, senders, sent, received, receiver, folder, broken_build, .. } = self;
         drop(target);
         senders.join_all().await;
         let sent = closed(sent).await?;
         drop(receiver);
         let judgement = Judgement::of(&sent, &closed(received).await?, rules);
-        drop(folder);
+        if !judgement.holds() && !broken_build {
+            eprintln!("ledgers and log are kept in {}", folder.keep().display());
+        }
         Ok(judgement)
     }
 
@@ -200,17 +233,6 @@ impl Rig {
         equations::check(&ledger)?;
         Ok(ledger.connections.iter().map(|it| it.pending).sum())
     }
-}
-
-fn setup(plan: &Plan, folder: &Path, receiver: String) -> anyhow::Result<Setup> {
-    let directory = folder.join("integration");
-    product::write_bundles(&directory)?;
-    let mut settings: Vec<(String, String)> =
-        plan.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    settings.insert(0, ("SHEAF_SLOTS".to_owned(), SLOTS.to_string()));
-    settings.extend(plan.fault.map(|fault| ("SHEAF_FAULT".to_owned(), fault.to_owned())));
-    let data = plan.data.clone().unwrap_or_else(|| folder.join("data"));
-    Ok(Setup { binary: plan.binary.clone(), directory, data, receiver, settings, launcher: Vec::new() })
 }
 
 /// The last writers may still be on their way out on this very runtime, so nobody waits for them here.

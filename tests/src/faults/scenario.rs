@@ -5,8 +5,10 @@ use std::time::Instant;
 use super::{
     calls, kills,
     lab::Lab,
+    power,
     report::{Finding, Outcome},
     rig::Plan,
+    switch, zombie,
 };
 
 /// A kind of fault, or a broken build that must be caught by one.
@@ -29,6 +31,9 @@ pub struct Scenario {
 enum Kind {
     Kills,
     Calls,
+    Power,
+    Zombie,
+    Switch,
 }
 
 /// All of them, in the order they are run.
@@ -56,6 +61,54 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 20,
         fault: Some("answer-before-commit"),
         kind: Kind::Kills,
+    },
+    Scenario {
+        name: "power",
+        about: "F3 the power of the disk is cut under load: nothing acknowledged is lost, the database is whole",
+        short: 5,
+        long: 100,
+        fault: None,
+        kind: Kind::Power,
+    },
+    Scenario {
+        name: "synchronous-normal",
+        about: "a build whose commits do not wait for the disk must be caught by power cuts",
+        short: 5,
+        long: 30,
+        fault: Some("synchronous-normal"),
+        kind: Kind::Power,
+    },
+    Scenario {
+        name: "zombie",
+        about: "F7 a server is stopped past its lease, another takes its runs, it wakes up: no stale settle counts",
+        short: 3,
+        long: 200,
+        fault: None,
+        kind: Kind::Zombie,
+    },
+    Scenario {
+        name: "no-fence",
+        about: "a build that takes any settle must be caught by zombies",
+        short: 1,
+        long: 3,
+        fault: Some("no-fence"),
+        kind: Kind::Zombie,
+    },
+    Scenario {
+        name: "switch",
+        about: "bundles are published anew under load: no event is run on a superseded version",
+        short: 15,
+        long: 500,
+        fault: None,
+        kind: Kind::Switch,
+    },
+    Scenario {
+        name: "stale-epoch",
+        about: "a build that stores decisions of a superseded catalogue must be caught by such switches",
+        short: 15,
+        long: 50,
+        fault: Some("stale-epoch"),
+        kind: Kind::Switch,
     },
 ];
 
@@ -95,6 +148,9 @@ impl Scenario {
         match self.kind {
             Kind::Kills => kills::run(lab, plan, cycles).await,
             Kind::Calls => calls::run(lab, plan, cycles).await,
+            Kind::Power => power::run(lab, plan, cycles).await,
+            Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
+            Kind::Switch => switch::run(lab, plan.with("SHEAF_WATCH_MS", switch::WATCH_MS), cycles).await,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{ledger::Entry, rig::Rig};
 use crate::{
+    clock::unix_ns,
     load::Template,
     process::Process,
     wire::{Client, Message},
@@ -43,7 +44,7 @@ pub async fn play(
         pen.write(Entry::Sent(id));
         match client.exchange(&buffer).await.as_ref().map(Message::status) {
             Ok(200) => {
-                pen.write(Entry::Acknowledged(id));
+                pen.write(Entry::Acknowledged(id, unix_ns()));
                 played.acknowledged += 1;
             }
             Ok(status) => pen.write(Entry::Refused(id, status)),

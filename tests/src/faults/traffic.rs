@@ -77,7 +77,7 @@ async fn send(mut target: watch::Receiver<Target>, pen: Pen, gauge: Arc<Gauge>, 
             gauge.in_flight.fetch_sub(1, Ordering::Relaxed);
             let entry = entry(id, &answer);
             pen.write(entry);
-            if matches!(entry, Entry::Acknowledged(_)) {
+            if matches!(entry, Entry::Acknowledged(..)) {
                 gauge.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             if answer.is_err() {
@@ -90,7 +90,7 @@ async fn send(mut target: watch::Receiver<Target>, pen: Pen, gauge: Arc<Gauge>, 
 
 fn entry(id: i64, answer: &io::Result<crate::wire::Message>) -> Entry {
     match answer.as_ref().map(crate::wire::Message::status) {
-        Ok(200) => Entry::Acknowledged(id),
+        Ok(200) => Entry::Acknowledged(id, unix_ns()),
         Ok(status) => Entry::Refused(id, status),
         Err(_) => Entry::Unknown(id),
     }
