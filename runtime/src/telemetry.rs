@@ -65,7 +65,7 @@ fn escaped(line: &[u8]) -> std::borrow::Cow<'_, [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use std::sync::{Arc, Mutex};
 
     use super::*;
@@ -83,7 +83,8 @@ mod tests {
         }
     }
 
-    fn logged(json: bool, log: impl FnOnce()) -> String {
+    /// What `log` logs, as text or as JSON lines.
+    pub fn logged(json: bool, log: impl FnOnce()) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
         let lines = tracing_subscriber::fmt().with_ansi(false).with_writer(Escaping(move || writer.clone()));
@@ -95,6 +96,11 @@ mod tests {
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::logged;
 
     #[test]
     fn no_control_character_of_a_logged_value_reaches_the_terminal() {

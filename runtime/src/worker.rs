@@ -2,7 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sheaf_bundles::{event::Event, id::VersionId, plan::Plan, run::RunState};
+use sheaf_bundles::{
+    event::Event,
+    id::{RunId, VersionId},
+    plan::Plan,
+    run::RunState,
+    verdict::{Class, Disposition},
+};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
@@ -104,15 +110,24 @@ impl Worker {
     }
 
     fn tell(&self, claim: &Claim, plan: &Plan, settle: &Settle) {
-        let (run, bundle, attempt) = (claim.run, plan.bundle.as_str(), claim.attempt + 1);
-        match &settle.outcome {
-            Outcome::Delivered | Outcome::Released => {}
-            Outcome::Retry { due_ms, .. } => info!(%run, bundle, attempt, due_ms, "run will be tried again"),
-            Outcome::Parked { reason, .. } => warn!(%run, bundle, attempt, reason, "run parked"),
-        }
+        log(claim.run, &plan.bundle, claim.attempt + 1, settle);
         for delivery in &settle.deliveries {
-            self.metrics.delivered(bundle, delivery);
+            self.metrics.delivered(&plan.bundle, delivery);
         }
+    }
+}
+
+/// Tells the log how an attempt ended. A vendor's own words are for history: they quote phone numbers.
+fn log(run: RunId, bundle: &str, attempt: u32, settle: &Settle) {
+    let refusal = settle.deliveries.last().map(|delivery| delivery.class);
+    let refusal = refusal.filter(|class| class.disposition() != Disposition::Delivered).map(Class::name);
+    match (&settle.outcome, refusal) {
+        (Outcome::Delivered | Outcome::Released, _) => {}
+        (Outcome::Retry { due_ms, .. }, class) => {
+            info!(%run, bundle, attempt, due_ms, class, "run will be tried again")
+        }
+        (Outcome::Parked { .. }, Some(class)) => warn!(%run, bundle, attempt, class, "run parked"),
+        (Outcome::Parked { reason, .. }, None) => warn!(%run, bundle, attempt, reason, "run parked"),
     }
 }
 
@@ -139,5 +154,37 @@ fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
                 fields: decoded.fields,
             }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        queue::delivery::{Answer, DeliveryRecord, SentRequest},
+        telemetry::testing::logged,
+    };
+
+    #[test]
+    fn what_a_vendor_said_is_not_in_the_log_and_what_we_say_is() {
+        let said = "Invalid phone 79990000001";
+        let delivery = DeliveryRecord {
+            step: "send".to_owned(),
+            started_ms: 0,
+            took_ms: 1,
+            request: SentRequest::Hash(String::new()),
+            answer: Answer::Response { status: 200, body: None },
+            class: Class::BadRequest,
+            message: Some(said.to_owned()),
+        };
+        let parked = |reason: &str, deliveries| {
+            let outcome = Outcome::Parked { reason: reason.to_owned(), state: Vec::new() };
+            let settle = Settle { outcome, started_ms: 0, deliveries };
+            logged(false, || log(RunId(7), "calls", 1, &settle))
+        };
+        let refused = parked(said, vec![delivery]);
+        assert!(refused.contains("bad_request") && !refused.contains("7999"), "{refused}");
+        let ours = parked("`orderId` is empty", Vec::new());
+        assert!(ours.contains("`orderId` is empty"), "{ours}");
     }
 }

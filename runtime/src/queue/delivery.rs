@@ -30,7 +30,7 @@ pub struct DeliveryRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SentRequest {
-    /// SHA-256 of the unauthorised bytes, as 64 hexadecimal digits.
+    /// BLAKE3 of the unauthorised request, as 64 hexadecimal digits.
     Hash(String),
     /// The unauthorised request itself: secrets are placeholders.
     Stored(Box<Request>),
