@@ -125,7 +125,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     let egress = tokio::task::spawn_blocking(move || Egress::new(rules));
     let (hooks, management) = (listen(config.hooks_address).await?, listen(config.management_address).await?);
     let settings = Settings {
-        path: config.database(),
+        database: config.database(),
         slots: config.slots,
         lease_ms: i64::try_from(config.lease_ms).unwrap_or(i64::MAX),
         clock: clock.clone(),

@@ -1,7 +1,10 @@
 //! The only place that knows what time it is.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -13,14 +16,15 @@ pub struct Clock(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    System,
+    /// The machine's clock, and how far the right one is ahead of it, milliseconds.
+    System(Arc<AtomicI64>),
     Set(Arc<watch::Sender<i64>>),
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// The machine's clock, until it is corrected.
     pub fn system() -> Clock {
-        Clock(Kind::System)
+        Clock(Kind::System(Arc::default()))
     }
 
     /// A clock that stands still until it is set, and the handle that sets it.
@@ -32,16 +36,24 @@ impl Clock {
     /// Unix milliseconds.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
-            Kind::System => system_now_ms(),
+            Kind::System(ahead_ms) => system_now_ms() + ahead_ms.load(Ordering::Relaxed),
             Kind::Set(sender) => *sender.borrow(),
+        }
+    }
+
+    /// Moves the clock and all its copies, so that it shows another clock's time: nodes that share a database have one time,
+    /// the database's. A clock that tests set stays as they set it.
+    pub fn correct_by_ms(&self, by_ms: i64) {
+        if let Kind::System(ahead_ms) = &self.0 {
+            ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
         }
     }
 
     /// Returns when the clock shows `due_ms` or later.
     pub async fn sleep_until_ms(&self, due_ms: i64) {
         match &self.0 {
-            Kind::System => {
-                let left_ms = due_ms - system_now_ms();
+            Kind::System(_) => {
+                let left_ms = due_ms.saturating_sub(self.now_ms());
                 tokio::time::sleep(Duration::from_millis(left_ms.max(0).unsigned_abs())).await;
             }
             Kind::Set(sender) => {
@@ -79,6 +91,15 @@ fn system_now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_correction_is_seen_by_every_copy() {
+        let clock = Clock::system();
+        let copy = clock.clone();
+        let before_ms = clock.now_ms();
+        copy.correct_by_ms(3_600_000);
+        assert!((3_600_000..3_660_000).contains(&(clock.now_ms() - before_ms)));
+    }
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_a_stopped_clock_reaches_its_time() {

@@ -12,7 +12,10 @@ use ipnet::IpNet;
 use sheaf_bundles::words::Language;
 use validator::Validate;
 
-use crate::egress::{Rules, address::Allowed, origin::Override};
+use crate::{
+    egress::{Rules, address::Allowed, origin::Override},
+    storage::{database::Database, postgres::url::DatabaseUrl},
+};
 
 /// Runs that one process executes at once when nothing else is set.
 pub const SLOTS: usize = 256;
@@ -37,6 +40,12 @@ pub struct Config {
     /// Where the database and the master key live; `.sheaf` inside DIR when not set.
     #[arg(long = "data", env = "SHEAF_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// The PostgreSQL that several nodes share, instead of the SQLite file in the data directory:
+    /// postgres://USER:PASSWORD@HOST:PORT/DATABASE. Flags are seen by every user of a machine: give a password by the
+    /// variable. Nodes need the same master key, and a data directory each.
+    #[arg(long, env = "SHEAF_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<DatabaseUrl>,
 
     /// Address of the public listener for vendors' hooks.
     #[arg(long, env = "SHEAF_HOOKS_ADDRESS", value_name = "IP:PORT", default_value = HOOKS_ADDRESS)]
@@ -122,6 +131,7 @@ impl Config {
         Config {
             directory: directory.into(),
             data: None,
+            database: None,
             hooks_address: HOOKS_ADDRESS.parse().expect("the default is an address"),
             management_address: MANAGEMENT_ADDRESS.parse().expect("the default is an address"),
             public_url: None,
@@ -142,9 +152,9 @@ impl Config {
         data_directory(&self.directory, self.data.as_deref())
     }
 
-    /// The database file.
-    pub fn database(&self) -> PathBuf {
-        self.data_directory().join("sheaf.db")
+    /// The database.
+    pub fn database(&self) -> Database {
+        Database::of(self.database.as_ref(), self.data_directory())
     }
 
     /// The operator's rules for outgoing requests.
@@ -219,7 +229,9 @@ mod tests {
         let parsed = Line::parse_from(["sheaf", "dir"]).config;
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::new("dir")));
         assert!(parsed.validate().is_ok());
-        assert_eq!(parsed.database(), Path::new("dir/.sheaf/sheaf.db"));
+        assert!(
+            matches!(parsed.database(), Database::File(path) if path == Path::new("dir/.sheaf/sheaf.db"))
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::timeout};
 
 use crate::{
     queue::QueueError,
-    storage::Store,
+    storage::store::Store,
     token::{MasterKey, Token},
 };
 

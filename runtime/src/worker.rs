@@ -22,7 +22,7 @@ use crate::{
         types::{ClaimedEvent, Outcome, Settle},
     },
     stop::Stop,
-    storage::Store,
+    storage::store::Store,
 };
 
 /// How long a run is held when the store cannot be read, milliseconds.

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod latencies;
 pub mod load;
 pub mod mindbox;
+pub mod postgres;
 pub mod process;
 pub mod product;
 pub mod receiver;

@@ -6,7 +6,7 @@
 use sheaf_bundles::alerts::decide::State;
 use tracing::warn;
 
-use crate::storage::Store;
+use crate::storage::store::Store;
 
 /// The name of the note.
 pub const NOTE: &str = "alerts";

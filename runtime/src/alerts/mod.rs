@@ -23,7 +23,7 @@ use tokio::{sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
 use self::{channel::Sender, memory::Memory};
-use crate::{clock::Clock, metrics::Metrics, oversight::Seen, storage::Store};
+use crate::{clock::Clock, metrics::Metrics, oversight::Seen, storage::store::Store};
 
 /// Whom to tell, as the files say now.
 #[derive(Debug, Clone)]

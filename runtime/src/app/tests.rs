@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     clock::SetClock,
     queue::history::{LedgerLine, RunFilter, RunStateName},
-    storage::Store,
+    storage::store::Store,
 };
 
 const WORKSPACE: &str = "kind: workspace\nname: test\ntime_zone: Europe/Moscow\n";

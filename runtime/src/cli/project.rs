@@ -10,7 +10,7 @@ use crate::{
     config::{self, Environment, HOOKS_ADDRESS, MANAGEMENT_ADDRESS, MASTER_KEY_VARIABLE},
     directory,
     queue::QueueError,
-    storage::Store,
+    storage::{database::Database, postgres::url::DatabaseUrl, store::Store},
     token::{MasterKey, Token},
 };
 
@@ -23,6 +23,9 @@ pub struct Project {
     /// Where the database and the master key live; `.sheaf` inside DIR when not set.
     #[arg(long = "data", env = "SHEAF_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// The PostgreSQL that its nodes share, when there is one: postgres://USER:PASSWORD@HOST:PORT/DATABASE.
+    #[arg(long, env = "SHEAF_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<DatabaseUrl>,
 }
 
 impl Project {
@@ -31,21 +34,17 @@ impl Project {
         config::data_directory(&self.directory, self.data.as_deref())
     }
 
-    /// The database file of a server that ran here.
-    pub fn database(&self) -> anyhow::Result<PathBuf> {
-        let path = self.data_directory().join("sheaf.db");
-        if !path.is_file() {
+    /// Reads the database beside a server that may be running.
+    pub fn read<T>(&self, read: impl AsyncFnOnce(&Store) -> Result<T, QueueError>) -> anyhow::Result<T> {
+        let database = Database::of(self.database.as_ref(), self.data_directory());
+        if let Database::File(path) = &database
+            && !path.is_file()
+        {
             bail!(
-                "{} is not there: has `sheaf serve` run here? (--dir and --data say where to look)",
+                "{} is not there: has `sheaf serve` run here? (--dir, --data and --database say where to look)",
                 path.display()
             );
         }
-        Ok(path)
-    }
-
-    /// Reads the database beside a server that may be running.
-    pub fn read<T>(&self, read: impl AsyncFnOnce(&Store) -> Result<T, QueueError>) -> anyhow::Result<T> {
-        let database = self.database()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let store = Store::open(&database, Clock::system()).await?;

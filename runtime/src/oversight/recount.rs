@@ -13,7 +13,7 @@ use crate::{
         history::LedgerMismatch,
         observe::{Chunk, Counters, Rows},
     },
-    storage::Store,
+    storage::store::Store,
 };
 
 /// Events counted at one look, with their runs: 45 ms of one reader, measured with two runs for each.

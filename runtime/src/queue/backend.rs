@@ -6,6 +6,7 @@ use sheaf_bundles::{
     event::Received,
     id::{EventId, RunId, VersionId},
 };
+use tokio::sync::Notify;
 
 use super::{
     delivery::DeliveryRecord,
@@ -24,7 +25,7 @@ pub const LOST_MAX: u32 = 12;
 /// How long a run waits after a panic, milliseconds.
 pub const CRASH_PAUSE_MS: i64 = 5_000;
 
-/// A database that can hold the queue. It does its own retrying of nothing: an error means nothing was stored.
+/// A database that can hold the queue. It retries nothing by itself; see [`Failure`] for what an error means.
 pub trait Backend: Send + 'static {
     /// Commits one turn: extends leases, settles, claims, publishes, in this order, in one transaction.
     fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;
@@ -36,6 +37,9 @@ pub trait Backend: Send + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Activated, BackendError>> + Send;
 
+    /// Fires when another process may have made something due. Never relied upon: the writer looks by itself each second.
+    fn hint(&self) -> Arc<Notify>;
+
     /// Closes the database.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
@@ -43,6 +47,8 @@ pub trait Backend: Send + 'static {
 /// One turn.
 #[derive(Debug)]
 pub struct Batch<'a> {
+    /// Tells this batch from others of the same writer: after an unknown answer the very same one is tried again.
+    pub number: u64,
     /// Unix milliseconds.
     pub now_ms: i64,
     /// Where the leases given or extended in this turn end, unix milliseconds.
@@ -151,6 +157,8 @@ pub struct Committed {
     /// The soonest due time known after this turn: of the whole queue when all that was due could be claimed, else of
     /// what this turn itself put in.
     pub soonest_due_ms: Option<i64>,
+    /// The catalogue's epoch.
+    pub epoch: u64,
 }
 
 /// What became of one publish.
@@ -199,8 +207,19 @@ pub struct ClaimedRow {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct BackendError {
-    /// An fsync failed: what the disk holds is unknown until the database is opened anew.
-    pub broken: bool,
+    /// What that means.
+    pub failure: Failure,
     /// What the database said.
     pub message: String,
+}
+
+/// What a refused commit means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was stored.
+    Refused,
+    /// The answer to the commit was lost. The same batch again finds out, and does what was not done.
+    Unknown,
+    /// An fsync failed: what the disk holds is unknown until the database is opened anew.
+    Broken,
 }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SetClock},
-    storage::Store,
+    storage::store::Store,
 };
 
 /// Where the tests' time begins, unix milliseconds.
@@ -33,6 +33,10 @@ pub const START_MS: i64 = 1_772_694_930_000;
 
 /// A place for one test's database.
 pub trait Place: Default {
+    /// Whether there can be such places on this machine.
+    fn is_there() -> bool {
+        true
+    }
     /// Opens the queue as a server process would.
     fn serve(&self, slots: usize, clock: Clock) -> impl Future<Output = Result<(Queue, Claims), QueueError>>;
     /// Opens the store as another process would.
@@ -545,6 +549,9 @@ macro_rules! conformance {
         $(
             #[tokio::test]
             async fn $case() {
+                if !<$place as $crate::queue::conformance::Place>::is_there() {
+                    return;
+                }
                 $crate::queue::conformance::$case::<$place>().await;
             }
         )*

@@ -18,8 +18,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clock::Clock,
-    storage::{SqliteBackend, Store},
+    storage::{
+        database::Database,
+        postgres::backend::{Membership, PostgresBackend},
+        sqlite::backend::SqliteBackend,
+        store::Store,
+    },
 };
+use backend::Backend;
 use claim::Claim;
 use stats::{Stats, StatsSnapshot};
 use types::{Activated, NewVersion, Publish, Published};
@@ -28,8 +34,8 @@ use writer::{Command, Ends, Writer};
 /// How a queue is opened.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The database file; made when it is not there, with its folder.
-    pub path: PathBuf,
+    /// The database. A file is made when it is not there, with its folder.
+    pub database: Database,
     /// How many runs this node executes at once.
     pub slots: usize,
     /// How long a claim is this node's before another may take it, milliseconds.
@@ -101,27 +107,52 @@ const INTAKE_MAX: usize = 4_096;
 pub struct Queue {
     commands: mpsc::Sender<Command>,
     health: watch::Receiver<Health>,
+    epoch: watch::Receiver<u64>,
     stats: Arc<Stats>,
     store: Store,
 }
 
 impl Queue {
-    /// Opens the database for serving: checks SQLite, refuses a second server, migrates, takes back what the last process left,
-    /// starts the writer. Claims arrive on the returned receiver; once that is dropped nothing more is claimed.
+    /// Opens the database for serving: refuses a second server on the same data, migrates, takes back what the last process
+    /// left, starts the writer. Claims arrive on the returned receiver; once that is dropped nothing more is claimed.
     ///
     /// # Errors
     /// `InUse`, `Newer`, `OldSqlite`, or `Storage`.
     pub async fn serve(settings: Settings) -> Result<(Queue, Claims), QueueError> {
-        let backend = SqliteBackend::open(&settings).await?;
-        let store = Store::open(&settings.path, settings.clock.clone()).await?;
+        match &settings.database {
+            Database::File(path) => {
+                let backend = SqliteBackend::open(path, &settings).await?;
+                Queue::start(backend, &settings).await
+            }
+            Database::Postgres { url, data, node_silence_ms } => {
+                let membership = Membership {
+                    url: url.clone(),
+                    data: data.clone(),
+                    silence_ms: *node_silence_ms,
+                    lease_ms: settings.lease_ms,
+                    clock: settings.clock.clone(),
+                };
+                Queue::start(PostgresBackend::open(membership).await?, &settings).await
+            }
+        }
+    }
+
+    async fn start(backend: impl Backend, settings: &Settings) -> Result<(Queue, Claims), QueueError> {
+        let store = Store::open(&settings.database, settings.clock.clone()).await?;
         let (commands, command_receiver) = mpsc::channel(INTAKE_MAX);
         let (ended_sender, ended) = mpsc::unbounded_channel();
         let (claims, claim_receiver) = mpsc::channel(settings.slots.max(1));
-        let health = watch::Sender::new(Health::Ready);
+        let (health, epoch) = (watch::Sender::new(Health::Ready), watch::Sender::new(0));
         let stats = Arc::new(Stats::default());
-        let queue = Queue { commands, health: health.subscribe(), stats: stats.clone(), store };
-        let ends = Ends { commands: command_receiver, ended, ended_sender, claims, health, stats };
-        tokio::spawn(Writer::new(backend, &settings, ends).run());
+        let queue = Queue {
+            commands,
+            health: health.subscribe(),
+            epoch: epoch.subscribe(),
+            stats: stats.clone(),
+            store,
+        };
+        let ends = Ends { commands: command_receiver, ended, ended_sender, claims, health, epoch, stats };
+        tokio::spawn(Writer::new(backend, settings, ends).run());
         Ok((queue, claim_receiver))
     }
 
@@ -158,6 +189,11 @@ impl Queue {
     /// Whether the queue can commit; changes are seen by the receiver.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
+    }
+
+    /// The catalogue's epoch as the writer saw it last; 0 before its first turn. Another node may move it.
+    pub fn epoch(&self) -> watch::Receiver<u64> {
+        self.epoch.clone()
     }
 
     /// What the writer has done so far.

@@ -11,14 +11,14 @@ use std::{
 
 use sheaf_bundles::{event::Event, id::RunId};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 
 use super::{
     Health, QueueError, Settings,
     backend::{
-        Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed,
+        Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed, Failure,
         LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, SettleRow, SettleStep,
     },
     claim::{Claim, End, Ended},
@@ -35,6 +35,9 @@ const SETTLES_ENOUGH: usize = 256;
 const POLL_MS: i64 = 1_000;
 /// How long settles wait after a refused commit before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
+/// How long the writer stays with a batch whose commit was not answered. After that its publishers hear that it failed,
+/// which may not be true: whoever publishes again does so under the same identity.
+const UNKNOWN_MAX: Duration = Duration::from_secs(10);
 
 /// Where an answer goes.
 type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
@@ -99,6 +102,7 @@ pub(super) struct Ends {
     pub ended_sender: mpsc::UnboundedSender<Ended>,
     pub claims: mpsc::Sender<Claim>,
     pub health: watch::Sender<Health>,
+    pub epoch: watch::Sender<u64>,
     pub stats: Arc<Stats>,
 }
 
@@ -106,6 +110,9 @@ pub(super) struct Ends {
 #[derive(Debug)]
 pub(super) struct Writer<B> {
     backend: B,
+    /// Another process may have made something due.
+    hint: Arc<Notify>,
+    batches: u64,
     ends: Ends,
     clock: Clock,
     slots: usize,
@@ -122,7 +129,9 @@ pub(super) struct Writer<B> {
 impl<B: Backend> Writer<B> {
     pub fn new(backend: B, settings: &Settings, ends: Ends) -> Writer<B> {
         Writer {
+            hint: backend.hint(),
             backend,
+            batches: 0,
             ends,
             clock: settings.clock.clone(),
             slots: settings.slots,
@@ -193,6 +202,7 @@ impl<B: Backend> Writer<B> {
             command = self.ends.commands.recv() => if let Some(command) = command { gathered.take(command) },
             Some(ended) = self.ends.ended.recv() => self.take_ended(ended),
             () = self.clock.sleep_until_ms(wake_ms) => {}
+            () = self.hint.notified() => self.soonest_due_ms = i64::MIN,
             () = async { match linger {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
@@ -262,7 +272,9 @@ impl<B: Backend> Writer<B> {
         let extended = self.take_extensions(now_ms);
         let slots = self.free_slots();
         let look = now_ms >= self.soonest_due_ms.min(self.poll_ms);
+        self.batches += 1;
         let batch = Batch {
+            number: self.batches,
             now_ms,
             lease_end_ms: now_ms + self.lease_ms,
             extended: &extended,
@@ -283,7 +295,7 @@ impl<B: Backend> Writer<B> {
         }
         let (claim_max, lease_end_ms) = (batch.claim_max, batch.lease_end_ms);
         let begun = Instant::now();
-        match self.backend.commit(&batch).await {
+        match commit(&mut self.backend, &batch, &self.ends.health).await {
             Ok(committed) => {
                 let sizes = (gathered.publishes.len(), self.settles.len(), committed.claimed.len());
                 self.ends.stats.committed(sizes, begun.elapsed());
@@ -313,6 +325,9 @@ impl<B: Backend> Writer<B> {
         self.settles.clear();
         (self.settles_since, self.refused_until) = (None, None);
         self.ends.health.send_if_modified(|health| std::mem::replace(health, Health::Ready) != Health::Ready);
+        self.ends
+            .epoch
+            .send_if_modified(|epoch| std::mem::replace(epoch, committed.epoch) != committed.epoch);
         self.ends.stats.stale(committed.stale.len());
 
         let soonest_ms = committed.soonest_due_ms.unwrap_or(i64::MAX);
@@ -426,14 +441,7 @@ impl<B: Backend> Writer<B> {
     /// Nothing was stored: publishers hear it at once, settles are kept and tried again.
     fn refused(&mut self, gathered: &mut Gathered, error: &BackendError) {
         let message: Arc<str> = Arc::from(error.message.as_str());
-        let health =
-            if error.broken { Health::Broken(message.clone()) } else { Health::Failing(message.clone()) };
-        tracing::error!(error = %error.message, broken = error.broken, "the database refused a commit");
-        self.ends.health.send_modify(|now| {
-            if !matches!(now, Health::Broken(_)) {
-                *now = health;
-            }
-        });
+        tell(&self.ends.health, error);
         self.refused_until = Some(Instant::now() + REFUSED_PAUSE);
         answer_refused(gathered, &message);
     }
@@ -456,6 +464,38 @@ impl<B: Backend> Writer<B> {
             let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
         }
     }
+}
+
+/// Commits a batch, staying with it while its answer is lost.
+async fn commit<B: Backend>(
+    backend: &mut B,
+    batch: &Batch<'_>,
+    health: &watch::Sender<Health>,
+) -> Result<Committed, BackendError> {
+    let until = Instant::now() + UNKNOWN_MAX;
+    loop {
+        match backend.commit(batch).await {
+            Err(error) if error.failure == Failure::Unknown && Instant::now() < until => {
+                tell(health, &error);
+                tokio::time::sleep(REFUSED_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Says that the database does not commit. What is broken stays so.
+fn tell(health: &watch::Sender<Health>, error: &BackendError) {
+    let message: Arc<str> = Arc::from(error.message.as_str());
+    tracing::error!(error = %error.message, failure = ?error.failure, "the database refused a commit");
+    health.send_modify(|now| {
+        if !matches!(now, Health::Broken(_)) {
+            *now = match error.failure {
+                Failure::Broken => Health::Broken(message),
+                Failure::Refused | Failure::Unknown => Health::Failing(message),
+            };
+        }
+    });
 }
 
 fn answer_refused(gathered: &mut Gathered, message: &Arc<str>) {

@@ -1,5 +1,20 @@
-//! Where the queue, history and bundle versions are kept.
+//! Where the queue, history and bundle versions are kept: one data model on two databases.
+//!
+//! What is hot (publish, claim, settle) is written for each database apart; what is read, and what people do to runs,
+//! is the same statement on both.
 
-mod sqlite;
-
-pub use sqlite::{backend::SqliteBackend, store::Store};
+pub mod database;
+mod head;
+mod history;
+mod identity;
+mod ledger;
+mod note;
+mod numbers;
+mod observe;
+pub mod postgres;
+mod recount;
+mod replay;
+mod sql;
+pub mod sqlite;
+pub mod store;
+mod versions;

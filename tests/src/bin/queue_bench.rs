@@ -18,6 +18,7 @@ use sheaf_runtime::{
         delivery::{Answer, DeliveryRecord, SentRequest},
         types::{Accepted, Content, Decision, NewVersion, Outcome, Publish, Published, Settle, Verdict},
     },
+    storage::database::Database,
 };
 use sheaf_tests::{
     calltouch::{Moment, Payload, Spaces},
@@ -79,8 +80,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow::Result<u64> {
-    let settings =
-        Settings { path: file.to_owned(), slots: SLOTS, lease_ms: LEASE_MS, clock: Clock::system() };
+    let database = Database::File(file.to_owned());
+    let settings = Settings { database, slots: SLOTS, lease_ms: LEASE_MS, clock: Clock::system() };
     let (queue, claims) = Queue::serve(settings).await?;
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),

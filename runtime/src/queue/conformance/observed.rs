@@ -104,6 +104,8 @@ pub async fn rows_come_to_what_the_counters_say_while_runs_go_on<P: Place>() {
         bench.accept(bench.event(identity, 0)).await;
     }
     bench.queue.publish(quarantine()).await.unwrap();
+    // Several nodes are counted only up to a while ago.
+    bench.set.advance_ms(2 * MINUTE_MS);
     let store = bench.queue.store().clone();
     let counters = store.counters().await.unwrap();
     let expected = Rows { connection: "calls".to_owned(), accepted: 6, quarantined: 1, filtered: 6, runs: 6 };
@@ -188,6 +190,9 @@ macro_rules! observed {
         $(
             #[tokio::test]
             async fn $case() {
+                if !<$place as $crate::queue::conformance::Place>::is_there() {
+                    return;
+                }
                 $crate::queue::conformance::observed::$case::<$place>().await;
             }
         )*

@@ -1,27 +1,34 @@
 //! The queue's backend on SQLite: one transaction for each turn.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
 use sheaf_bundles::id::RunId;
+use tokio::sync::Notify;
 
 use super::{
     claim,
     connect::{self, immediate},
     dedupe::{Dedupe, Slice},
     guard::{self, Guard},
-    ledger::Tally,
     publish::{self, Publishing},
     schema,
     settle::{alive, extend, settle},
     shape::{Shapes, fixed},
-    versions,
+    tally,
 };
-use crate::queue::{
-    QueueError, Settings,
-    backend::{Backend, BackendError, Batch, Committed},
-    ids::Ids,
-    types::{Activated, NewVersion},
+use crate::{
+    queue::{
+        QueueError, Settings,
+        backend::{Backend, BackendError, Batch, Committed, Failure},
+        ids::Ids,
+        types::{Activated, NewVersion},
+    },
+    storage::{ledger::Tally, versions},
 };
 
 const NOTE: &str = "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value";
@@ -48,12 +55,12 @@ pub struct SqliteBackend {
 
 impl SqliteBackend {
     /// Opens the database for the one process that serves it, and makes due again what the last one left in flight.
-    pub async fn open(settings: &Settings) -> Result<SqliteBackend, QueueError> {
-        if let Some(folder) = settings.path.parent() {
+    pub async fn open(path: &Path, settings: &Settings) -> Result<SqliteBackend, QueueError> {
+        if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(guard::refused)?;
         }
-        let guard = guard::take(&settings.path)?;
-        let writer = connect::writer(&settings.path, true).await?;
+        let guard = guard::take(path)?;
+        let writer = connect::writer(path, true).await?;
         schema::migrate(&writer).await?;
         let owner = take_over(&writer, settings.clock.now_ms(), settings.lease_ms).await?;
         Ok(SqliteBackend {
@@ -63,7 +70,7 @@ impl SqliteBackend {
             dedupe: Dedupe::load(&writer).await?,
             epoch: number(&writer, "SELECT value FROM meta WHERE key = 'epoch'").await?.cast_unsigned(),
             owner,
-            path: settings.path.clone(),
+            path: path.to_owned(),
             writer: Some(writer),
             _guard: guard,
         })
@@ -98,7 +105,7 @@ impl SqliteBackend {
         batch: &Batch<'_>,
         careful: bool,
     ) -> Result<Option<Turn>, DbErr> {
-        let mut committed = Committed::default();
+        let mut committed = Committed { epoch: self.epoch, ..Committed::default() };
         let mut tally = Tally::default();
         if careful {
             committed.stale = self.stale(tx, batch).await?;
@@ -122,7 +129,7 @@ impl SqliteBackend {
         }
         let slots = batch.slots.saturating_sub(committed.claimed.len());
         let publishing = publish::publish(self, tx, &mut tally, batch, slots).await?;
-        tally.write(tx, &mut self.shapes).await?;
+        tally::write(tx, &mut self.shapes, tally).await?;
         if batch.probe {
             tx.execute_raw(fixed(NOTE, ["probe".into(), batch.now_ms.into()])).await?;
         }
@@ -149,7 +156,7 @@ impl SqliteBackend {
 
     async fn switch(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, DbErr> {
         let tx = self.begin().await?;
-        let (versions, epoch) = versions::activate(&tx, &mut self.ids, self.epoch, versions, now_ms).await?;
+        let (versions, epoch) = versions::activate(&tx, &mut self.ids, versions, now_ms).await?;
         tx.commit().await?;
         self.epoch = epoch;
         Ok(Activated { epoch, versions })
@@ -184,7 +191,7 @@ impl Backend for SqliteBackend {
             Ok(Some(committed)) => Ok(committed),
             Ok(None) => {
                 let message = "a fence changed inside a transaction".to_owned();
-                Err(BackendError { broken: true, message })
+                Err(BackendError { failure: Failure::Broken, message })
             }
             Err(error) => {
                 self.writer = None;
@@ -199,6 +206,11 @@ impl Backend for SqliteBackend {
             self.writer = None;
         }
         Ok(activated?)
+    }
+
+    /// Never fires: no other process claims, and what a person replays is found by looking.
+    fn hint(&self) -> Arc<Notify> {
+        Arc::default()
     }
 
     async fn close(self) {

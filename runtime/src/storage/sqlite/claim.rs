@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult};
 use sheaf_bundles::id::{EventId, RunId, VersionId};
 
-use super::{
-    head,
-    shape::{Rows, Shape, Shapes, fixed},
+use super::shape::{Rows, Shape, Shapes, fixed};
+use crate::{
+    queue::backend::{ClaimedRow, QueueRow},
+    storage::head,
 };
-use crate::queue::backend::{ClaimedRow, QueueRow};
 
 /// The due time moves forward to the end of the lease; a row whose lease ran out is counted as lost.
 const TAKE: &str = "

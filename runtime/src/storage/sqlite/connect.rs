@@ -8,7 +8,10 @@ use sea_orm::{
 };
 
 use super::shape::fixed;
-use crate::queue::{QueueError, backend::BackendError};
+use crate::queue::{
+    QueueError,
+    backend::{BackendError, Failure},
+};
 
 /// The page size of a new database, bytes. With 4 KiB a page holds one Calltouch call and wastes 40 %.
 const PAGE_BYTES: u32 = 8192;
@@ -131,7 +134,8 @@ impl From<DbErr> for BackendError {
             _ => None,
         };
         let broken = code.is_some_and(|code| FSYNC_CODES.contains(&code.as_str()));
-        BackendError { broken, message: error.to_string() }
+        let failure = if broken { Failure::Broken } else { Failure::Refused };
+        BackendError { failure, message: error.to_string() }
     }
 }
 

@@ -9,18 +9,14 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, Value};
 
 use super::shape::{Rows, Shape, Shapes, fixed};
+use crate::storage::identity::{Key, WINDOW_MS};
 
-/// How long an identity is remembered at least, milliseconds: 35 days. Twice that at most.
-pub const WINDOW_MS: i64 = 35 * 24 * 60 * 60 * 1000;
 /// Identities in memory before they are merged; just under the point where the hash table doubles (about 3.5 MB).
 const RECENT_MAX: usize = 114_000;
 /// Identities merged in one commit.
 const SLICE: usize = 1024;
 /// Bytes of one identity in the log: two halves of the hash and the event's id.
 const KEY_BYTES: usize = 24;
-
-/// The identity of an event, its connection mixed in.
-pub type Key = [i64; 2];
 
 /// What is known.
 #[derive(Debug, Default)]
@@ -44,13 +40,6 @@ pub struct Dedupe {
 pub struct Slice {
     until: usize,
     bucket: i64,
-}
-
-/// The identity of an event within one database.
-pub fn key(connection: i64, [h1, h2]: [u64; 2]) -> Key {
-    /// The golden ratio's bits: spreads small connection numbers over the whole word.
-    const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
-    [(h1 ^ connection.unsigned_abs().wrapping_mul(SPREAD)).cast_signed(), h2.cast_signed()]
 }
 
 impl Dedupe {
@@ -208,9 +197,12 @@ mod tests {
     use sea_orm::TransactionTrait;
 
     use super::*;
-    use crate::storage::sqlite::{
-        connect::{immediate, writer},
-        schema::migrate,
+    use crate::storage::{
+        identity::key,
+        sqlite::{
+            connect::{immediate, writer},
+            schema::migrate,
+        },
     };
 
     const DAY_MS: i64 = 24 * 60 * 60 * 1000;

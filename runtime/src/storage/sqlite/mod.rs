@@ -2,21 +2,13 @@
 
 pub mod backend;
 mod claim;
-mod connect;
+pub mod connect;
 mod dedupe;
-mod guard;
-mod head;
-mod history;
-mod ledger;
-mod note;
-mod observe;
+pub mod guard;
 mod publish;
-mod recount;
-mod replay;
-mod schema;
+pub mod schema;
 mod settle;
 mod shape;
-pub mod store;
+mod tally;
 #[cfg(test)]
 mod tests;
-mod versions;

@@ -7,19 +7,21 @@ use sheaf_bundles::id::{EventId, RunId};
 
 use super::{
     backend::SqliteBackend,
-    dedupe::{self, Key, WINDOW_MS},
-    head,
-    ledger::{Count, Tally},
+    dedupe,
     shape::{Rows, Shape, fixed},
 };
-use crate::queue::{
-    backend::{Batch, PublishedRow, QueueRow},
-    types::{Accepted, Content, Publish, Verdict},
+use crate::{
+    queue::{
+        backend::{Batch, PublishedRow, QueueRow},
+        types::{Accepted, Content, Publish, Verdict},
+    },
+    storage::{
+        head,
+        identity::{Key, WINDOW_MS, key},
+        ledger::{Count, Tally},
+        numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
+    },
 };
-
-/// Kinds of the `event` table.
-pub const EVENT_ACCEPTED: i64 = 0;
-pub const EVENT_QUARANTINED: i64 = 1;
 
 /// What a batch of publishes did; applied to memory once it is committed.
 #[derive(Default)]
@@ -115,7 +117,7 @@ async fn look_up(
     let mut unknown = Vec::new();
     for (at, publish) in publishes.iter().enumerate() {
         let Content::Event(Accepted { dedupe: Some(hash), .. }) = &publish.content else { continue };
-        let key = dedupe::key(numbers[at], *hash);
+        let key = key(numbers[at], *hash);
         match backend.dedupe.in_memory(&key) {
             Some(event) => _ = known.insert(at, event),
             None => unknown.push((at, key)),
@@ -157,7 +159,7 @@ impl Publishing {
         known: Option<i64>,
     ) -> PublishedRow {
         tally.add(connection, Count::Received, 1);
-        let key = accepted.dedupe.map(|hash| dedupe::key(connection, hash));
+        let key = accepted.dedupe.map(|hash| key(connection, hash));
         let first = key.and_then(|key| self.fresh.get(&key).copied()).or(known);
         if let Some(of) = first.map(EventId).filter(|of| of.time_ms() > batch.now_ms - WINDOW_MS) {
             tally.add(connection, Count::Duplicate, 1);

@@ -3,23 +3,17 @@
 use sea_orm::{DatabaseTransaction, DbErr, Value};
 use sheaf_bundles::id::RunId;
 
-use super::{
-    ledger::{Count, Tally},
-    shape::{Rows, Shape, Shapes},
+use super::shape::{Rows, Shape, Shapes};
+use crate::{
+    queue::{
+        backend::{SettleRow, SettleStep},
+        delivery::DeliveryRecord,
+    },
+    storage::{
+        ledger::{Count, Tally},
+        numbers::{ATTEMPT_CRASHED, ATTEMPT_REPEAT, RUN_DELIVERED, RUN_PARKED},
+    },
 };
-use crate::queue::{
-    backend::{SettleRow, SettleStep},
-    delivery::DeliveryRecord,
-};
-
-/// States of the `run` table.
-pub const RUN_DELIVERED: i64 = 0;
-pub const RUN_PARKED: i64 = 1;
-pub const RUN_DISCARDED: i64 = 2;
-
-/// Outcomes of the `attempt` table; the first two are those of `run`.
-pub const ATTEMPT_REPEAT: i64 = 2;
-pub const ATTEMPT_CRASHED: i64 = 3;
 
 /// The rows a batch of settles becomes.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use crate::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
         conformance::{Bench, Place, conformance, delivered, observed::observed},
     },
-    storage::Store,
+    storage::{database::Database, observe, recount, store::Store},
 };
 
 /// A database file in a folder of its own.
@@ -25,12 +25,12 @@ impl Default for Folder {
 
 impl Place for Folder {
     async fn serve(&self, slots: usize, clock: Clock) -> Result<(Queue, Claims), QueueError> {
-        let path = self.0.path().join("sheaf.db");
-        Queue::serve(Settings { path, slots, lease_ms: LEASE_MS, clock }).await
+        let database = Database::File(self.0.path().join("sheaf.db"));
+        Queue::serve(Settings { database, slots, lease_ms: LEASE_MS, clock }).await
     }
 
     async fn store(&self, clock: Clock) -> Result<Store, QueueError> {
-        Store::open(&self.0.path().join("sheaf.db"), clock).await
+        Store::open(&Database::File(self.0.path().join("sheaf.db")), clock).await
     }
 }
 
@@ -91,8 +91,8 @@ async fn a_store_without_a_database_says_where_it_looked() {
     let folder = Folder::default();
     let missing = folder.store(Clock::system()).await;
     assert!(matches!(missing, Err(QueueError::Missing(_))), "{missing:?}");
-    let unusable =
-        Settings { path: "/dev/null/sheaf.db".into(), slots: 1, lease_ms: LEASE_MS, clock: Clock::system() };
+    let database = Database::File("/dev/null/sheaf.db".into());
+    let unusable = Settings { database, slots: 1, lease_ms: LEASE_MS, clock: Clock::system() };
     let refused = Queue::serve(unusable).await;
     assert!(matches!(refused, Err(QueueError::Storage(reason)) if reason != Arc::from("")));
 }
@@ -133,16 +133,16 @@ async fn a_look_reads_no_more_than_its_limits_of_queue_and_history() {
     let folder = Folder::default();
     let connection = folder.saboteur().await;
     super::schema::migrate(&connection).await.unwrap();
-    let ready = plan(&connection, super::observe::READY, &[1, 5]).await;
+    let ready = plan(&connection, observe::READY, &[1, 5]).await;
     assert!(ready.contains("queue USING INDEX queue_due (due_ms<?)"), "{ready}");
-    let parked = plan(&connection, &super::observe::parked_sql(), &[5, 5]).await;
+    let parked = plan(&connection, &observe::parked_sql(sea_orm::DbBackend::Sqlite), &[5, 5]).await;
     assert!(!parked.contains("SCAN run"), "{parked}");
     assert!(parked.matches("run_parked").count() >= 5, "{parked}");
-    let examples = plan(&connection, super::observe::EXAMPLES, &[1, 1, 3]).await;
+    let examples = plan(&connection, &observe::examples_sql(sea_orm::DbBackend::Sqlite), &[1, 1, 3]).await;
     assert!(examples.contains("run_parked") && !examples.contains("TEMP B-TREE"), "{examples}");
-    let few = plan(&connection, super::recount::FEW, &[5]).await;
+    let few = plan(&connection, recount::FEW, &[5]).await;
     assert!(few.contains("run_parked"), "{few}");
-    let chunk = plan(&connection, super::recount::CHUNK, &[1, 2]).await;
+    let chunk = plan(&connection, recount::CHUNK, &[1, 2]).await;
     for table in ["event", "queue", "run"] {
         assert!(chunk.contains(&format!("SEARCH {table} USING INTEGER PRIMARY KEY")), "{chunk}");
     }

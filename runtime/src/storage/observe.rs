@@ -1,9 +1,9 @@
 //! Ages and parked runs, each read by an index and bounded, however much waits.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, Value};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Value};
 use sheaf_bundles::{id::RunId, verdict::Class};
 
-use super::shape::fixed;
+use super::sql::statement;
 use crate::queue::observe::{
     PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor,
 };
@@ -40,12 +40,12 @@ pub async fn waiting(
 ) -> Result<Vec<Waiting>, DbErr> {
     let rows_max = Value::from(i64::from(rows_max));
     let mut found = Vec::new();
-    for (statement, waiting_for) in [
-        (fixed(READY, [rows_max.clone(), now_ms.into()]), WaitingFor::Slot),
-        (fixed(DELAYED, [rows_max.clone(), now_ms.into()]), WaitingFor::Delay),
-        (fixed(RETRYING, [rows_max]), WaitingFor::Vendor),
+    for (sql, values, waiting_for) in [
+        (READY, vec![rows_max.clone(), now_ms.into()], WaitingFor::Slot),
+        (DELAYED, vec![rows_max.clone(), now_ms.into()], WaitingFor::Delay),
+        (RETRYING, vec![rows_max], WaitingFor::Vendor),
     ] {
-        for row in &connection.query_all_raw(statement).await? {
+        for row in &connection.query_all_raw(statement(connection, sql, values)).await? {
             found.push(Waiting {
                 connection: row.try_get_by_index(0)?,
                 waiting_for,
@@ -58,53 +58,46 @@ pub async fn waiting(
     Ok(found)
 }
 
-/// The class of a run's last delivery; exactly the expression of the index `run_parked`, or it would not be used.
-macro_rules! class {
-    () => {
-        "coalesce(json_extract(deliveries, '$[#-1].class'), '')"
-    };
+/// The class of a run's last delivery; exactly the expression of the index `run_parked`, or it would not be used. PostgreSQL
+/// keeps it in a column: it does not take its own JSON functions for immutable.
+fn class(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "class",
+        _ => "coalesce(json_extract(deliveries, '$[#-1].class'), '')",
+    }
 }
 
-/// Steps from version to version by the index instead of reading every parked run, then asks for each class.
-const PARKED: &str = concat!(
-    "
-WITH RECURSIVE v (version) AS (
+/// Every version with parked runs, found by stepping through the index; a recursion's limit stands where the database
+/// wants it.
+fn versions(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => {
+            "WITH RECURSIVE step (version) AS (
+    SELECT min(version) FROM run WHERE state = 1
+    UNION ALL
+    SELECT (SELECT min(version) FROM run WHERE state = 1 AND version > step.version) FROM step
+    WHERE step.version IS NOT NULL
+), v AS (SELECT version FROM step LIMIT ?1)"
+        }
+        _ => {
+            "WITH RECURSIVE v (version) AS (
     SELECT min(version) FROM run WHERE state = 1
     UNION ALL
     SELECT (SELECT min(version) FROM run WHERE state = 1 AND version > v.version) FROM v WHERE v.version IS NOT NULL
     LIMIT ?1
-)
-SELECT n.bundle, n.connection, c.column1,
-    (SELECT count(*) FROM (SELECT 1 FROM run WHERE state = 1 AND version = v.version AND ",
-    class!(),
-    " = c.column1 LIMIT ?2)),
-    (SELECT min(finished_ms) FROM run WHERE state = 1 AND version = v.version AND ",
-    class!(),
-    " = c.column1),
-    (SELECT max(finished_ms) FROM run WHERE state = 1 AND version = v.version AND ",
-    class!(),
-    " = c.column1),
-    v.version
-FROM v JOIN version n ON n.id = v.version CROSS JOIN ("
-);
-
-pub const EXAMPLES: &str = concat!(
-    "
-SELECT id, finished_ms, json_extract(deliveries, '$[#-1].step'), json_extract(deliveries, '$[#-1].request.stored.connection'),
-    json_extract(deliveries, '$[#-1].answer.response.status')
-FROM run WHERE state = 1 AND version = ?1 AND ",
-    class!(),
-    " = ?2 ORDER BY finished_ms DESC LIMIT ?3"
-);
+)"
+        }
+    }
+}
 
 /// Parked runs by version and class, each with its newest examples; and whether that is all of them.
 pub async fn parked(
     connection: &DatabaseConnection,
     examples_max: u32,
 ) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), DbErr> {
-    let sql = parked_sql();
+    let sql = parked_sql(connection.get_database_backend());
     let limits = [(i64::from(PARKED_VERSIONS_MAX) + 1).into(), i64::from(PARKED_COUNT_MAX).into()];
-    let rows = connection.query_all_raw(fixed(&sql, limits)).await?;
+    let rows = connection.query_all_raw(statement(connection, &sql, limits)).await?;
     let mut found = Vec::new();
     let mut versions = std::collections::BTreeSet::new();
     for row in &rows {
@@ -133,9 +126,9 @@ async fn examples(
     class: &str,
     limit: u32,
 ) -> Result<Vec<ParkedExample>, DbErr> {
-    let rows = connection
-        .query_all_raw(fixed(EXAMPLES, [version.into(), class.into(), i64::from(limit).into()]))
-        .await?;
+    let sql = examples_sql(connection.get_database_backend());
+    let values = [version.into(), class.into(), i64::from(limit).into()];
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await?;
     rows.iter()
         .map(|row| {
             let text =
@@ -152,10 +145,36 @@ async fn examples(
         .collect()
 }
 
-/// With every class, and none, as rows.
-pub fn parked_sql() -> String {
-    let names = Class::ALL.iter().map(|class| format!("('{}')", class.name()));
-    format!("{PARKED}VALUES (''), {}) c", names.collect::<Vec<_>>().join(", "))
+/// Steps from version to version by the index instead of reading every parked run, then asks for each class, and for none.
+pub fn parked_sql(backend: DbBackend) -> String {
+    let (versions, class) = (versions(backend), class(backend));
+    let names = Class::ALL.iter().map(|class| format!("('{}')", class.name())).collect::<Vec<_>>().join(", ");
+    let of = format!("FROM run WHERE state = 1 AND version = v.version AND {class} = c.column1");
+    format!(
+        "{versions}
+SELECT n.bundle, n.connection, c.column1, (SELECT count(*) FROM (SELECT 1 {of} LIMIT ?2) AS few),
+    (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}), v.version
+FROM v JOIN version n ON n.id = v.version CROSS JOIN (VALUES (''), {names}) c"
+    )
+}
+
+/// The newest parked runs of a version and class.
+pub fn examples_sql(backend: DbBackend) -> String {
+    let shown = match backend {
+        DbBackend::Postgres => {
+            "deliveries::json -> -1 ->> 'step', deliveries::json -> -1 #>> '{request,stored,connection}',
+    (deliveries::json -> -1 #>> '{answer,response,status}')::bigint"
+        }
+        _ => {
+            "json_extract(deliveries, '$[#-1].step'), json_extract(deliveries, '$[#-1].request.stored.connection'),
+    json_extract(deliveries, '$[#-1].answer.response.status')"
+        }
+    };
+    let class = class(backend);
+    format!(
+        "SELECT id, finished_ms, {shown} FROM run WHERE state = 1 AND version = ?1 AND {class} = ?2
+ORDER BY finished_ms DESC LIMIT ?3"
+    )
 }
 
 fn count(row: &QueryResult, index: usize) -> Result<u64, DbErr> {

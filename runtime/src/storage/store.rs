@@ -1,12 +1,12 @@
 //! Reading the database, and what people do to it: beside a serving process or without one.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
 use sheaf_bundles::id::{EventId, RunId, VersionId};
 use tokio::sync::OnceCell;
 
-use super::{connect, history, ledger, note, observe, recount, replay, schema, versions};
+use super::{database::Database, history, ledger, note, observe, recount, replay, versions};
 use crate::{
     clock::Clock,
     queue::{
@@ -26,7 +26,7 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    path: std::path::PathBuf,
+    database: Database,
     clock: Clock,
     readers: DatabaseConnection,
     /// Opened by the first replay or note.
@@ -38,13 +38,9 @@ impl Store {
     ///
     /// # Errors
     /// `Missing` when there is no such file, `Newer` or `Older` when another sheaf made it, `Storage`.
-    pub async fn open(path: &Path, clock: Clock) -> Result<Store, QueueError> {
-        if !path.exists() {
-            return Err(QueueError::Missing(path.to_owned()));
-        }
-        let readers = connect::readers(path).await?;
-        schema::expect_current(&readers).await?;
-        Ok(Store(Arc::new(Inner { path: path.to_owned(), clock, readers, writer: OnceCell::new() })))
+    pub async fn open(database: &Database, clock: Clock) -> Result<Store, QueueError> {
+        let readers = database.readers().await?;
+        Ok(Store(Arc::new(Inner { database: database.clone(), clock, readers, writer: OnceCell::new() })))
     }
 
     /// Events, newest first.
@@ -135,7 +131,7 @@ impl Store {
     /// # Errors
     /// `Storage`.
     pub async fn counters(&self) -> Result<Counters, QueueError> {
-        Ok(recount::counters(&self.0.readers).await?)
+        Ok(recount::counters(&self.0.readers, self.0.clock.now_ms()).await?)
     }
 
     /// Counts rows with ids after `after` up to `until`, at most `events_max` events and their runs.
@@ -204,6 +200,6 @@ impl Store {
     }
 
     async fn writer(&self) -> Result<&DatabaseConnection, QueueError> {
-        self.0.writer.get_or_try_init(|| connect::writer(&self.0.path, false)).await
+        self.0.writer.get_or_try_init(|| self.0.database.writer()).await
     }
 }

@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr};
 
-use super::shape::fixed;
+use super::sql::statement;
 use crate::queue::observe::Note;
 
 const READ: &str = "SELECT revision, text FROM note WHERE name = ?";
@@ -11,7 +11,7 @@ const NEXT: &str = "UPDATE note SET text = ?, revision = revision + 1 WHERE name
 
 /// The note, or an empty one.
 pub async fn read(connection: &DatabaseConnection, name: &str) -> Result<Note, DbErr> {
-    match connection.query_one_raw(fixed(READ, [name.into()])).await? {
+    match connection.query_one_raw(statement(connection, READ, [name.into()])).await? {
         Some(row) => Ok(Note { revision: row.try_get_by_index(0)?, text: row.try_get_by_index(1)? }),
         None => Ok(Note::default()),
     }
@@ -24,10 +24,10 @@ pub async fn keep(
     text: &str,
     seen_revision: i64,
 ) -> Result<bool, DbErr> {
-    let statement = if seen_revision == 0 {
-        fixed(FIRST, [name.into(), text.into()])
+    let change = if seen_revision == 0 {
+        statement(connection, FIRST, [name.into(), text.into()])
     } else {
-        fixed(NEXT, [text.into(), name.into(), seen_revision.into()])
+        statement(connection, NEXT, [text.into(), name.into(), seen_revision.into()])
     };
-    Ok(connection.execute_raw(statement).await?.rows_affected() == 1)
+    Ok(connection.execute_raw(change).await?.rows_affected() == 1)
 }

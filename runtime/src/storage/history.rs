@@ -1,15 +1,15 @@
 //! Reading events, runs and attempts. Every list is one statement, so one snapshot.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, Statement,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult, Statement,
     TransactionTrait, Value,
 };
 use sheaf_bundles::id::{EventId, RunId, VersionId, compose};
 
 use super::{
     head,
-    settle::{ATTEMPT_CRASHED, ATTEMPT_REPEAT, RUN_DELIVERED, RUN_DISCARDED, RUN_PARKED},
-    shape::fixed,
+    numbers::{ATTEMPT_CRASHED, ATTEMPT_REPEAT, RUN_DELIVERED, RUN_DISCARDED, RUN_PARKED, RUN_PENDING},
+    sql::{count, statement},
 };
 use crate::queue::{
     delivery::DeliveryRecord,
@@ -19,19 +19,22 @@ use crate::queue::{
     },
 };
 
-/// `state` of a pending run where both tables are read as one; beyond the states of the `run` table.
-const RUN_PENDING: i64 = 3;
-
 const EVENTS: &str = "
 SELECT e.id, c.name, e.received_ms, e.reason, e.filtered FROM event e JOIN connection c ON c.id = e.connection";
 
 const PENDING: &str = "
-SELECT r.id, r.event, r.version, v.bundle, c.name, 3, r.attempt, r.generation, r.due_ms, NULL, NULL
+SELECT r.id, r.event, r.version, v.bundle, c.name, CAST(3 AS BIGINT), CAST(r.attempt AS BIGINT),
+    CAST(r.generation AS BIGINT), r.due_ms, CAST(NULL AS BIGINT), CAST(NULL AS TEXT)
 FROM queue r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
 
 const FINISHED: &str = "
-SELECT r.id, r.event, r.version, v.bundle, c.name, r.state, r.attempt, r.generation, NULL, r.finished_ms, r.reason
+SELECT r.id, r.event, r.version, v.bundle, c.name, CAST(r.state AS BIGINT), CAST(r.attempt AS BIGINT),
+    CAST(r.generation AS BIGINT), CAST(NULL AS BIGINT), r.finished_ms, r.reason
 FROM run r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
+
+/// How far behind its event the ids of its runs may lie, milliseconds: there are 4096 ids in each, and no event has a
+/// tenth as many runs as fit.
+const RUNS_SPAN_MS: i64 = 16;
 
 /// Conditions gathered for one statement.
 #[derive(Default)]
@@ -49,18 +52,18 @@ impl Conditions {
     }
 
     fn text(&self) -> String {
-        if self.texts.is_empty() { "1".to_owned() } else { self.texts.join(" AND ") }
+        if self.texts.is_empty() { "TRUE".to_owned() } else { self.texts.join(" AND ") }
     }
 
     /// The newest rows of one table.
-    fn list(self, select: &str, limit: u32) -> Statement {
+    fn list(self, on: &impl ConnectionTrait, select: &str, limit: u32) -> Statement {
         let sql =
             format!("{select} WHERE {} ORDER BY 1 DESC LIMIT {}", self.text(), limit.clamp(1, PAGE_MAX));
-        Statement::from_sql_and_values(DbBackend::Sqlite, sql, self.values)
+        statement(on, &sql, self.values)
     }
 
     /// The newest runs of both tables: each gives its own newest by its key, so that no table is read to its end.
-    fn list_runs(self, state: Option<RunStateName>, limit: u32) -> Statement {
+    fn list_runs(self, on: &impl ConnectionTrait, state: Option<RunStateName>, limit: u32) -> Statement {
         let limit = limit.clamp(1, PAGE_MAX);
         let tail = format!("{} ORDER BY 1 DESC LIMIT {limit}", self.text());
         // The partial index on what is not ok is used only where the condition says so.
@@ -71,14 +74,15 @@ impl Conditions {
             Some(RunStateName::Parked) => not_ok(RUN_PARKED),
             Some(RunStateName::Discarded) => not_ok(RUN_DISCARDED),
             None => {
-                let both =
-                    format!("({PENDING} WHERE {tail}) UNION ALL SELECT * FROM ({FINISHED} WHERE {tail})");
+                let both = format!(
+                    "({PENDING} WHERE {tail}) AS waiting UNION ALL SELECT * FROM ({FINISHED} WHERE {tail}) AS finished"
+                );
                 let values: Vec<Value> = self.values.iter().chain(&self.values).cloned().collect();
                 let sql = format!("SELECT * FROM {both} ORDER BY 1 DESC LIMIT {limit}");
-                return Statement::from_sql_and_values(DbBackend::Sqlite, sql, values);
+                return statement(on, &sql, values);
             }
         };
-        Statement::from_sql_and_values(DbBackend::Sqlite, sql, self.values)
+        statement(on, &sql, self.values)
     }
 }
 
@@ -93,7 +97,12 @@ pub async fn events(
     conditions.add("e.id >= ?", filter.since_ms.map(|since_ms| compose(since_ms, 0, 0)));
     conditions.add("e.received_ms >= ?", filter.since_ms);
     conditions.add("e.id < ?", filter.before.map(|id| id.0));
-    connection.query_all_raw(conditions.list(EVENTS, filter.limit)).await?.iter().map(event).collect()
+    connection
+        .query_all_raw(conditions.list(connection, EVENTS, filter.limit))
+        .await?
+        .iter()
+        .map(event)
+        .collect()
 }
 
 /// Runs, newest first.
@@ -104,7 +113,7 @@ pub async fn runs(connection: &DatabaseConnection, filter: &RunFilter) -> Result
     conditions.add("r.id >= ?", filter.since_ms.map(|since_ms| compose(since_ms, 0, 0)));
     conditions.add("r.id < ?", filter.before.map(|id| id.0));
     connection
-        .query_all_raw(conditions.list_runs(filter.state, filter.limit))
+        .query_all_raw(conditions.list_runs(connection, filter.state, filter.limit))
         .await?
         .iter()
         .map(run)
@@ -117,8 +126,9 @@ pub async fn event_detail(
     id: EventId,
 ) -> Result<Option<EventDetail>, DbErr> {
     let tx = connection.begin().await?;
-    let row = tx.query_one_raw(fixed(&format!("{EVENTS} WHERE e.id = ?"), [id.0.into()])).await?;
-    let body = tx.query_one_raw(fixed("SELECT head, body FROM body WHERE id = ?", [id.0.into()])).await?;
+    let row = tx.query_one_raw(statement(&tx, &format!("{EVENTS} WHERE e.id = ?"), [id.0.into()])).await?;
+    let request = statement(&tx, "SELECT head, body FROM body WHERE id = ?", [id.0.into()]);
+    let body = tx.query_one_raw(request).await?;
     let (Some(row), Some(body)) = (row, body) else { return Ok(None) };
     let summary = event(&row)?;
     let text: String = body.try_get_by_index(0)?;
@@ -129,16 +139,14 @@ pub async fn event_detail(
     Ok(Some(EventDetail { summary, received, runs }))
 }
 
-/// The runs of an event lie between its id and the next event's.
+/// The runs of an event have ids right behind its own.
 async fn runs_of(tx: &DatabaseTransaction, event: EventId) -> Result<Vec<RunSummary>, DbErr> {
-    let next = fixed("SELECT min(id) FROM event WHERE id > ?", [event.0.into()]);
-    let end: Option<i64> = tx.query_one_raw(next).await?.map_or(Ok(None), |row| row.try_get_by_index(0))?;
     let mut conditions = Conditions::default();
     conditions.add("r.id > ?", Some(event.0));
-    conditions.add("r.id < ?", Some(end.unwrap_or(i64::MAX)));
+    conditions.add("r.id < ?", Some(compose(event.time_ms() + RUNS_SPAN_MS, 0, 0)));
     conditions.add("r.event = ?", Some(event.0));
     let mut runs: Vec<RunSummary> = tx
-        .query_all_raw(conditions.list_runs(None, PAGE_MAX))
+        .query_all_raw(conditions.list_runs(tx, None, PAGE_MAX))
         .await?
         .iter()
         .map(run)
@@ -150,16 +158,20 @@ async fn runs_of(tx: &DatabaseTransaction, event: EventId) -> Result<Vec<RunSumm
 /// One run with its attempts.
 pub async fn run_detail(connection: &DatabaseConnection, id: RunId) -> Result<Option<RunDetail>, DbErr> {
     const ATTEMPTS: &str = "
-SELECT fence, outcome, started_ms, finished_ms, reason, deliveries FROM attempt WHERE run = ?
+SELECT CAST(fence AS BIGINT), CAST(outcome AS BIGINT), started_ms, finished_ms, reason, deliveries
+FROM attempt WHERE run = ?
 UNION ALL
-SELECT fence, min(state, 1), started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?
+SELECT CAST(fence AS BIGINT), CAST(CASE state WHEN 0 THEN 0 ELSE 1 END AS BIGINT), started_ms, finished_ms, reason,
+    deliveries
+FROM run WHERE id = ?
 ORDER BY 1";
     let tx = connection.begin().await?;
     let mut conditions = Conditions::default();
     conditions.add("r.id = ?", Some(id.0));
-    let Some(row) = tx.query_one_raw(conditions.list_runs(None, 1)).await? else { return Ok(None) };
-    let attempts = tx.query_all_raw(fixed(ATTEMPTS, [id.0.into(), id.0.into()])).await?;
-    let state = tx.query_one_raw(fixed("SELECT state FROM run_state WHERE run = ?", [id.0.into()])).await?;
+    let Some(row) = tx.query_one_raw(conditions.list_runs(&tx, None, 1)).await? else { return Ok(None) };
+    let attempts = tx.query_all_raw(statement(&tx, ATTEMPTS, [id.0.into(), id.0.into()])).await?;
+    let left = statement(&tx, "SELECT state FROM run_state WHERE run = ?", [id.0.into()]);
+    let state = tx.query_one_raw(left).await?;
     let detail = RunDetail {
         summary: run(&row)?,
         attempts: attempts.iter().map(attempt).collect::<Result<_, _>>()?,
@@ -198,8 +210,8 @@ fn run(row: &QueryResult) -> Result<RunSummary, DbErr> {
         bundle: bundle.unwrap_or_default(),
         connection: row.try_get_by_index(4)?,
         state: state_name(row.try_get_by_index(5)?)?,
-        attempt: row.try_get_by_index(6)?,
-        generation: row.try_get_by_index(7)?,
+        attempt: count(row, 6)?,
+        generation: count(row, 7)?,
         due_ms: row.try_get_by_index(8)?,
         finished_ms: row.try_get_by_index(9)?,
         reason: row.try_get_by_index(10)?,
@@ -211,7 +223,7 @@ fn attempt(row: &QueryResult) -> Result<AttemptRecord, DbErr> {
     let deliveries: Vec<DeliveryRecord> = serde_json::from_str(&deliveries)
         .map_err(|error| DbErr::Custom(format!("stored deliveries: {error}")))?;
     Ok(AttemptRecord {
-        fence: row.try_get_by_index(0)?,
+        fence: count(row, 0)?,
         outcome: outcome(row.try_get_by_index(1)?)?,
         started_ms: row.try_get_by_index(2)?,
         finished_ms: row.try_get_by_index(3)?,

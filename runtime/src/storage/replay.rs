@@ -4,11 +4,11 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, T
 use sheaf_bundles::id::{RunId, VersionId};
 
 use super::{
-    connect::immediate,
     history::state_name,
-    ledger::{Count, Tally},
-    settle::{RUN_DISCARDED, RUN_PARKED},
-    shape::{Shapes, fixed},
+    ledger::{self, Count, Tally},
+    numbers::{RUN_DISCARDED, RUN_PARKED},
+    sql::{locked, statement},
+    sqlite::connect::immediate,
 };
 use crate::queue::{
     history::RunStateName,
@@ -20,7 +20,7 @@ const CHUNK: usize = 200;
 
 /// The finished attempt moves to the history of attempts, the run back to the queue, due now.
 const KEEP: &str = "INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, reason, deliveries) \
-                    SELECT id, fence, min(state, 1), started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
+                    SELECT id, fence, CASE state WHEN 0 THEN 0 ELSE 1 END, started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
 const ENQUEUE: &str = "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
                        lost, owner) \
                        SELECT id, ?, event, coalesce(?, version), connection, fence, 0, generation + ?, 0, 0, 0 \
@@ -43,7 +43,7 @@ pub async fn replay(
                 Some(refusal) => replayed.refused.push((*run, refusal)),
             }
         }
-        tally.write(&tx, &mut Shapes::default()).await?;
+        ledger::write(&tx, tally).await?;
         tx.commit().await?;
     }
     Ok(replayed)
@@ -70,11 +70,12 @@ async fn replay_one(
         return Ok(Some(ReplayRefusal::UnknownVersion));
     }
     let version = version.map(|version| version.0);
-    tx.execute_raw(fixed(KEEP, [run.0.into()])).await?;
-    tx.execute_raw(fixed(ENQUEUE, [now_ms.into(), version.into(), again.into(), run.0.into()])).await?;
-    tx.execute_raw(fixed("DELETE FROM run WHERE id = ?", [run.0.into()])).await?;
+    tx.execute_raw(statement(tx, KEEP, [run.0.into()])).await?;
+    tx.execute_raw(statement(tx, ENQUEUE, [now_ms.into(), version.into(), again.into(), run.0.into()]))
+        .await?;
+    tx.execute_raw(statement(tx, "DELETE FROM run WHERE id = ?", [run.0.into()])).await?;
     if again > 0 {
-        tx.execute_raw(fixed("DELETE FROM run_state WHERE run = ?", [run.0.into()])).await?;
+        tx.execute_raw(statement(tx, "DELETE FROM run_state WHERE run = ?", [run.0.into()])).await?;
     }
     tally.add(number, Count::Pending, 1);
     match state {
@@ -103,13 +104,13 @@ pub async fn discard(
                 discarded.refused.push(*run);
                 continue;
             };
-            tx.execute_raw(fixed(GIVE_UP, [RUN_DISCARDED.into(), run.0.into()])).await?;
+            tx.execute_raw(statement(&tx, GIVE_UP, [RUN_DISCARDED.into(), run.0.into()])).await?;
             tally.add(number, Count::Parked, -1);
             tally.add(number, Count::Discarded, 1);
             audit(&tx, *run, "discard", now_ms).await?;
             discarded.runs.push(*run);
         }
-        tally.write(&tx, &mut Shapes::default()).await?;
+        ledger::write(&tx, tally).await?;
         tx.commit().await?;
     }
     Ok(discarded)
@@ -117,26 +118,29 @@ pub async fn discard(
 
 /// The number of its connection and the state of a finished run.
 async fn finished(tx: &DatabaseTransaction, run: RunId) -> Result<Option<(i64, RunStateName)>, DbErr> {
-    let row =
-        tx.query_one_raw(fixed("SELECT connection, state FROM run WHERE id = ?", [run.0.into()])).await?;
+    const FINISHED: &str = "SELECT CAST(connection AS BIGINT), CAST(state AS BIGINT) FROM run WHERE id = ?";
+    let row = tx.query_one_raw(statement(tx, &locked(tx, FINISHED), [run.0.into()])).await?;
     row.map(|row| Ok((row.try_get_by_index(0)?, state_name(row.try_get_by_index(1)?)?))).transpose()
 }
 
 async fn exists(tx: &DatabaseTransaction, sql: &str, id: i64) -> Result<bool, DbErr> {
-    Ok(tx.query_one_raw(fixed(sql, [id.into()])).await?.is_some())
+    Ok(tx.query_one_raw(statement(tx, sql, [id.into()])).await?.is_some())
 }
 
 async fn audit(tx: &DatabaseTransaction, run: RunId, action: &str, now_ms: i64) -> Result<(), DbErr> {
     let insert = "INSERT INTO audit (at_ms, action, run) VALUES (?, ?, ?)";
-    tx.execute_raw(fixed(insert, [now_ms.into(), action.into(), run.0.into()])).await?;
+    tx.execute_raw(statement(tx, insert, [now_ms.into(), action.into(), run.0.into()])).await?;
     Ok(())
 }
 
 /// Ids of parked runs, oldest first, for replaying many.
 pub async fn parked(connection: &DatabaseConnection, bundle: Option<&str>) -> Result<Vec<RunId>, DbErr> {
     const PARKED: &str = "SELECT r.id FROM run r LEFT JOIN version v ON v.id = r.version \
-                          WHERE r.state <> 0 AND r.state = ? AND coalesce(v.bundle = ?, 1) ORDER BY r.id";
-    let bundle = bundle.map(str::to_owned);
-    let rows = connection.query_all_raw(fixed(PARKED, [RUN_PARKED.into(), bundle.into()])).await?;
+                          WHERE r.state <> 0 AND r.state = ?";
+    let mut values = vec![RUN_PARKED.into()];
+    values.extend(bundle.map(Into::into));
+    let of_bundle = if bundle.is_some() { " AND v.bundle = ?" } else { "" };
+    let sql = format!("{PARKED}{of_bundle} ORDER BY r.id");
+    let rows = connection.query_all_raw(statement(connection, &sql, values)).await?;
     rows.iter().map(|row| row.try_get_by_index(0).map(RunId)).collect()
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult};
 
-use super::shape::{Rows, Shape, Shapes, fixed};
+use super::sql::statement;
 use crate::queue::history::{LedgerLine, LedgerMismatch};
 
 /// A counter of the ledger, in the order of its columns.
@@ -23,7 +23,23 @@ pub enum Count {
     Discarded,
 }
 
-const COUNTS: usize = 11;
+/// How many counters there are.
+pub const COUNTS: usize = 11;
+
+/// Their columns.
+pub const NAMES: [&str; COUNTS] = [
+    "received",
+    "accepted",
+    "duplicate",
+    "quarantined",
+    "unrouted",
+    "decisions",
+    "delivered",
+    "filtered",
+    "parked",
+    "pending",
+    "discarded",
+];
 
 /// What a transaction changes in the ledger.
 #[derive(Debug, Default)]
@@ -35,48 +51,45 @@ impl Tally {
         self.0.entry(connection).or_default()[count as usize] += by;
     }
 
-    /// Writes the changes; relative, so that another process may write its own.
-    pub async fn write(self, tx: &DatabaseTransaction, shapes: &mut Shapes) -> Result<(), DbErr> {
-        let mut rows = Rows::with_capacity(self.0.len() * (COUNTS + 1));
-        for (connection, counts) in self.0 {
-            let mut row: [sea_orm::Value; COUNTS + 1] = std::array::from_fn(|_| connection.into());
-            for (place, count) in row[1..].iter_mut().zip(counts) {
-                *place = count.into();
-            }
-            rows.push(row);
-        }
-        shapes.execute(tx, &ADD, rows).await?;
-        Ok(())
+    /// The changes, by the connection's number.
+    pub fn into_rows(self) -> impl ExactSizeIterator<Item = (i64, [i64; COUNTS])> {
+        self.0.into_iter()
     }
 }
 
-const ADD: Shape = Shape {
-    before: "INSERT INTO ledger (connection, received, accepted, duplicate, quarantined, unrouted, decisions, \
-             delivered, filtered, parked, pending, discarded) SELECT * FROM (",
-    columns: COUNTS + 1,
-    after: ") WHERE column1 IS NOT NULL ON CONFLICT (connection) DO UPDATE SET \
-            received = received + excluded.received, accepted = accepted + excluded.accepted, \
-            duplicate = duplicate + excluded.duplicate, quarantined = quarantined + excluded.quarantined, \
-            unrouted = unrouted + excluded.unrouted, decisions = decisions + excluded.decisions, \
-            delivered = delivered + excluded.delivered, filtered = filtered + excluded.filtered, \
-            parked = parked + excluded.parked, pending = pending + excluded.pending, \
-            discarded = discarded + excluded.discarded",
-};
+/// The statement that adds to counters. `key` names the columns of the table's key, `rows` gives keys and changes.
+pub fn adding(table: &str, key: &str, rows: &str) -> String {
+    let sums = NAMES.map(|name| format!("{name} = {table}.{name} + excluded.{name}")).join(", ");
+    let names = NAMES.join(", ");
+    format!("INSERT INTO {table} ({key}, {names}) {rows} ON CONFLICT ({key}) DO UPDATE SET {sums}")
+}
+
+/// Writes the changes of a person's doing; relative, as the changes of every server are.
+pub async fn write(tx: &DatabaseTransaction, tally: Tally) -> Result<(), DbErr> {
+    let places = ["?"; COUNTS + 1].join(", ");
+    let sql = match tx.get_database_backend() {
+        DbBackend::Postgres => adding("ledger_of_node", "node, connection", &format!("VALUES (0, {places})")),
+        _ => adding("ledger", "connection", &format!("VALUES ({places})")),
+    };
+    for (connection, counts) in tally.into_rows() {
+        let values = std::iter::once(connection).chain(counts).map(sea_orm::Value::from);
+        tx.execute_raw(statement(tx, &sql, values)).await?;
+    }
+    Ok(())
+}
 
 const LINES: &str = "
 SELECT c.name, l.received, l.accepted, l.duplicate, l.quarantined, l.unrouted, l.decisions,
-    l.delivered, l.filtered, l.parked, l.pending, l.discarded,
-    l.received = l.accepted + l.duplicate + l.quarantined,
-    l.decisions = l.delivered + l.filtered + l.parked + l.pending + l.discarded
+    l.delivered, l.filtered, l.parked, l.pending, l.discarded
 FROM ledger l JOIN connection c ON c.id = l.connection ORDER BY c.name";
 
 /// The ledger and whether its two equations hold, per connection, in one snapshot.
 pub async fn lines(connection: &DatabaseConnection) -> Result<Vec<LedgerLine>, DbErr> {
-    connection.query_all_raw(fixed(LINES, [])).await?.iter().map(line).collect()
+    connection.query_all_raw(statement(connection, LINES, [])).await?.iter().map(line).collect()
 }
 
 fn line(row: &QueryResult) -> Result<LedgerLine, DbErr> {
-    Ok(LedgerLine {
+    let mut line = LedgerLine {
         connection: row.try_get_by_index(0)?,
         received: row.try_get_by_index(1)?,
         accepted: row.try_get_by_index(2)?,
@@ -89,9 +102,13 @@ fn line(row: &QueryResult) -> Result<LedgerLine, DbErr> {
         parked: row.try_get_by_index(9)?,
         pending: row.try_get_by_index(10)?,
         discarded: row.try_get_by_index(11)?,
-        events_balance: row.try_get_by_index(12)?,
-        decisions_balance: row.try_get_by_index(13)?,
-    })
+        events_balance: false,
+        decisions_balance: false,
+    };
+    line.events_balance = line.received == line.accepted + line.duplicate + line.quarantined;
+    line.decisions_balance =
+        line.decisions == line.delivered + line.filtered + line.parked + line.pending + line.discarded;
+    Ok(line)
 }
 
 /// Counts the rows themselves. One statement, so one snapshot.
@@ -123,7 +140,7 @@ ORDER BY 1, 2";
 
 /// Counters that differ from the rows they count. Reads every narrow row: for checks, not for a page.
 pub async fn mismatches(connection: &DatabaseConnection) -> Result<Vec<LedgerMismatch>, DbErr> {
-    let rows = connection.query_all_raw(fixed(MISMATCHES, [])).await?;
+    let rows = connection.query_all_raw(statement(connection, MISMATCHES, [])).await?;
     rows.iter()
         .map(|row| {
             Ok(LedgerMismatch {

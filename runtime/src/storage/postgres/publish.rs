@@ -1,0 +1,387 @@
+//! New events: known or new, their runs, handed over at once while there are slots.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use sheaf_bundles::id::{EventId, RunId};
+use sqlx::{PgConnection, Row as _};
+
+use crate::{
+    queue::{
+        backend::{Batch, PublishedRow, QueueRow},
+        ids::Ids,
+        types::{Accepted, Content, Publish, Verdict},
+    },
+    storage::{
+        head,
+        identity::{Key, WINDOW_MS, key},
+        ledger::{Count, Tally},
+        numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
+    },
+};
+
+/// Takes the identities of new events; those of a known event, within the window, are left alone and not returned. Another
+/// node that brings the same identity at this moment is waited for.
+const TAKE_KEYS: &str = "
+INSERT INTO dedupe (h1, h2, event) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
+ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4
+RETURNING event";
+
+const KNOWN: &str = "
+SELECT k.candidate, d.event FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (h1, h2, candidate)
+JOIN dedupe d ON d.h1 = k.h1 AND d.h2 = k.h2";
+
+const EVENT: &str = "
+INSERT INTO event (id, connection, received_ms, kind, filtered, reason)
+SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::smallint[], $5::bytea[], $6::text[])";
+
+const BODY: &str =
+    "INSERT INTO body (id, head, body) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[])";
+
+const QUEUE: &str = "
+INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, attempt, generation, crashes, lost)
+SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
+    $7::int[])";
+
+/// The numbers of connections, by name. They are never taken back, so what was read once stays true.
+pub type Connections = HashMap<Arc<str>, i64>;
+
+/// Makes sure that every connection of the batch has a number; outside the turn, so that nodes with the same new names
+/// never wait for each other's turns.
+pub async fn number(
+    connection: &mut PgConnection,
+    known: &mut Connections,
+    publishes: &[Publish],
+) -> Result<(), sqlx::Error> {
+    const INSERT: &str =
+        "INSERT INTO connection (name) SELECT * FROM unnest($1::text[]) ON CONFLICT DO NOTHING";
+    let unknown =
+        publishes.iter().map(|publish| &publish.connection).filter(|name| !known.contains_key(*name));
+    let mut unknown: Vec<String> = unknown.map(|name| name.to_string()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    unknown.sort_unstable();
+    unknown.dedup();
+    sqlx::query(INSERT).bind(&unknown).execute(&mut *connection).await?;
+    let numbers = sqlx::query("SELECT name, id FROM connection WHERE name = ANY($1)").bind(&unknown);
+    for row in numbers.fetch_all(connection).await? {
+        let name: String = row.try_get(0)?;
+        known.insert(name.into(), row.try_get::<i32, _>(1)?.into());
+    }
+    Ok(())
+}
+
+/// What a turn's publishes did.
+#[derive(Debug)]
+pub struct Publishing {
+    /// One for each publish, in order.
+    pub published: Vec<PublishedRow>,
+    /// The soonest due time among the runs that were not handed over.
+    pub soonest_due_ms: Option<i64>,
+}
+
+/// What does not change while a batch is written.
+pub struct Turn<'a> {
+    pub batch: &'a Batch<'a>,
+    pub connections: &'a Connections,
+    /// The epoch in force.
+    pub epoch: u64,
+    /// Marks the rows that are handed over.
+    pub owner: i64,
+}
+
+impl Turn<'_> {
+    /// Writes the publishes, handing over at most `slots` runs that are due now.
+    pub async fn publish(
+        &self,
+        connection: &mut PgConnection,
+        ids: &mut Ids,
+        tally: &mut Tally,
+        slots: usize,
+    ) -> Result<Publishing, sqlx::Error> {
+        let mut identities = Identities::default();
+        let candidates: Vec<Candidate<'_>> = self
+            .batch
+            .publishes
+            .iter()
+            .map(|publish| self.candidate(publish, ids, &mut identities))
+            .collect();
+        let known = identities.take(connection, self.batch.now_ms).await?;
+        let mut rows = Rows { slots, ..Rows::default() };
+        let published = candidates.iter().map(|one| self.decide(one, &known, tally, &mut rows)).collect();
+        rows.write(connection).await?;
+        Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms })
+    }
+
+    /// Gives ids to a publish, for the case that it is new.
+    fn candidate<'p>(
+        &self,
+        publish: &'p Publish,
+        ids: &mut Ids,
+        identities: &mut Identities,
+    ) -> Candidate<'p> {
+        let number = self.connections.get(&publish.connection).copied().unwrap_or_default();
+        let stale = matches!(&publish.content, Content::Event(accepted) if accepted.epoch != self.epoch);
+        if stale {
+            return Candidate { publish, number, event: EventId(0), runs: Vec::new() };
+        }
+        let event = ids.next(self.batch.now_ms);
+        let runs = match &publish.content {
+            Content::Quarantine { .. } => Vec::new(),
+            Content::Event(accepted) => {
+                let taken = accepted.decisions.iter().filter_map(|decision| match decision.verdict {
+                    Verdict::Take { due_ms } => Some((decision.version.0, due_ms)),
+                    Verdict::Filtered => None,
+                });
+                taken.map(|(version, due_ms)| (ids.next(self.batch.now_ms), version, due_ms)).collect()
+            }
+        };
+        let event = match identity(&publish.content) {
+            Some(hash) => identities.add(key(number, hash), event),
+            None => event,
+        };
+        Candidate { publish, number, event: EventId(event), runs }
+    }
+
+    fn decide<'p>(
+        &self,
+        candidate: &Candidate<'p>,
+        known: &Known,
+        tally: &mut Tally,
+        rows: &mut Rows<'p>,
+    ) -> PublishedRow {
+        let Candidate { publish, number, event, .. } = candidate;
+        if let Content::Event(accepted) = &publish.content
+            && accepted.epoch != self.epoch
+        {
+            return PublishedRow::StaleEpoch { epoch: self.epoch };
+        }
+        tally.add(*number, Count::Received, 1);
+        // The same identity twice in one batch: the first of them is there by now.
+        let earlier = known.get(&event.0).copied().or_else(|| rows.has(*event).then_some(event.0));
+        if let Some(of) = earlier {
+            tally.add(*number, Count::Duplicate, 1);
+            return PublishedRow::Duplicate { of: EventId(of) };
+        }
+        match &publish.content {
+            Content::Quarantine { reason, .. } => {
+                tally.add(*number, Count::Quarantined, 1);
+                rows.store(candidate, EVENT_QUARANTINED, None, Some(without_nul(reason)));
+                PublishedRow::Quarantined { event: *event }
+            }
+            Content::Event(accepted) => self.accept(candidate, accepted, tally, rows),
+        }
+    }
+
+    fn accept<'p>(
+        &self,
+        candidate: &Candidate<'p>,
+        accepted: &Accepted,
+        tally: &mut Tally,
+        rows: &mut Rows<'p>,
+    ) -> PublishedRow {
+        rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
+        let mut handed = Vec::new();
+        for (run, version, due_ms) in &candidate.runs {
+            let hand_over = *due_ms <= self.batch.now_ms && rows.slots > 0;
+            let row = QueueRow {
+                run: RunId(*run),
+                event: candidate.event,
+                version: sheaf_bundles::id::VersionId(*version),
+                connection: candidate.number,
+                fence: u32::from(hand_over),
+                attempt: 0,
+                generation: 0,
+                crashes: 0,
+                lost: 0,
+                has_state: false,
+            };
+            if hand_over {
+                rows.slots -= 1;
+                rows.enqueue(&row, self.batch.lease_end_ms, self.owner);
+                handed.push(row);
+            } else {
+                let due_ms = (*due_ms).max(self.batch.now_ms);
+                rows.soonest_due_ms = Some(rows.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
+                rows.enqueue(&row, due_ms, 0);
+            }
+        }
+        let (decisions, runs) = (accepted.decisions.len(), candidate.runs.len());
+        tally.add(candidate.number, Count::Accepted, 1);
+        tally.add(candidate.number, Count::Decisions, count(decisions));
+        tally.add(candidate.number, Count::Filtered, count(decisions - runs));
+        tally.add(candidate.number, Count::Pending, count(runs));
+        tally.add(candidate.number, Count::Unrouted, i64::from(runs == 0));
+        PublishedRow::Accepted { event: candidate.event, runs, handed }
+    }
+}
+
+/// A publish with the ids it has if it is new.
+struct Candidate<'p> {
+    publish: &'p Publish,
+    number: i64,
+    event: EventId,
+    /// Id, version and due time of each run.
+    runs: Vec<(i64, i64, i64)>,
+}
+
+fn identity(content: &Content) -> Option<[u64; 2]> {
+    match content {
+        Content::Event(accepted) => accepted.dedupe,
+        Content::Quarantine { .. } => None,
+    }
+}
+
+/// The identities of a batch, with the event each would be. In the order of their hashes: two nodes that bring the same
+/// ones lock them in the same order.
+#[derive(Default)]
+struct Identities(BTreeMap<Key, i64>);
+
+/// The event that is known, by the id its candidate has.
+type Known = HashMap<i64, i64>;
+
+impl Identities {
+    /// The event of an identity within this batch.
+    fn add(&mut self, key: Key, event: i64) -> i64 {
+        *self.0.entry(key).or_insert(event)
+    }
+
+    async fn take(self, connection: &mut PgConnection, now_ms: i64) -> Result<Known, sqlx::Error> {
+        if self.0.is_empty() {
+            return Ok(Known::new());
+        }
+        let window = sheaf_bundles::id::compose(now_ms - WINDOW_MS, 0, 0);
+        let (h1, h2, events) = columns(&self.0);
+        let take = sqlx::query(TAKE_KEYS).bind(h1).bind(h2).bind(events).bind(window);
+        let mut known = self.0;
+        let taken = take.fetch_all(&mut *connection).await?;
+        let taken: std::collections::HashSet<i64> =
+            taken.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        known.retain(|_, event| !taken.contains(event));
+        if known.is_empty() {
+            return Ok(Known::new());
+        }
+        let (h1, h2, events) = columns(&known);
+        let first = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(connection).await?;
+        first.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+}
+
+fn columns(keys: &BTreeMap<Key, i64>) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
+    let mut columns = (Vec::new(), Vec::new(), Vec::new());
+    for ([h1, h2], event) in keys {
+        columns.0.push(*h1);
+        columns.1.push(*h2);
+        columns.2.push(*event);
+    }
+    columns
+}
+
+/// The rows a batch becomes, column by column.
+#[derive(Default)]
+struct Rows<'p> {
+    slots: usize,
+    soonest_due_ms: Option<i64>,
+    events: Vec<i64>,
+    connections: Vec<i32>,
+    received: Vec<i64>,
+    kinds: Vec<i16>,
+    filtered: Vec<Option<Vec<u8>>>,
+    reasons: Vec<Option<String>>,
+    heads: Vec<String>,
+    bodies: Vec<&'p [u8]>,
+    queue: QueueColumns,
+}
+
+#[derive(Default)]
+struct QueueColumns {
+    runs: Vec<i64>,
+    due: Vec<i64>,
+    events: Vec<i64>,
+    versions: Vec<i64>,
+    owners: Vec<i64>,
+    connections: Vec<i32>,
+    fences: Vec<i32>,
+}
+
+impl<'p> Rows<'p> {
+    /// Whether an event is among them; ids grow from one to the next.
+    fn has(&self, event: EventId) -> bool {
+        self.events.binary_search(&event.0).is_ok()
+    }
+
+    fn store(
+        &mut self,
+        candidate: &Candidate<'p>,
+        kind: i64,
+        filtered: Option<Vec<u8>>,
+        reason: Option<String>,
+    ) {
+        let received = &candidate.publish.received;
+        self.events.push(candidate.event.0);
+        self.connections.push(narrow(candidate.number));
+        self.received.push(received.received_ms);
+        self.kinds.push(small(kind));
+        self.filtered.push(filtered);
+        self.reasons.push(reason);
+        self.heads.push(head::write(received));
+        self.bodies.push(&received.body);
+    }
+
+    fn enqueue(&mut self, row: &QueueRow, due_ms: i64, owner: i64) {
+        self.queue.runs.push(row.run.0);
+        self.queue.due.push(due_ms);
+        self.queue.events.push(row.event.0);
+        self.queue.versions.push(row.version.0);
+        self.queue.owners.push(owner);
+        self.queue.connections.push(narrow(row.connection));
+        self.queue.fences.push(row.fence.cast_signed());
+    }
+
+    async fn write(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.events.is_empty() {
+            return Ok(());
+        }
+        let event = sqlx::query(EVENT).bind(&self.events).bind(&self.connections).bind(&self.received);
+        let event = event.bind(&self.kinds).bind(&self.filtered).bind(&self.reasons);
+        event.execute(&mut *connection).await?;
+        let body = sqlx::query(BODY).bind(&self.events).bind(&self.heads).bind(&self.bodies);
+        body.execute(&mut *connection).await?;
+        let QueueColumns { runs, due, events, versions, owners, connections, fences } = &self.queue;
+        if !runs.is_empty() {
+            let queue = sqlx::query(QUEUE).bind(runs).bind(due).bind(events).bind(versions).bind(owners);
+            queue.bind(connections).bind(fences).execute(connection).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The versions that said no, 8 bytes each.
+fn filtered(accepted: &Accepted) -> Option<Vec<u8>> {
+    let said_no = accepted.decisions.iter().filter(|decision| decision.verdict == Verdict::Filtered);
+    let bytes: Vec<u8> = said_no.flat_map(|decision| decision.version.0.to_be_bytes()).collect();
+    (!bytes.is_empty()).then_some(bytes)
+}
+
+/// PostgreSQL's text cannot hold a NUL, and one that came from outside must not make it refuse a whole turn.
+pub fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// For a LIMIT or a counter.
+pub fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// One of our own small numbers, see `storage::numbers`.
+pub fn small(number: i64) -> i16 {
+    i16::try_from(number).unwrap_or(i16::MAX)
+}
+
+/// A connection's number comes from an `integer` column.
+fn narrow(connection: i64) -> i32 {
+    i32::try_from(connection).unwrap_or(i32::MAX)
+}

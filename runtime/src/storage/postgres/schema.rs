@@ -1,0 +1,219 @@
+//! The tables, and how a database of an older sheaf becomes one of this while nodes of both use it.
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+
+use crate::{queue::QueueError, storage::sql::statement};
+
+/// One step of the schema.
+struct Migration {
+    script: &'static str,
+    /// The oldest schema whose sheaf may go on using the database after this step. A step that only adds keeps this low,
+    /// so that nodes are replaced one by one; what is not used any more is taken away by a later step, in a later release.
+    usable_by: i64,
+}
+
+/// In order; scripts that were released never change.
+///
+/// Rows are narrow and keyed by time-sorted ids. `queue` has one index beside its key, and it lives at the right end of it.
+const MIGRATIONS: &[Migration] = &[Migration {
+    script: r"
+-- Numbers of the database itself: the epoch in force.
+CREATE TABLE meta (key text PRIMARY KEY, value bigint NOT NULL);
+
+-- A node: a process that serves, under a name that it keeps over restarts. Its id is part of the ids it makes. epoch is
+-- its process among all that ever served, and marks the rows it holds; 0 once others took its rows over.
+-- turn: the last turn it committed. activated: hash of the set of versions that its own files last made active.
+CREATE TABLE node (
+    id smallint PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    epoch bigint NOT NULL,
+    seen_ms bigint NOT NULL,
+    turn bigint NOT NULL,
+    activated bytea
+) WITH (fillfactor = 50);
+CREATE SEQUENCE node_epoch;
+
+CREATE TABLE connection (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
+
+CREATE TABLE version (
+    id bigint PRIMARY KEY,
+    bundle text NOT NULL,
+    connection text NOT NULL,
+    hash bytea NOT NULL,
+    artefact bytea NOT NULL,
+    created_ms bigint NOT NULL,
+    active smallint NOT NULL,
+    UNIQUE (bundle, hash)
+);
+
+-- kind: 0 accepted, 1 quarantined. filtered: ids of the versions whose filter said no, 8 bytes each, big-endian.
+CREATE TABLE event (
+    id bigint PRIMARY KEY,
+    connection integer NOT NULL,
+    received_ms bigint NOT NULL,
+    kind smallint NOT NULL,
+    filtered bytea,
+    reason text
+);
+
+-- The request as received; apart from its event, so that lists read narrow rows. A body of some KB stays in its row, as it
+-- came: compressing every event costs more than the bytes it saves.
+CREATE TABLE body (id bigint PRIMARY KEY, head text NOT NULL, body bytea NOT NULL) WITH (toast_tuple_target = 8160);
+ALTER TABLE body ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- Which identities are known. Rows come in the order of their events, so a narrow index by ranges finds the old ones.
+CREATE TABLE dedupe (h1 bigint NOT NULL, h2 bigint NOT NULL, event bigint NOT NULL, PRIMARY KEY (h1, h2));
+CREATE INDEX dedupe_age ON dedupe USING brin (event);
+
+-- Pending runs and nothing else. due_ms is the time of the next attempt, or the end of the lease while one is made.
+CREATE TABLE queue (
+    id bigint PRIMARY KEY,
+    due_ms bigint NOT NULL,
+    event bigint NOT NULL,
+    version bigint NOT NULL,
+    owner bigint NOT NULL,
+    connection integer NOT NULL,
+    fence integer NOT NULL,
+    attempt integer NOT NULL,
+    generation integer NOT NULL,
+    crashes integer NOT NULL,
+    lost integer NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX queue_due ON queue (due_ms, id);
+
+-- What the next attempt or a replay needs; a run that is delivered at once never has one.
+CREATE TABLE run_state (run bigint PRIMARY KEY, state bytea NOT NULL);
+
+-- Finished runs with their last attempt. state: 0 delivered, 1 parked, 2 discarded.
+CREATE TABLE run (
+    id bigint PRIMARY KEY,
+    event bigint NOT NULL,
+    version bigint NOT NULL,
+    started_ms bigint NOT NULL,
+    finished_ms bigint NOT NULL,
+    connection integer NOT NULL,
+    fence integer NOT NULL,
+    attempt integer NOT NULL,
+    generation integer NOT NULL,
+    state smallint NOT NULL,
+    reason text,
+    deliveries text NOT NULL,
+    class text NOT NULL
+);
+CREATE INDEX run_not_ok ON run (state, id) WHERE state <> 0;
+-- Parked runs by version and class of the last delivery, for those who are told of them.
+CREATE INDEX run_parked ON run (version, class, finished_ms, connection) WHERE state = 1;
+
+-- Earlier attempts. outcome: 0 delivered, 1 parked, 2 to be repeated, 3 crashed.
+CREATE TABLE attempt (
+    run bigint NOT NULL,
+    started_ms bigint NOT NULL,
+    finished_ms bigint NOT NULL,
+    fence integer NOT NULL,
+    outcome smallint NOT NULL,
+    reason text,
+    deliveries text NOT NULL,
+    PRIMARY KEY (run, fence)
+);
+
+-- Counters, apart for each node, so that nodes do not wait for each other's rows; node 0 is people at a terminal.
+CREATE TABLE ledger_of_node (
+    node smallint NOT NULL,
+    connection integer NOT NULL,
+    received bigint NOT NULL,
+    accepted bigint NOT NULL,
+    duplicate bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    unrouted bigint NOT NULL,
+    decisions bigint NOT NULL,
+    delivered bigint NOT NULL,
+    filtered bigint NOT NULL,
+    parked bigint NOT NULL,
+    pending bigint NOT NULL,
+    discarded bigint NOT NULL,
+    PRIMARY KEY (node, connection)
+) WITH (fillfactor = 50);
+
+CREATE VIEW ledger AS
+SELECT connection,
+    sum(received)::bigint AS received, sum(accepted)::bigint AS accepted, sum(duplicate)::bigint AS duplicate,
+    sum(quarantined)::bigint AS quarantined, sum(unrouted)::bigint AS unrouted, sum(decisions)::bigint AS decisions,
+    sum(delivered)::bigint AS delivered, sum(filtered)::bigint AS filtered, sum(parked)::bigint AS parked,
+    sum(pending)::bigint AS pending, sum(discarded)::bigint AS discarded
+FROM ledger_of_node GROUP BY connection;
+
+-- What a process remembers for the next one, or shares with another: what was told, how far a recount is.
+CREATE TABLE note (name text PRIMARY KEY, revision bigint NOT NULL, text text NOT NULL);
+
+-- What people did.
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at_ms bigint NOT NULL,
+    action text NOT NULL,
+    run bigint NOT NULL
+);
+",
+    usable_by: 1,
+}];
+
+/// The lock under which the schema changes, so that nodes which start at once do it one after the other. Any number will
+/// do that nobody else in this database uses.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(8325941120250001)";
+
+const VERSION_TABLE: &str =
+    "CREATE TABLE IF NOT EXISTS sheaf_schema (version bigint NOT NULL, usable_by bigint NOT NULL)";
+
+/// Brings the database to this binary's schema, one transaction for each step; a step is whole or has not happened.
+pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    loop {
+        let tx = connection.begin().await?;
+        tx.execute_unprepared(LOCK).await?;
+        tx.execute_unprepared(VERSION_TABLE).await?;
+        let found = version(&tx).await?;
+        check(found)?;
+        let step = usize::try_from(found.map_or(0, |(version, _)| version)).unwrap_or(usize::MAX);
+        let Some(migration) = MIGRATIONS.get(step) else { return Ok(()) };
+        tx.execute_unprepared(migration.script).await?;
+        let write = match found {
+            Some(_) => "UPDATE sheaf_schema SET version = ?, usable_by = ?",
+            None => "INSERT INTO sheaf_schema (version, usable_by) VALUES (?, ?)",
+        };
+        let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
+        tx.execute_raw(statement(&tx, write, [version.into(), migration.usable_by.into()])).await?;
+        tx.commit().await?;
+    }
+}
+
+/// Refuses a database that this binary cannot work on; for those who only read or replay.
+pub async fn expect_current(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    let there = "SELECT to_regclass('sheaf_schema') IS NOT NULL";
+    let there = connection.query_one_raw(statement(connection, there, [])).await?;
+    let there: bool = there.map_or(Ok(false), |row| row.try_get_by_index(0))?;
+    let found = if there { version(connection).await? } else { None };
+    check(found)?;
+    match found.map_or(0, |(version, _)| version) {
+        found if found < known() => Err(QueueError::Older { found, known: known() }),
+        _ => Ok(()),
+    }
+}
+
+/// A newer schema is fine as long as it says so.
+fn check(found: Option<(i64, i64)>) -> Result<(), QueueError> {
+    match found {
+        Some((found, usable_by)) if usable_by > known() => Err(QueueError::Newer { found, known: known() }),
+        _ => Ok(()),
+    }
+}
+
+fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// The schema's version and the oldest one whose sheaf can use it.
+async fn version(connection: &impl ConnectionTrait) -> Result<Option<(i64, i64)>, QueueError> {
+    let read = statement(connection, "SELECT version, usable_by FROM sheaf_schema", []);
+    let row = connection.query_one_raw(read).await?;
+    Ok(row
+        .map(|row| Ok::<_, sea_orm::DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
+        .transpose()?)
+}

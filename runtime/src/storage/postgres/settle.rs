@@ -1,0 +1,198 @@
+//! The ends of attempts: history, the next due time, the ledger.
+
+use std::collections::HashSet;
+
+use sheaf_bundles::id::RunId;
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+
+use super::publish::{small, without_nul};
+use crate::{
+    queue::{
+        backend::{Batch, SettleRow, SettleStep},
+        delivery::DeliveryRecord,
+    },
+    storage::{
+        ledger::{Count, Tally},
+        numbers::{ATTEMPT_CRASHED, ATTEMPT_REPEAT, RUN_DELIVERED, RUN_PARKED},
+    },
+};
+
+const EXTEND: &str = "
+UPDATE queue q SET due_ms = $3, owner = $4 FROM unnest($1::bigint[], $2::int[]) s (id, fence)
+WHERE q.id = s.id AND q.fence = s.fence RETURNING q.id";
+
+const FINISH: &str = "
+WITH gone AS (
+    DELETE FROM queue q USING unnest($1::bigint[], $2::int[]) s (id, fence)
+    WHERE q.id = s.id AND q.fence = s.fence
+    RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation
+)
+INSERT INTO run (id, event, version, connection, fence, attempt, generation, state, started_ms, finished_ms, reason,
+    deliveries, class)
+SELECT gone.id, gone.event, gone.version, gone.connection, gone.fence, gone.attempt, gone.generation,
+    s.state, s.started_ms, $8, s.reason, s.deliveries, s.class
+FROM gone JOIN unnest($1::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
+    s (id, state, started_ms, reason, deliveries, class) ON s.id = gone.id
+RETURNING id";
+
+const MOVE: &str = "
+UPDATE queue q SET due_ms = s.due_ms, attempt = s.attempt, crashes = s.crashes, owner = 0
+FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[], $5::int[]) s (id, fence, due_ms, attempt, crashes)
+WHERE q.id = s.id AND q.fence = s.fence RETURNING q.id";
+
+const ATTEMPT: &str = "
+INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, deliveries)
+SELECT s.run, s.fence, s.outcome, s.started_ms, $6, s.deliveries
+FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::text[])
+    s (run, fence, outcome, started_ms, deliveries)";
+
+const STATE: &str = "
+INSERT INTO run_state (run, state) SELECT * FROM unnest($1::bigint[], $2::bytea[])
+ON CONFLICT (run) DO UPDATE SET state = excluded.state";
+
+const STATE_GONE: &str = "DELETE FROM run_state WHERE run = ANY($1)";
+
+/// Extends leases and writes the ends of attempts. Claims that met another fence changed nothing; they are returned.
+pub async fn settle(
+    connection: &mut PgConnection,
+    tally: &mut Tally,
+    batch: &Batch<'_>,
+    owner: i64,
+) -> Result<Vec<(RunId, u32)>, sqlx::Error> {
+    let mut stale = extend(connection, batch, owner).await?;
+    let ends = |settle: &&SettleRow| settle.step.next_due_ms(0).is_none();
+    let (finished, moved): (Vec<&SettleRow>, Vec<&SettleRow>) = batch.settles.iter().partition(ends);
+    let mut alive = finish(connection, &finished, batch.now_ms).await?;
+    alive.extend(move_on(connection, &moved, batch.now_ms).await?);
+    let (settled, late): (Vec<&SettleRow>, Vec<&SettleRow>) =
+        batch.settles.iter().partition(|settle| alive.contains(&settle.row.run));
+    stale.extend(late.iter().map(|settle| (settle.row.run, settle.row.fence)));
+    for settle in &settled {
+        count(settle, tally);
+    }
+    history(connection, &settled, batch.now_ms).await?;
+    Ok(stale)
+}
+
+async fn extend(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    owner: i64,
+) -> Result<Vec<(RunId, u32)>, sqlx::Error> {
+    if batch.extended.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (ids, fences): (Vec<i64>, Vec<i32>) =
+        batch.extended.iter().map(|(run, fence)| (run.0, fence.cast_signed())).unzip();
+    let extend = sqlx::query(EXTEND).bind(ids).bind(fences).bind(batch.lease_end_ms).bind(owner);
+    let alive = runs(&extend.fetch_all(connection).await?)?;
+    Ok(batch.extended.iter().filter(|(run, _)| !alive.contains(run)).copied().collect())
+}
+
+async fn finish(
+    connection: &mut PgConnection,
+    settles: &[&SettleRow],
+    now_ms: i64,
+) -> Result<HashSet<RunId>, sqlx::Error> {
+    if settles.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (ids, fences) = keys(settles);
+    let end = |settle: &&SettleRow| match &settle.step {
+        SettleStep::Parked { reason, .. } => (small(RUN_PARKED), Some(without_nul(reason))),
+        _ => (small(RUN_DELIVERED), None),
+    };
+    let (states, reasons): (Vec<i16>, Vec<Option<String>>) = settles.iter().map(end).unzip();
+    let started: Vec<i64> = settles.iter().map(|settle| settle.started_ms).collect();
+    let texts: Vec<String> = settles.iter().map(|settle| deliveries(&settle.deliveries)).collect();
+    let class = |settle: &&SettleRow| settle.deliveries.last().map_or("", |last| last.class.name());
+    let classes: Vec<&str> = settles.iter().map(class).collect();
+    let finish = sqlx::query(FINISH).bind(ids).bind(fences).bind(states).bind(started).bind(reasons);
+    runs(&finish.bind(texts).bind(classes).bind(now_ms).fetch_all(connection).await?)
+}
+
+async fn move_on(
+    connection: &mut PgConnection,
+    settles: &[&SettleRow],
+    now_ms: i64,
+) -> Result<HashSet<RunId>, sqlx::Error> {
+    if settles.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let (ids, fences) = keys(settles);
+    let due: Vec<i64> =
+        settles.iter().map(|settle| settle.step.next_due_ms(now_ms).unwrap_or(now_ms)).collect();
+    let counts = |settle: &&SettleRow| {
+        let refused = u32::from(matches!(settle.step, SettleStep::Retry { .. }));
+        let crashed = u32::from(matches!(settle.step, SettleStep::Crashed { .. }));
+        ((settle.row.attempt + refused).cast_signed(), (settle.row.crashes + crashed).cast_signed())
+    };
+    let (attempts, crashes): (Vec<i32>, Vec<i32>) = settles.iter().map(counts).unzip();
+    let moved = sqlx::query(MOVE).bind(ids).bind(fences).bind(due).bind(attempts).bind(crashes);
+    runs(&moved.fetch_all(connection).await?)
+}
+
+fn count(settle: &SettleRow, tally: &mut Tally) {
+    let connection = settle.row.connection;
+    let counter = match &settle.step {
+        SettleStep::Delivered => Count::Delivered,
+        SettleStep::Parked { .. } => Count::Parked,
+        SettleStep::Retry { .. } | SettleStep::Released | SettleStep::Crashed { .. } => return,
+    };
+    tally.add(connection, counter, 1);
+    tally.add(connection, Count::Pending, -1);
+}
+
+/// What the settled leave beside the queue: attempts to be repeated, states for the next attempt or a replay.
+async fn history(
+    connection: &mut PgConnection,
+    settled: &[&SettleRow],
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let mut attempts = Vec::new();
+    let (mut kept, mut states, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+    for settle in settled {
+        match &settle.step {
+            SettleStep::Delivered if settle.row.has_state => gone.push(settle.row.run.0),
+            SettleStep::Delivered | SettleStep::Released | SettleStep::Parked { state: None, .. } => {}
+            SettleStep::Parked { state: Some(state), .. } => {
+                kept.push(settle.row.run.0);
+                states.push(state.as_slice());
+            }
+            SettleStep::Retry { state, .. } => {
+                attempts.push((*settle, small(ATTEMPT_REPEAT)));
+                kept.push(settle.row.run.0);
+                states.push(state.as_slice());
+            }
+            SettleStep::Crashed { .. } => attempts.push((*settle, small(ATTEMPT_CRASHED))),
+        }
+    }
+    if !attempts.is_empty() {
+        let (settles, outcomes): (Vec<&SettleRow>, Vec<i16>) = attempts.into_iter().unzip();
+        let (ids, fences) = keys(&settles);
+        let started: Vec<i64> = settles.iter().map(|settle| settle.started_ms).collect();
+        let texts: Vec<String> = settles.iter().map(|settle| deliveries(&settle.deliveries)).collect();
+        let attempt = sqlx::query(ATTEMPT).bind(ids).bind(fences).bind(outcomes).bind(started);
+        attempt.bind(texts).bind(now_ms).execute(&mut *connection).await?;
+    }
+    if !kept.is_empty() {
+        sqlx::query(STATE).bind(kept).bind(states).execute(&mut *connection).await?;
+    }
+    if !gone.is_empty() {
+        sqlx::query(STATE_GONE).bind(gone).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+fn keys(settles: &[&SettleRow]) -> (Vec<i64>, Vec<i32>) {
+    settles.iter().map(|settle| (settle.row.run.0, settle.row.fence.cast_signed())).unzip()
+}
+
+fn runs(rows: &[PgRow]) -> Result<HashSet<RunId>, sqlx::Error> {
+    rows.iter().map(|row| row.try_get(0).map(RunId)).collect()
+}
+
+/// As text. PostgreSQL's text cannot hold a NUL, and an answer may: JSON writes it as an escape.
+fn deliveries(deliveries: &[DeliveryRecord]) -> String {
+    serde_json::to_string(deliveries).expect("records of texts and numbers are always JSON")
+}

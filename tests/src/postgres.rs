@@ -1,0 +1,280 @@
+//! The system's own PostgreSQL, started for tests on a free loopback port as an unprivileged user.
+//!
+//! All test processes of a user share one server, each test has a database of its own. A process holds a shared lock for
+//! as long as it lives; a watchdog that finds nobody holding it ends the server and removes its files.
+
+use std::{
+    fs::{self, File},
+    io,
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// Where Debian and its kin keep the server's programs, one folder for each major version.
+const DEBIAN: &str = "/usr/lib/postgresql";
+/// The user and group `nobody`: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65_534;
+/// The database's superuser, and its password: no answer of ours may show it.
+const USER: &str = "sheaf";
+/// See above; the server asks for none.
+pub const PASSWORD: &str = "canary-database-password";
+/// Ends a shared server once no test process is left. `$1` is the folder.
+const WATCHDOG: &str = r#"
+exec 9>>"$1/users.lock"
+while sleep 3; do
+    if flock -n -x 9; then
+        pid=$(head -n 1 "$1/data/postmaster.pid")
+        kill -QUIT "$pid"
+        while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+        rm -rf "$1/data" "$1/port"
+        exit 0
+    fi
+done
+"#;
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    programs: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    /// Ends with this value; a shared server is ended by its watchdog.
+    private: Option<tempfile::TempDir>,
+}
+
+/// A database of one test's own, gone when this is dropped.
+#[derive(Debug)]
+pub struct TestDatabase {
+    name: String,
+    server: Server,
+}
+
+/// Whether the server's programs are there. When they are not, that is said, and in CI it is a failure.
+pub fn is_installed() -> bool {
+    let installed = programs().is_some();
+    if !installed {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "PostgreSQL is not installed, and CI must not skip its tests"
+        );
+        eprintln!("skipped: PostgreSQL is not installed (`make test` installs it)");
+    }
+    installed
+}
+
+impl TestDatabase {
+    /// A fresh database on the shared server.
+    pub fn new() -> TestDatabase {
+        TestDatabase::on(Server::shared().expect("PostgreSQL starts"))
+    }
+
+    /// A fresh database on a server of its own, that a test may end and start again.
+    pub fn alone() -> TestDatabase {
+        TestDatabase::on(Server::private().expect("PostgreSQL starts"))
+    }
+
+    fn on(server: Server) -> TestDatabase {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        server.sql("postgres", &format!("CREATE DATABASE {name}")).expect("a database");
+        TestDatabase { name, server }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> String {
+        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{}", self.server.port, self.name)
+    }
+
+    /// Runs statements as a person would, apart from any connection of the product; the answer's rows as text.
+    pub fn sql(&self, sql: &str) -> String {
+        self.server.sql(&self.name, sql).expect("it runs")
+    }
+
+    /// Its server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl Default for TestDatabase {
+    fn default() -> TestDatabase {
+        TestDatabase::new()
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        // What is left of it goes with the server.
+        let _ = self.server.sql("postgres", &format!("DROP DATABASE {} WITH (FORCE)", self.name));
+    }
+}
+
+impl Server {
+    /// The server that the test processes of this user share; started when it does not run.
+    pub fn shared() -> io::Result<Server> {
+        /// Held until the process ends.
+        static HELD: OnceLock<File> = OnceLock::new();
+        let folder = std::env::temp_dir().join(format!("sheaf-test-postgres-{}", user()));
+        fs::create_dir_all(&folder)?;
+        if HELD.get().is_none() {
+            let users = File::options().create(true).append(true).open(folder.join("users.lock"))?;
+            users.lock_shared()?;
+            let _ = HELD.set(users);
+        }
+        let starting = File::options().create(true).append(true).open(folder.join("start.lock"))?;
+        starting.lock()?;
+        let found = fs::read_to_string(folder.join("port")).ok().and_then(|port| port.trim().parse().ok());
+        let mut server = Server { programs: required()?, folder, port: found.unwrap_or(0), private: None };
+        if found.is_none() || server.sql("postgres", "SELECT 1").is_err() {
+            server.start_shared()?;
+        }
+        Ok(server)
+    }
+
+    /// A server of one test's own.
+    pub fn private() -> io::Result<Server> {
+        let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
+        let folder = home.path().to_owned();
+        give(&folder)?;
+        let server = Server { programs: required()?, folder, port: free_port()?, private: Some(home) };
+        server.make()?;
+        server.start()?;
+        Ok(server)
+    }
+
+    fn start_shared(&mut self) -> io::Result<()> {
+        // A server that was killed leaves its files behind.
+        let _ = fs::remove_dir_all(self.data());
+        give(&self.folder)?;
+        self.port = free_port()?;
+        self.make()?;
+        self.start()?;
+        fs::write(self.folder.join("port"), self.port.to_string())?;
+        let mut watchdog = Command::new("sh");
+        watchdog.args(["-c", WATCHDOG, "watchdog"]).arg(&self.folder).process_group(0);
+        quiet(&mut watchdog).spawn().map(drop)
+    }
+
+    fn make(&self) -> io::Result<()> {
+        let mut initdb = self.program("initdb");
+        initdb.arg("-D").arg(self.data()).args([
+            "-U",
+            USER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-locale",
+            "-N",
+        ]);
+        run(&mut initdb).map(drop)
+    }
+
+    /// Starts it, and waits until it takes connections.
+    pub fn start(&self) -> io::Result<()> {
+        let settings = format!(
+            "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=64MB",
+            self.port,
+            self.folder.display(),
+        );
+        let mut start = self.program("pg_ctl");
+        start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
+        start.args(["-w", "-o", &settings, "start"]);
+        let status = quiet(&mut start).status()?;
+        let log = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("pg_ctl start: {}", log()))) }
+    }
+
+    /// Ends it as a machine that loses its power would, but for what the kernel had: no goodbye, recovery at the next start.
+    pub fn kill(&self) -> io::Result<()> {
+        self.stop("immediate")
+    }
+
+    /// Ends it as an administrator would who does not wait for clients.
+    pub fn stop_in_order(&self) -> io::Result<()> {
+        self.stop("fast")
+    }
+
+    fn stop(&self, how: &str) -> io::Result<()> {
+        let mut stop = self.program("pg_ctl");
+        stop.arg("-D").arg(self.data()).args(["-w", "-m", how, "stop"]);
+        run(&mut stop).map(drop)
+    }
+
+    fn sql(&self, database: &str, sql: &str) -> io::Result<String> {
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER]);
+        psql.args(["-p", &self.port.to_string(), "-d", database, "-c", sql]);
+        let output = run(&mut psql)?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// A program of the server, as the user that owns its files.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir("/");
+        if user() == 0 {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.private.is_some() {
+            // It may have been ended by its test.
+            let _ = self.kill();
+        }
+    }
+}
+
+fn quiet(command: &mut Command) -> &mut Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+fn run(command: &mut Command) -> io::Result<Output> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(io::Error::other(format!("{command:?}: {}", String::from_utf8_lossy(&said))))
+}
+
+fn user() -> u32 {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").map_or(0, |own| own.uid())
+}
+
+/// Gives a folder to the user that the server runs as.
+fn give(folder: &Path) -> io::Result<()> {
+    if user() == 0 { chown(folder, Some(NOBODY), Some(NOBODY)) } else { Ok(()) }
+}
+
+fn free_port() -> io::Result<u16> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr().map(|address| address.port())
+}
+
+fn required() -> io::Result<PathBuf> {
+    programs().ok_or_else(|| io::Error::other("PostgreSQL is not installed"))
+}
+
+/// The folder of the newest server's programs.
+fn programs() -> Option<PathBuf> {
+    let version = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
+    let versions = fs::read_dir(DEBIAN).into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = versions.max_by_key(version).map(|path| path.join("bin"));
+    let on_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
+    newest.into_iter().chain(on_path).find(|folder| folder.join("initdb").is_file())
+}
