@@ -5,7 +5,7 @@ DEMO ?=
 BENCH ?=
 FAULTS ?=
 
-.PHONY: run test lint gen bench faults
+.PHONY: run test postgres lint gen bench faults
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
@@ -13,11 +13,18 @@ run:
 	MINDBOX_SECRET_KEY=demo-key $(SHEAF) demo examples/calltouch-mindbox $(DEMO)
 
 ## Install what the tests need, then run everything, and a short run of every fault.
-test:
+test: postgres
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
 	$(CARGO) build --bins
 	$(CARGO) nextest run --workspace
 	$(MAKE) faults
+
+## The programs of PostgreSQL; the tests start a server of their own. Without them their tests are skipped, in CI they fail.
+postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -q && apt-get install -qy --no-install-recommends postgresql; \
+		else echo "PostgreSQL is not installed: its tests will be skipped"; fi
 
 ## Formatting, Clippy, purity of the pure crates.
 lint:

@@ -101,7 +101,7 @@ async fn settled(world: &World) {
 
 /// Does to the database what no code of ours does.
 async fn harm(world: &World, sql: &str) {
-    let url = format!("sqlite://{}", world.config().database().display());
+    let url = format!("sqlite://{}", world.config().data_directory().join("sheaf.db").display());
     let connection = Database::connect(url).await.expect("the database");
     connection.execute_unprepared(sql).await.expect("it is done");
     connection.close().await.expect("it closes");
