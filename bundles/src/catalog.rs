@@ -5,6 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::{
+    artefact::SharedText,
     compile,
     diagnostic::{Diagnostic, Diagnostics, Sources, code::Code},
     manifest::Manifest,
@@ -29,7 +30,7 @@ pub struct Connector {
     /// The manifest's path.
     pub path: String,
     /// The manifest's text; part of every bundle version that uses it.
-    pub text: String,
+    pub text: SharedText,
 }
 
 impl Catalog {
@@ -58,7 +59,7 @@ impl Catalog {
         }
         if !out.has_errors_in(file) {
             let connector =
-                Connector { path: path.to_owned(), text: sources.text(file).to_owned(), manifest };
+                Connector { path: path.to_owned(), text: SharedText::new(sources.text(file)), manifest };
             self.connectors.insert(connector.manifest.name.clone(), Arc::new(connector));
         }
     }

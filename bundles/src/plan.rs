@@ -129,16 +129,17 @@ impl Plan {
     /// Compiles the very plan an artefact was sealed from.
     ///
     /// # Errors
-    /// The bytes are no artefact, or this engine does not understand its texts any more.
-    pub fn from_artefact(bytes: &[u8]) -> Result<Plan, ArtefactError> {
-        let texts = Texts::open(bytes)?;
-        let (catalog, _, manifests) = Catalog::load(&texts.manifests);
+    /// It is no artefact, or this engine does not understand its texts any more.
+    pub fn from_artefact(artefact: Artefact) -> Result<Plan, ArtefactError> {
+        let texts = artefact.open()?;
+        let manifests = texts.manifests.iter().map(|(path, shared)| (path, shared.text.as_bytes()));
+        let (catalog, _, manifests) = Catalog::load(&manifests.collect::<Vec<_>>());
         let (integration, _, found) = compile::compile(&texts.files, &catalog);
         let plans = integration.map(|integration| integration.plans).unwrap_or_default();
         let plan = plans.into_iter().find(|plan| plan.bundle == texts.bundle);
         let fails = || does_not_compile(&texts, &manifests, &found);
         let plan = plan.and_then(Arc::into_inner).ok_or_else(fails)?;
-        Ok(Plan { artefact: Artefact::of_bytes(bytes.to_vec()), ..plan })
+        Ok(Plan { artefact, ..plan })
     }
 
     /// Whether the event is for this plan. Cheap; called for every event and plan before anything is stored.

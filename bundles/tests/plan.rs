@@ -5,6 +5,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use sheaf_bundles::{
+    artefact::Artefact,
     catalog::Catalog,
     compile::compile,
     diagnostic::render,
@@ -193,9 +194,9 @@ fn a_lost_answer_is_repeated_only_when_the_vendor_can_tell() {
 #[test]
 fn an_artefact_compiles_into_the_very_same_plan() {
     let plan = plan("trigger: call_ended", "", LEAD);
-    let again = Plan::from_artefact(&plan.artefact().bytes).unwrap();
+    let again = Plan::from_artefact(plan.artefact().clone()).unwrap();
     let state = RunState::new(event("{}"), 0);
     assert_eq!(again.artefact(), plan.artefact());
     assert_eq!(request(&again, &state), request(&plan, &state));
-    assert!(Plan::from_artefact(b"nonsense").is_err());
+    assert!(Plan::from_artefact(Artefact::stored(b"nonsense".to_vec(), Vec::new())).is_err());
 }

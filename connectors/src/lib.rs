@@ -11,7 +11,7 @@ pub mod signature;
 pub mod typed;
 
 use sheaf_bundles::{
-    artefact::ArtefactError,
+    artefact::{Artefact, ArtefactError},
     catalog::Catalog,
     compile::{self, Integration},
     diagnostic::{Diagnostics, Sources},
@@ -41,9 +41,9 @@ pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
 /// connectors makes the very same plan.
 ///
 /// # Errors
-/// The bytes are no artefact, or this engine does not understand its texts any more.
-pub fn plan_of_artefact(bytes: &[u8]) -> Result<Plan, ArtefactError> {
-    Plan::from_artefact(bytes)
+/// It is no artefact, or this engine does not understand its texts any more.
+pub fn plan_of_artefact(artefact: Artefact) -> Result<Plan, ArtefactError> {
+    Plan::from_artefact(artefact)
 }
 
 /// The connectors that come with the product: path below `catalog/` and text of each `connector.yaml`, sorted.

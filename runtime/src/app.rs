@@ -316,7 +316,7 @@ fn told_in_spite(directory: &Path) -> Told {
 async fn restored(queue: &Queue, key: &MasterKey, wrong: AppError) -> Result<Live, AppError> {
     let mut plans = Vec::new();
     for version in queue.store().versions_needed().await?.into_iter().filter(|version| version.active) {
-        plans.push(Arc::new(sheaf_connectors::plan_of_artefact(&version.artefact)?));
+        plans.push(Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?));
     }
     if plans.is_empty() {
         return Err(wrong);
@@ -346,8 +346,7 @@ fn new_version(plan: &Plan) -> NewVersion {
     NewVersion {
         bundle: plan.bundle.clone(),
         connection: plan.connection.name.clone(),
-        hash: plan.artefact().hash,
-        artefact: plan.artefact().bytes.clone(),
+        artefact: plan.artefact().clone(),
     }
 }
 

@@ -169,7 +169,7 @@ impl Catalogue {
             return Ok(plan.clone());
         }
         let stored = store.version(version).await?.ok_or(VersionError::Unknown(version))?;
-        let plan = sheaf_connectors::plan_of_artefact(&stored.artefact)
+        let plan = sheaf_connectors::plan_of_artefact(stored.artefact)
             .map_err(|error| VersionError::Artefact { version, why: error.to_string() })?;
         let plan = Arc::new(plan);
         self.earlier().insert(version, plan.clone());

@@ -102,6 +102,6 @@ fn a_users_connector_cannot_take_the_name_of_a_built_in_one() {
 fn a_stored_version_makes_the_same_plan_again() {
     let (integration, ..) = sheaf_connectors::compile(&FILES);
     let plan = &integration.expect("an integration").plans[0];
-    let again = sheaf_connectors::plan_of_artefact(&plan.artefact().bytes).expect("the same plan");
+    let again = sheaf_connectors::plan_of_artefact(plan.artefact().clone()).expect("the same plan");
     assert_eq!(again.artefact(), plan.artefact());
 }

@@ -22,7 +22,7 @@ impl Again {
         let read = project
             .read(async |store| Ok((store.version(run.version).await?, store.event(run.event).await?)));
         let (version, event) = read.ok()?;
-        let plan = sheaf_connectors::plan_of_artefact(&version?.artefact).ok()?;
+        let plan = sheaf_connectors::plan_of_artefact(version?.artefact).ok()?;
         Some(Again(requests(&plan, &event?, run.generation)?))
     }
 

@@ -6,6 +6,7 @@ pub mod observed;
 use std::{future::Future, sync::Arc};
 
 use sheaf_bundles::{
+    artefact::{Artefact, SharedText},
     event::{Event, Received},
     id::{EventId, RunId, VersionId},
     value::Map,
@@ -115,8 +116,9 @@ impl<P: Place> Bench<P> {
 }
 
 fn version(bundle: &str, hash: u8) -> NewVersion {
-    let artefact = vec![hash; 100];
-    NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), hash: [hash; 32], artefact }
+    let shared = vec![SharedText::new("a text of every version"), SharedText::new(format!("text {hash}"))];
+    let artefact = Artefact::stored(vec![hash; 100], shared);
+    NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), artefact }
 }
 
 fn received() -> Received {
@@ -289,7 +291,10 @@ pub async fn a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set
     let fewer = bench.queue.activate(vec![version("one", 1)]).await.unwrap();
     assert_eq!((fewer.epoch, fewer.versions.as_slice()), (bench.epoch + 1, &bench.versions[..1]));
     let old = bench.queue.store().version(bench.versions[1]).await.unwrap().expect("versions are kept");
-    assert_eq!((old.active, old.bundle.as_str(), old.artefact.len()), (false, "two", 100));
+    assert_eq!(
+        (old.active, old.bundle.as_str(), old.artefact.clone()),
+        (false, "two", version("two", 2).artefact)
+    );
 }
 
 pub async fn a_delayed_run_fires_at_its_time_and_not_before<P: Place>() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sheaf_bundles::{
+    artefact::Artefact,
     event::{Event, Received},
     id::{EventId, RunId, VersionId},
 };
@@ -203,10 +204,8 @@ pub struct NewVersion {
     pub bundle: String,
     /// Name of the connection whose events it takes.
     pub connection: String,
-    /// Hash of the artefact.
-    pub hash: [u8; 32],
     /// Everything needed to compile this very version again.
-    pub artefact: Vec<u8>,
+    pub artefact: Artefact,
 }
 
 /// The catalogue after a switch.
@@ -227,10 +226,8 @@ pub struct Version {
     pub bundle: String,
     /// Name of the connection whose events it takes.
     pub connection: String,
-    /// Hash of the artefact.
-    pub hash: [u8; 32],
     /// Everything needed to compile it again.
-    pub artefact: Vec<u8>,
+    pub artefact: Artefact,
     /// When it was first activated, unix milliseconds.
     pub created_ms: i64,
     /// Whether it is in the active set.

@@ -1,15 +1,21 @@
 //! Bundle versions: immutable artefacts, and which of them are active.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
-use sheaf_bundles::id::VersionId;
+use sheaf_bundles::{
+    artefact::{Artefact, SharedText},
+    id::VersionId,
+};
 
 use super::sql::statement;
 use crate::queue::{
     ids::Ids,
     types::{NewVersion, Version},
 };
+
+/// The hash of a text, as it is stored.
+const HASH_BYTES: usize = 32;
 
 /// Makes exactly these versions active; their ids, and the epoch, which grew if the set changed. On a shared database the
 /// caller holds the catalogue's lock.
@@ -20,22 +26,29 @@ pub async fn activate(
     now_ms: i64,
 ) -> Result<(Vec<VersionId>, u64), DbErr> {
     let epoch = epoch(tx).await?;
+    let active = active(tx).await?;
+    let mut texts = HashSet::new();
     let mut given = Vec::with_capacity(versions.len());
     for version in versions {
-        let known = find(tx, version).await?;
+        let known = match active.get(&(version.bundle.clone(), version.artefact.hash.to_vec())) {
+            Some(id) => Some(VersionId(*id)),
+            None => find(tx, version).await?,
+        };
         given.push(match known {
             Some(id) => id,
-            None => insert(tx, ids.next(now_ms), version, now_ms).await?,
+            None => insert(tx, ids.next(now_ms), version, now_ms, &mut texts).await?,
         });
     }
-    let before: BTreeSet<i64> = active(tx).await?;
+    let before: BTreeSet<i64> = active.into_values().collect();
     let after: BTreeSet<i64> = given.iter().map(|id: &VersionId| id.0).collect();
     if before == after {
         return Ok((given, epoch.cast_unsigned()));
     }
-    tx.execute_unprepared("UPDATE version SET active = 0 WHERE active = 1").await?;
-    for id in after {
-        tx.execute_raw(statement(tx, "UPDATE version SET active = 1 WHERE id = ?", [id.into()])).await?;
+    for (changed, active) in [(before.difference(&after), 0), (after.difference(&before), 1)] {
+        for id in changed {
+            let values = [i64::from(active).into(), (*id).into()];
+            tx.execute_raw(statement(tx, "UPDATE version SET active = ? WHERE id = ?", values)).await?;
+        }
     }
     let epoch = epoch + 1;
     let note = "INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -50,62 +63,111 @@ async fn epoch(tx: &DatabaseTransaction) -> Result<i64, DbErr> {
 }
 
 async fn find(tx: &DatabaseTransaction, version: &NewVersion) -> Result<Option<VersionId>, DbErr> {
-    let values = [version.bundle.clone().into(), version.hash.to_vec().into()];
+    let values = [version.bundle.clone().into(), version.artefact.hash.to_vec().into()];
     let same = statement(tx, "SELECT id FROM version WHERE bundle = ? AND hash = ?", values);
     let row = tx.query_one_raw(same).await?;
     row.map(|row| row.try_get_by_index(0).map(VersionId)).transpose()
 }
 
+/// Stores a version, and those of its texts that are not among `written`.
 async fn insert(
     tx: &DatabaseTransaction,
     id: i64,
     version: &NewVersion,
     now_ms: i64,
+    written: &mut HashSet<[u8; HASH_BYTES]>,
 ) -> Result<VersionId, DbErr> {
-    const INSERT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, created_ms, active) \
-                          VALUES (?, ?, ?, ?, ?, ?, 0)";
+    const INSERT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, active) \
+                          VALUES (?, ?, ?, ?, ?, ?, ?, 0)";
+    const SHARED: &str = "INSERT INTO shared_text (hash, text) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING";
+    let artefact = &version.artefact;
+    for shared in artefact.shared.iter().filter(|shared| written.insert(shared.hash)) {
+        let values = [shared.hash.to_vec().into(), shared.text.to_string().into()];
+        tx.execute_raw(statement(tx, SHARED, values)).await?;
+    }
     let values = [
         id.into(),
         version.bundle.clone().into(),
         version.connection.clone().into(),
-        version.hash.to_vec().into(),
-        version.artefact.clone().into(),
+        artefact.hash.to_vec().into(),
+        artefact.bytes.clone().into(),
+        artefact.shared.iter().flat_map(|shared| shared.hash).collect::<Vec<u8>>().into(),
         now_ms.into(),
     ];
     tx.execute_raw(statement(tx, INSERT, values)).await?;
     Ok(VersionId(id))
 }
 
-async fn active(tx: &DatabaseTransaction) -> Result<BTreeSet<i64>, DbErr> {
-    let rows = tx.query_all_raw(statement(tx, "SELECT id FROM version WHERE active = 1", [])).await?;
-    rows.iter().map(|row| row.try_get_by_index(0)).collect()
+/// The active versions: bundle and hash -> id.
+async fn active(tx: &DatabaseTransaction) -> Result<HashMap<(String, Vec<u8>), i64>, DbErr> {
+    let all = statement(tx, "SELECT bundle, hash, id FROM version WHERE active = 1", []);
+    let read = |row: &QueryResult| {
+        Ok(((row.try_get_by_index(0)?, row.try_get_by_index(1)?), row.try_get_by_index(2)?))
+    };
+    tx.query_all_raw(all).await?.iter().map(read).collect()
 }
 
 const SELECT: &str =
-    "SELECT id, bundle, connection, hash, artefact, created_ms, CAST(active AS BIGINT) FROM version";
+    "SELECT id, bundle, connection, artefact, shared, created_ms, CAST(active AS BIGINT) FROM version";
 
 /// One version.
 pub async fn version(connection: &DatabaseConnection, id: VersionId) -> Result<Option<Version>, DbErr> {
     let one = statement(connection, &format!("{SELECT} WHERE id = ?"), [id.0.into()]);
-    let row = connection.query_one_raw(one).await?;
-    row.as_ref().map(read).transpose()
+    match connection.query_one_raw(one).await? {
+        Some(row) => Ok(Some(Texts::default().version(connection, &row).await?)),
+        None => Ok(None),
+    }
 }
 
 /// Every version that is active or that a pending run still needs.
 pub async fn needed(connection: &DatabaseConnection) -> Result<Vec<Version>, DbErr> {
     let sql = format!("{SELECT} WHERE active = 1 OR id IN (SELECT DISTINCT version FROM queue) ORDER BY id");
-    connection.query_all_raw(statement(connection, &sql, [])).await?.iter().map(read).collect()
+    let mut texts = Texts::default();
+    let mut versions = Vec::new();
+    for row in connection.query_all_raw(statement(connection, &sql, [])).await? {
+        versions.push(texts.version(connection, &row).await?);
+    }
+    Ok(versions)
 }
 
-fn read(row: &QueryResult) -> Result<Version, DbErr> {
-    let hash: Vec<u8> = row.try_get_by_index(3)?;
-    Ok(Version {
-        id: VersionId(row.try_get_by_index(0)?),
-        bundle: row.try_get_by_index(1)?,
-        connection: row.try_get_by_index(2)?,
-        hash: hash.try_into().map_err(|_| DbErr::Custom("a version's hash is not 32 bytes".to_owned()))?,
-        artefact: row.try_get_by_index(4)?,
-        created_ms: row.try_get_by_index(5)?,
-        active: row.try_get_by_index::<i64>(6)? != 0,
-    })
+/// Shared texts that were read already.
+#[derive(Default)]
+struct Texts(HashMap<Vec<u8>, SharedText>);
+
+impl Texts {
+    async fn version(
+        &mut self,
+        connection: &DatabaseConnection,
+        row: &QueryResult,
+    ) -> Result<Version, DbErr> {
+        let hashes: Vec<u8> = row.try_get_by_index(4)?;
+        let mut shared = Vec::new();
+        for hash in hashes.chunks_exact(HASH_BYTES) {
+            shared.extend(self.text(connection, hash).await?);
+        }
+        Ok(Version {
+            id: VersionId(row.try_get_by_index(0)?),
+            bundle: row.try_get_by_index(1)?,
+            connection: row.try_get_by_index(2)?,
+            artefact: Artefact::stored(row.try_get_by_index(3)?, shared),
+            created_ms: row.try_get_by_index(5)?,
+            active: row.try_get_by_index::<i64>(6)? != 0,
+        })
+    }
+
+    async fn text(
+        &mut self,
+        connection: &DatabaseConnection,
+        hash: &[u8],
+    ) -> Result<Option<SharedText>, DbErr> {
+        if let Some(known) = self.0.get(hash) {
+            return Ok(Some(known.clone()));
+        }
+        let one =
+            statement(connection, "SELECT text FROM shared_text WHERE hash = ?", [hash.to_vec().into()]);
+        let Some(row) = connection.query_one_raw(one).await? else { return Ok(None) };
+        let text = SharedText::new(row.try_get_by_index::<String>(0)?);
+        self.0.insert(hash.to_vec(), text.clone());
+        Ok(Some(text))
+    }
 }

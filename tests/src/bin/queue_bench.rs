@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use axum::body::Bytes;
 use clap::{Parser, ValueEnum};
 use sheaf_bundles::{
+    artefact::Artefact,
     event::{Event, Received},
     id::{EventId, VersionId},
     value::Map,
@@ -86,8 +87,7 @@ async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),
         connection: "calls".into(),
-        hash: [hash; 32],
-        artefact: Vec::new(),
+        artefact: Artefact::stored(vec![hash], Vec::new()),
     };
     let active = queue.activate(vec![version("dynamic", 1), version("static", 2)]).await?;
     let settling = tokio::spawn(settle_all(claims, options.events));

@@ -41,10 +41,13 @@ CREATE TABLE version (
     connection text NOT NULL,
     hash bytea NOT NULL,
     artefact bytea NOT NULL,
+    shared bytea NOT NULL,
     created_ms bigint NOT NULL,
     active smallint NOT NULL,
     UNIQUE (bundle, hash)
 );
+-- Texts that versions have in common; version.shared holds their hashes, 32 bytes each.
+CREATE TABLE shared_text (hash bytea PRIMARY KEY, text text NOT NULL);
 
 -- kind: 0 accepted, 1 quarantined. filtered: ids of the versions whose filter said no, 8 bytes each, big-endian.
 CREATE TABLE event (

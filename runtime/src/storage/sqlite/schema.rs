@@ -119,6 +119,11 @@ CREATE INDEX run_parked ON run (version, coalesce(json_extract(deliveries, '$[#-
 -- What a process remembers for the next one, or shares with another: what was told, how far a recount is.
 CREATE TABLE note (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT NOT NULL) WITHOUT ROWID;
 ",
+    r"
+-- shared: the hashes of the texts that a version has in common with others, 32 bytes each.
+ALTER TABLE version ADD COLUMN shared BLOB NOT NULL DEFAULT x'';
+CREATE TABLE shared_text (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.
