@@ -8,29 +8,28 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{artefact::ArtefactError, compile::Integration, hook::Hook, plan::Plan, words::Language};
+use sheaf_bundles::artefact::ArtefactError;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
-use tracing::{error, info, warn};
+use tracing::warn;
 use validator::Validate;
 
 use crate::{
     addresses::Addresses,
-    alerts::{Teller, Told, channel::Sender},
+    alerts::{Teller, channel::Sender},
     clock::Clock,
     config::{Config, Environment, MASTER_KEY_VARIABLE},
-    directory::{self, DirectoryError},
+    directory::DirectoryError,
     egress::{Egress, EgressError},
     executor::Executor,
     intake::{self, Intake, body, listener},
-    live::{Catalogue, Live},
+    live::Catalogue,
     management::{self, Management},
     metrics::Metrics,
     oversight::{Oversight, Seen},
-    queue::{Health, Queue, QueueError, Settings, types::NewVersion},
+    queue::{Health, Queue, QueueError, Settings},
     secrets::Secrets,
-    stop::{self, Stop, Stopper},
+    stop::{self, Stopper},
     token::{KeyError, MasterKey},
-    watch::Watch,
     worker::Worker,
 };
 
@@ -99,23 +98,13 @@ pub struct Running {
     grace: Duration,
 }
 
-/// What a change of catalogue needs.
-struct Switch {
-    directory: PathBuf,
-    queue: Queue,
-    catalogue: Arc<Catalogue>,
-    secrets: Arc<Secrets>,
-    key: Arc<MasterKey>,
-    told: watch::Sender<Told>,
-}
-
 /// Starts a server. It listens when this returns.
 ///
 /// # Errors
 /// See [`AppError`]; nothing is left running.
 pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Result<Running, AppError> {
     config.validate()?;
-    let found = compiled(&config.directory).await;
+    let found = switch::compiled(&config.directory).await;
     let data = config.data_directory();
     make_private(&data)?;
     let key = Arc::new(MasterKey::load(environment.get(MASTER_KEY_VARIABLE), &data)?);
@@ -131,14 +120,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         clock: clock.clone(),
     };
     let (queue, claims) = Queue::serve(settings).await?;
-    let (live, told) = match found {
-        Ok(integration) => {
-            warn_of_missing(&secrets, &integration);
-            let live = activate(&queue, &integration.hooks, &integration.plans, &key).await?;
-            (live, Told::of(&integration))
-        }
-        Err(error) => (restored(&queue, &key, error).await?, told_in_spite(&config.directory)),
-    };
+    let (live, told) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
     let catalogue = Arc::new(Catalogue::new(live));
     let addresses = Addresses {
         hooks: local(&hooks, config.hooks_address)?,
@@ -193,7 +175,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         stopping: intake_stopping.clone(),
         seen: seen.clone(),
     };
-    let switch = Switch {
+    let switch = switch::Switch {
         directory: config.directory.clone(),
         queue: queue.clone(),
         catalogue: catalogue.clone(),
@@ -210,7 +192,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
         oversight: tokio::spawn(oversight.run(work_stopping.clone())),
         seen,
-        watcher: tokio::spawn(watch_directory(switch, config.watch_ms, work_stopping)),
+        watcher: tokio::spawn(switch.run(config.watch_ms, work_stopping)),
         stop_work,
         management: tokio::spawn(management::serve(management, pages)),
         grace: Duration::from_millis(config.stop_grace_ms),
@@ -292,123 +274,6 @@ impl Running {
     }
 }
 
-/// Reads and compiles on a thread of its own: a large directory takes a while, and requests are waiting.
-async fn compiled(directory: &Path) -> Result<Integration, AppError> {
-    let owned = directory.to_owned();
-    let read = tokio::task::spawn_blocking(move || Ok(directory::compile(&directory::read(&owned)?))).await;
-    // A compiler that panicked says so in the log; the files are as good as wrong.
-    let compiled = read.unwrap_or_else(|panicked| Err(AppError::Invalid(panicked.to_string())))?;
-    let text = compiled.diagnostics.has_errors().then(|| compiled.text(Language::En, false));
-    match (text, compiled.integration) {
-        (None, Some(integration)) => Ok(integration),
-        (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),
-    }
-}
-
-/// Whom to tell when the files as a whole are wrong: the part about alerts may be sound, and now is when it is needed.
-fn told_in_spite(directory: &Path) -> Told {
-    let compiled = directory::read(directory).ok().map(|files| directory::compile(&files));
-    compiled.and_then(|compiled| compiled.integration).as_ref().map_or_else(Told::nobody, Told::of)
-}
-
-/// What was live last, for a start with files that are wrong: a vendor that does not repeat would otherwise lose events
-/// for as long as a person takes to repair them. The error itself when nothing was live.
-async fn restored(queue: &Queue, key: &MasterKey, wrong: AppError) -> Result<Live, AppError> {
-    let mut plans = Vec::new();
-    for version in queue.store().versions_needed().await?.into_iter().filter(|version| version.active) {
-        plans.push(Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?));
-    }
-    if plans.is_empty() {
-        return Err(wrong);
-    }
-    let mut hooks: Vec<Arc<Hook>> = plans.iter().map(|plan| plan.hook().clone()).collect();
-    hooks.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
-    hooks.dedup_by(|a, b| a.connection.name == b.connection.name);
-    error!(error = %wrong, "the files are not taken; what was live last is served");
-    Ok(activate(queue, &hooks, &plans, key).await?)
-}
-
-/// Stores the active versions, which gives the epoch, and puts the catalogue together.
-async fn activate(
-    queue: &Queue,
-    hooks: &[Arc<Hook>],
-    plans: &[Arc<Plan>],
-    key: &MasterKey,
-) -> Result<Live, QueueError> {
-    let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
-    let versions = plans.iter().map(|plan| new_version(plan)).collect();
-    let activated = queue.activate(versions).await?;
-    let plans = activated.versions.into_iter().zip(plans).collect();
-    Ok(Live::new(activated.epoch, hooks, plans, key))
-}
-
-fn new_version(plan: &Plan) -> NewVersion {
-    NewVersion {
-        bundle: plan.bundle.clone(),
-        connection: plan.connection.name.clone(),
-        artefact: plan.artefact().clone(),
-    }
-}
-
-fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
-    for missing in secrets.missing(integration.connections.iter().map(|connection| &**connection)) {
-        let (connection, secret, place) = (missing.connection, missing.name, missing.place);
-        warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
-    }
-    for channel in &integration.alerts.channels {
-        for secret in channel
-            .secrets
-            .iter()
-            .filter(|secret| secrets.held(&channel.secrets).expose(&secret.name).is_none())
-        {
-            warn!(
-                channel = channel.name,
-                secret = secret.name,
-                "a secret is not there; nobody can be told through it"
-            );
-        }
-    }
-}
-
-/// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
-async fn watch_directory(switch: Switch, every_ms: u64, mut stop: Stop) {
-    let mut watch = Watch::new(&switch.directory);
-    if every_ms == 0 {
-        return;
-    }
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(every_ms)) => {}
-            () = stop.ordered() => return,
-        }
-        switch.secrets.refresh();
-        if watch.changed() {
-            switch.apply().await;
-        }
-    }
-}
-
-impl Switch {
-    async fn apply(&self) {
-        let integration = match compiled(&self.directory).await {
-            Ok(integration) => integration,
-            Err(error) => {
-                warn!(%error, "the changed files are not taken; what was running goes on");
-                return;
-            }
-        };
-        match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
-            Ok(live) => {
-                self.told.send_replace(Told::of(&integration));
-                info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
-                self.catalogue.switch(live);
-                warn_of_missing(&self.secrets, &integration);
-            }
-            Err(error) => warn!(%error, "the changed files could not be stored; what was running goes on"),
-        }
-    }
-}
-
 async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, error })
 }
@@ -423,5 +288,6 @@ fn make_private(path: &Path) -> Result<(), AppError> {
     made.map_err(|error| AppError::Data { path: path.to_owned(), error })
 }
 
+mod switch;
 #[cfg(test)]
 mod tests;

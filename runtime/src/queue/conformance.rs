@@ -61,7 +61,7 @@ impl<P: Place> Bench<P> {
         let place = P::default();
         let (clock, set) = Clock::stopped_at(START_MS);
         let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
-        let Activated { epoch, versions } =
+        let Activated { epoch, versions, .. } =
             queue.activate(vec![version("one", 1), version("two", 2)]).await.unwrap();
         Bench { place, queue, claims, clock, set, epoch, versions }
     }
@@ -115,7 +115,7 @@ impl<P: Place> Bench<P> {
     }
 }
 
-fn version(bundle: &str, hash: u8) -> NewVersion {
+pub fn version(bundle: &str, hash: u8) -> NewVersion {
     let shared = vec![SharedText::new("a text of every version"), SharedText::new(format!("text {hash}"))];
     let artefact = Artefact::stored(vec![hash; 100], shared);
     NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), artefact }
@@ -132,7 +132,7 @@ fn received() -> Received {
     }
 }
 
-fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -> Publish {
+pub fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -> Publish {
     let event =
         Event { id: EventId(0), connection: "calls".into(), received_ms: START_MS, fields: Map::default() };
     let content = Content::Event(Accepted { epoch, dedupe, event, decisions });
@@ -165,7 +165,7 @@ fn settle(outcome: Outcome) -> Settle {
     Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)] }
 }
 
-fn parked() -> Settle {
+pub fn parked() -> Settle {
     settle(Outcome::Parked { reason: "refused".to_owned(), state: b"state".to_vec() })
 }
 

@@ -215,6 +215,9 @@ pub struct Activated {
     pub epoch: u64,
     /// The id of each given version, in the given order.
     pub versions: Vec<VersionId>,
+    /// False when nothing was changed, and `versions` is empty: these are what this very node activated last, and another
+    /// node has activated something else since.
+    pub in_force: bool,
 }
 
 /// A stored bundle version.

@@ -83,12 +83,12 @@ impl Store {
         Ok(versions::version(&self.0.readers, id).await?)
     }
 
-    /// Every version that is active or that a pending run still needs: what a starting process compiles.
+    /// The catalogue's epoch and the versions that are active in it.
     ///
     /// # Errors
     /// `Storage`.
-    pub async fn versions_needed(&self) -> Result<Vec<Version>, QueueError> {
-        Ok(versions::needed(&self.0.readers).await?)
+    pub async fn versions_in_force(&self) -> Result<(u64, Vec<Version>), QueueError> {
+        Ok(versions::in_force(&self.0.readers).await?)
     }
 
     /// The ledger and whether its equations hold, in one snapshot.

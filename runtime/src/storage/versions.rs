@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
+use sha2::{Digest as _, Sha256};
 use sheaf_bundles::{
     artefact::{Artefact, SharedText},
     id::VersionId,
@@ -56,8 +57,28 @@ pub async fn activate(
     Ok((given, epoch.cast_unsigned()))
 }
 
+/// Tells one set of versions from another, whatever their order.
+pub fn digest(versions: &[NewVersion]) -> [u8; HASH_BYTES] {
+    digest_of(versions.iter().map(|version| (version.bundle.clone(), version.artefact.hash.to_vec())).collect())
+}
+
+/// The digest of the active set.
+pub async fn digest_in_force(tx: &DatabaseTransaction) -> Result<[u8; HASH_BYTES], DbErr> {
+    Ok(digest_of(active(tx).await?.into_keys().collect()))
+}
+
+fn digest_of(pairs: BTreeSet<(String, Vec<u8>)>) -> [u8; HASH_BYTES] {
+    let mut digest = Sha256::new();
+    for (bundle, hash) in pairs {
+        digest.update((bundle.len() as u64).to_be_bytes());
+        digest.update(bundle);
+        digest.update(hash);
+    }
+    digest.finalize().into()
+}
+
 /// The epoch in force; 0 before the first activation.
-async fn epoch(tx: &DatabaseTransaction) -> Result<i64, DbErr> {
+pub async fn epoch(tx: &DatabaseTransaction) -> Result<i64, DbErr> {
     let row = tx.query_one_raw(statement(tx, "SELECT value FROM meta WHERE key = 'epoch'", [])).await?;
     row.map_or(Ok(0), |row| row.try_get_by_index(0))
 }
@@ -119,15 +140,22 @@ pub async fn version(connection: &DatabaseConnection, id: VersionId) -> Result<O
     }
 }
 
-/// Every version that is active or that a pending run still needs.
-pub async fn needed(connection: &DatabaseConnection) -> Result<Vec<Version>, DbErr> {
-    let sql = format!("{SELECT} WHERE active = 1 OR id IN (SELECT DISTINCT version FROM queue) ORDER BY id");
+/// The epoch and the versions that are active in it; one statement, so one snapshot. Nothing and 0 before the first
+/// activation.
+pub async fn in_force(connection: &DatabaseConnection) -> Result<(u64, Vec<Version>), DbErr> {
+    const IN_FORCE: &str = "SELECT v.id, v.bundle, v.connection, v.artefact, v.shared, v.created_ms, \
+                            CAST(v.active AS BIGINT), m.value \
+                            FROM meta m LEFT JOIN version v ON v.active = 1 WHERE m.key = 'epoch' ORDER BY v.id";
+    let rows = connection.query_all_raw(statement(connection, IN_FORCE, [])).await?;
+    let epoch: i64 = rows.first().map_or(Ok(0), |row| row.try_get_by_index(7))?;
     let mut texts = Texts::default();
-    let mut versions = Vec::new();
-    for row in connection.query_all_raw(statement(connection, &sql, [])).await? {
-        versions.push(texts.version(connection, &row).await?);
+    let mut versions = Vec::with_capacity(rows.len());
+    for row in &rows {
+        if row.try_get_by_index::<Option<i64>>(0)?.is_some() {
+            versions.push(texts.version(connection, row).await?);
+        }
     }
-    Ok(versions)
+    Ok((epoch.cast_unsigned(), versions))
 }
 
 /// Shared texts that were read already.

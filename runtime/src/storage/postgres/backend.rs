@@ -31,6 +31,7 @@ use crate::{
     },
     storage::{
         ledger::{COUNTS, Tally, adding},
+        sql::statement,
         versions,
     },
 };
@@ -262,11 +263,22 @@ impl PostgresBackend {
     }
 
     async fn switch(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, QueueError> {
+        const OWN: &str = "SELECT activated FROM node WHERE id = ?";
+        const NOTE: &str = "UPDATE node SET activated = ? WHERE id = ?";
+        let id = self.node.borrow().id;
         let tx = self.rare.begin().await?;
         tx.execute_unprepared(HOLD_CATALOGUE).await?;
+        let own = tx.query_one_raw(statement(&tx, OWN, [id.into()])).await?;
+        let own: Option<Vec<u8>> = own.map_or(Ok(None), |row| row.try_get_by_index(0))?;
+        let set = versions::digest(versions);
+        if own.as_deref() == Some(set.as_slice()) && versions::digest_in_force(&tx).await? != set {
+            let epoch = versions::epoch(&tx).await?.cast_unsigned();
+            return Ok(Activated { epoch, versions: Vec::new(), in_force: false });
+        }
         let (versions, epoch) = versions::activate(&tx, &mut self.ids, versions, now_ms).await?;
+        tx.execute_raw(statement(&tx, NOTE, [set.to_vec().into(), id.into()])).await?;
         tx.commit().await?;
-        Ok(Activated { epoch, versions })
+        Ok(Activated { epoch, versions, in_force: true })
     }
 }
 

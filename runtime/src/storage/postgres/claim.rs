@@ -18,7 +18,7 @@ const SLACK_MS: i64 = 500;
 const SWEEP_MS: i64 = 3_000;
 
 /// The due time moves forward to the end of the lease; a row whose lease ran out is counted as lost.
-const TAKE: &str = "
+pub const TAKE: &str = "
 WITH due AS (
     SELECT id, due_ms FROM queue WHERE due_ms <= $1 AND due_ms >= $2 ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
@@ -76,8 +76,10 @@ impl Cursor {
     }
 }
 
+/// What is left once all that is due was taken.
+pub const SOONEST: &str = "SELECT due_ms FROM queue WHERE due_ms >= $1 ORDER BY due_ms, id LIMIT 1";
+
 async fn soonest_due_ms(connection: &mut PgConnection, from_ms: i64) -> Result<Option<i64>, sqlx::Error> {
-    const SOONEST: &str = "SELECT due_ms FROM queue WHERE due_ms >= $1 ORDER BY due_ms, id LIMIT 1";
     let row = sqlx::query(SOONEST).bind(from_ms).fetch_optional(connection).await?;
     row.map(|row| row.try_get(0)).transpose()
 }

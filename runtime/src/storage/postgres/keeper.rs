@@ -43,7 +43,7 @@ impl Keeper {
     pub fn start(pool: PgPool, node: watch::Receiver<Node>, clock: Clock, silence_ms: i64) -> Keeper {
         let (hint, announce) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_over(pool.clone(), node.clone(), clock, silence_ms));
+        tasks.spawn(watch_over(pool.clone(), node.clone(), clock, silence_ms, hint.clone()));
         tasks.spawn(announcing(pool.clone(), node.clone(), announce.clone()));
         tasks.spawn(listening(pool, node, hint.clone()));
         Keeper { tasks, hint, announce }
@@ -78,28 +78,41 @@ pub async fn follow_time(pool: &PgPool, clock: &Clock) -> Result<(), sqlx::Error
 }
 
 /// The heart: a database that cannot be reached is the writer's to report, so here it is only tried again.
-async fn watch_over(pool: PgPool, node: watch::Receiver<Node>, clock: Clock, silence_ms: i64) {
+async fn watch_over(
+    pool: PgPool,
+    node: watch::Receiver<Node>,
+    clock: Clock,
+    silence_ms: i64,
+    hint: Arc<Notify>,
+) {
     let mut forget_ms = clock.now_ms();
     loop {
         let now_ms = clock.now_ms();
         let own = *node.borrow();
         let forget = now_ms >= forget_ms;
         match round(&pool, own, &clock, silence_ms, forget).await {
-            Ok(()) if forget => forget_ms = now_ms + FORGET_EVERY_MS,
-            Ok(()) => {}
+            Ok(freed) => {
+                if forget {
+                    forget_ms = now_ms + FORGET_EVERY_MS;
+                }
+                if freed > 0 {
+                    hint.notify_one();
+                }
+            }
             Err(error) => tracing::debug!(%error, "a node's round was not done"),
         }
         clock.sleep_until_ms(now_ms + silence_ms / BEATS).await;
     }
 }
 
+/// How many runs came back from silent nodes.
 async fn round(
     pool: &PgPool,
     own: Node,
     clock: &Clock,
     silence_ms: i64,
     forget: bool,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     follow_time(pool, clock).await?;
     node::beat(pool, own, clock.now_ms()).await?;
     let taken = node::take_over(pool, own, clock.now_ms(), silence_ms).await?;
@@ -109,7 +122,7 @@ async fn round(
     if forget {
         self::forget(pool, clock.now_ms()).await?;
     }
-    Ok(())
+    Ok(taken)
 }
 
 /// Deletes identities past their window, a few thousand at a time.

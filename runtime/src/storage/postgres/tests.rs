@@ -1,12 +1,24 @@
 //! The conformance suite on PostgreSQL, and what only nodes on PostgreSQL can get wrong.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use server::TestDatabase;
 
 use crate::{
     clock::Clock,
     queue::{
-        Claims, LEASE_MS, Queue, QueueError, Settings,
-        conformance::{Place, conformance, observed::observed},
+        Claims, Health, LEASE_MS, Queue, QueueError, Settings,
+        conformance::{
+            Place, START_MS, conformance, delivered, observed::observed, parked, publish, version,
+        },
+        history::LedgerLine,
+        types::{Activated, Decision, Publish, Published, Verdict},
     },
     storage::{database::Database, postgres::node::SILENCE_MS, store::Store},
 };
@@ -59,3 +71,308 @@ impl Place for Shared {
 
 conformance!(Shared);
 observed!(Shared);
+
+/// Versions that both nodes make active, so that either may publish.
+async fn activate(queue: &Queue, hash: u8) -> Activated {
+    queue.activate(vec![version("one", hash), version("two", 2)]).await.unwrap()
+}
+
+fn event(active: &Activated, identity: u64, due_ms: i64) -> Publish {
+    let take = Decision { version: active.versions[0], verdict: Verdict::Take { due_ms } };
+    publish(active.epoch, Some([identity, identity]), vec![take])
+}
+
+fn is_accepted(published: &Published) -> bool {
+    matches!(published, Published::Accepted { .. })
+}
+
+async fn line(queue: &Queue) -> LedgerLine {
+    queue.flush().await.unwrap();
+    assert_eq!(queue.store().verify_ledger().await.unwrap(), []);
+    let [line] = queue.store().ledger().await.unwrap().try_into().expect("one connection");
+    assert!(line.events_balance && line.decisions_balance, "{line:?}");
+    line
+}
+
+#[tokio::test]
+async fn two_nodes_that_start_at_once_on_an_empty_database_both_serve() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, b) = tokio::join!(shared.node("a", 1, Clock::system()), shared.node("b", 1, Clock::system()));
+    let ((a, _), (b, _)) = (a.unwrap(), b.unwrap());
+    assert_eq!(activate(&a, 1).await, activate(&b, 1).await);
+}
+
+#[tokio::test]
+async fn of_an_event_that_two_nodes_bring_at_once_one_is_accepted() {
+    const EVENTS: u64 = 200;
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let (b, _of_b) = shared.node("b", 1, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    let mut publishing = tokio::task::JoinSet::new();
+    for identity in 0..EVENTS {
+        // In opposite orders, so that their turns meet.
+        for (queue, identity) in [(&a, identity), (&b, EVENTS - 1 - identity)] {
+            let (queue, event) = (queue.clone(), event(&active, identity, i64::MAX));
+            publishing.spawn(async move { queue.publish(event).await });
+        }
+    }
+    let accepted = publishing.join_all().await.into_iter().filter(|one| is_accepted(one.as_ref().unwrap()));
+    assert_eq!(accepted.count() as u64, EVENTS);
+    let line = line(&a).await;
+    assert_eq!((line.received, line.accepted, line.duplicate, line.pending), (400, 200, 200, 200));
+}
+
+#[tokio::test]
+async fn what_one_node_has_no_slots_for_another_runs_and_each_run_is_claimed_once() {
+    const EVENTS: usize = 300;
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, mut of_a) = shared.node("a", 4, Clock::system()).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 64, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    let mut publishing = tokio::task::JoinSet::new();
+    for identity in 0..EVENTS {
+        let (queue, event) = (a.clone(), event(&active, identity as u64, 0));
+        publishing.spawn(async move { queue.publish(event).await });
+    }
+    let (mut runs, mut by_b) = (std::collections::HashSet::new(), 0);
+    while runs.len() < EVENTS {
+        let (claim, other) = tokio::select! {
+            Some(claim) = of_a.recv() => (claim, false),
+            Some(claim) = of_b.recv() => (claim, true),
+        };
+        assert!(runs.insert(claim.run), "{} was claimed twice", claim.run);
+        by_b += usize::from(other);
+        claim.settle(delivered());
+    }
+    assert!(by_b > 0, "the other node was told");
+    assert!(publishing.join_all().await.into_iter().all(|one| is_accepted(&one.unwrap())));
+    b.flush().await.unwrap();
+    let line = line(&a).await;
+    assert_eq!((line.accepted, line.delivered, line.pending), (300, 300, 0));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_held_comes_back_before_its_lease_ends() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 1, clock.clone()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert!(is_accepted(&a.publish(event(&active, 1, 0)).await.unwrap()));
+    let held = of_a.recv().await.expect("handed over");
+    drop((a, of_a));
+    let (b, mut of_b) = shared.node("b", 1, clock).await.unwrap();
+    b.flush().await.unwrap();
+    assert!(of_b.try_recv().is_err(), "it may still be alive");
+    set.set_ms(START_MS + SILENCE_MS + 1);
+    const { assert!(SILENCE_MS + 1 < LEASE_MS) }
+    let again = of_b.recv().await.expect("it comes by itself");
+    assert_eq!(again.run, held.run);
+    again.settle(delivered());
+    assert_eq!(line(&b).await.delivered, 1);
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_is_refused_by_the_fence_and_joins_again() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (asleep, _) = Clock::stopped_at(START_MS);
+    let (awake, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 2, asleep).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 1, awake).await.unwrap();
+    let active = activate(&a, 1).await;
+    for identity in [1, 2] {
+        assert!(is_accepted(&a.publish(event(&active, identity, 0)).await.unwrap()));
+    }
+    let (first, second) = (of_a.recv().await.expect("one"), of_a.recv().await.expect("two"));
+    set.set_ms(START_MS + SILENCE_MS + 1);
+    let taken = of_b.recv().await.expect("it is taken over");
+    let (lost, kept) = if taken.run == first.run { (first, second) } else { (second, first) };
+    // Both end on the node that was thought dead: one run is another's by now, one nobody has claimed yet.
+    lost.settle(parked());
+    kept.settle(delivered());
+    let line_before = line(&a).await;
+    assert_eq!((line_before.delivered, line_before.parked, line_before.pending), (1, 0, 1));
+    assert_eq!(a.stats().stale, 1);
+    taken.settle(delivered());
+    b.flush().await.unwrap();
+    assert!(is_accepted(&a.publish(event(&active, 3, i64::MAX)).await.unwrap()), "it takes part again");
+    let line = line(&a).await;
+    assert_eq!((line.delivered, line.parked, line.pending), (2, 0, 1));
+}
+
+#[tokio::test]
+async fn the_newest_activation_wins_and_a_node_with_old_files_does_not_undo_it() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let (b, _of_b) = shared.node("b", 1, Clock::system()).await.unwrap();
+    let old = activate(&a, 1).await;
+    assert_eq!(activate(&b, 1).await, old);
+    let new = activate(&b, 3).await;
+    assert_eq!((new.epoch, new.in_force), (old.epoch + 1, true));
+
+    let stale = a.publish(event(&old, 1, 0)).await.unwrap();
+    assert!(matches!(stale, Published::StaleEpoch { epoch, .. } if epoch == new.epoch), "{stale:?}");
+    assert_eq!(*a.epoch().borrow(), new.epoch, "it hears of it");
+    let (epoch, versions) = a.store().versions_in_force().await.unwrap();
+    assert_eq!((epoch, versions.len()), (new.epoch, 2));
+
+    drop((a, _of_a));
+    let (a, _of_a) = restarted(&shared, "a").await;
+    let again = activate(&a, 1).await;
+    assert_eq!((again.epoch, again.in_force), (new.epoch, false), "it has nothing new to say");
+    let newest = activate(&a, 4).await;
+    assert_eq!((newest.epoch, newest.in_force), (new.epoch + 1, true));
+}
+
+/// A node whose last process is still closing keeps its directory locked for a moment.
+async fn restarted(shared: &Shared, node: &str) -> (Queue, Claims) {
+    loop {
+        match shared.node(node, 4, Clock::system()).await {
+            Err(QueueError::InUse(_)) => tokio::task::yield_now().await,
+            other => return other.unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn commits_are_durable_whatever_the_database_says_by_default() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    shared.database.sql("ALTER ROLE sheaf SET synchronous_commit = off");
+    let mut writer = super::connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
+    shared.database.sql("ALTER ROLE sheaf RESET synchronous_commit");
+    let setting = sqlx::query_scalar("SHOW synchronous_commit").fetch_one(&mut writer).await;
+    assert_eq!(setting.ok(), Some("on".to_owned()));
+}
+
+#[tokio::test]
+async fn claims_and_their_sweep_read_the_index_in_its_order() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (_queue, _claims) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let mut writer = super::connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
+    for (sql, values) in [(super::claim::TAKE, "(1, 0, 256, 2, 1)"), (super::claim::SOONEST, "(0)")] {
+        let prepare = sqlx::AssertSqlSafe(format!("PREPARE claim AS {sql}"));
+        sqlx::raw_sql(prepare).execute(&mut writer).await.unwrap();
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN EXECUTE claim {values}"));
+        let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut writer).await.unwrap();
+        let plan = plan.join("\n");
+        assert!(plan.contains("queue_due") && !plan.contains("Sort"), "{plan}");
+        sqlx::raw_sql("DEALLOCATE claim").execute(&mut writer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_was_lost_is_found_and_counted_once() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared { database: TestDatabase::alone(), ..Shared::default() };
+    let (a, mut of_a) = shared.node("a", 4, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert!(is_accepted(&a.publish(event(&active, 0, i64::MAX)).await.unwrap()));
+    // Commits now wait for a standby that is not there; they are on disk already.
+    shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    shared.database.sql("SELECT pg_reload_conf()");
+    let publishing = tokio::spawn({
+        let (a, event) = (a.clone(), event(&active, 1, 0));
+        async move { a.publish(event).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+    while shared.database.sql(waiting) == "0" {
+        tokio::task::yield_now().await;
+    }
+    shared.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    shared.database.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'",
+    );
+    shared.database.sql("SELECT pg_reload_conf()");
+    assert!(is_accepted(&publishing.await.unwrap().unwrap()));
+    of_a.recv().await.expect("and its run is in hand").settle(delivered());
+    let line = line(&a).await;
+    assert_eq!((line.received, line.accepted, line.duplicate, line.delivered), (2, 2, 0, 1));
+    assert_eq!(a.stats().stale, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_under_load_costs_no_acknowledged_event_and_doubles_none() {
+    const PUBLISHERS: u64 = 16;
+    const ROUNDS: u64 = 3;
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared { database: TestDatabase::alone(), ..Shared::default() };
+    let (a, mut of_a) = shared.node("a", 8, Clock::system()).await.unwrap();
+    let active = Arc::new(activate(&a, 1).await);
+    let accepted = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let settling = tokio::spawn(async move {
+        while let Some(claim) = of_a.recv().await {
+            claim.settle(delivered());
+        }
+    });
+    let mut publishing = tokio::task::JoinSet::new();
+    for publisher in 0..PUBLISHERS {
+        let (a, active, accepted, stop) = (a.clone(), active.clone(), accepted.clone(), stop.clone());
+        publishing.spawn(async move {
+            let mut identity = publisher;
+            while !stop.load(Ordering::Relaxed) {
+                // One that was refused is brought again, as the spool does: it is one event.
+                match a.publish(event(&active, identity, 0)).await {
+                    Ok(Published::Accepted { .. } | Published::Duplicate { .. }) => {
+                        accepted.fetch_add(1, Ordering::Relaxed);
+                        identity += PUBLISHERS;
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        });
+    }
+    for _ in 0..ROUNDS {
+        let before = accepted.load(Ordering::Relaxed);
+        while accepted.load(Ordering::Relaxed) < before + 200 {
+            tokio::task::yield_now().await;
+        }
+        shared.database.server().kill().unwrap();
+        a.health().wait_for(|health| matches!(health, Health::Failing(_))).await.unwrap();
+        shared.database.server().start().unwrap();
+        a.health().wait_for(|health| *health == Health::Ready).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    publishing.join_all().await;
+    let all = i64::try_from(accepted.load(Ordering::Relaxed)).unwrap();
+    loop {
+        let line = line(&a).await;
+        assert_eq!(line.accepted, all);
+        if line.pending == 0 {
+            assert_eq!(line.delivered, all);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    a.stop().await;
+    settling.await.unwrap();
+}

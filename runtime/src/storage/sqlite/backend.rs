@@ -159,7 +159,7 @@ impl SqliteBackend {
         let (versions, epoch) = versions::activate(&tx, &mut self.ids, versions, now_ms).await?;
         tx.commit().await?;
         self.epoch = epoch;
-        Ok(Activated { epoch, versions })
+        Ok(Activated { epoch, versions, in_force: true })
     }
 
     async fn stale(

@@ -1,0 +1,211 @@
+//! How a catalogue goes live: this node's own files at its start and when they change, and what another node made active.
+//!
+//! Nodes on one database have one catalogue. The newest activation wins, whoever made it, and every other node serves it
+//! from the stored artefacts. A node whose files are as they were when it last activated them has nothing to say: so in a
+//! rolling update a node that still has the old files, and restarts, does not put them back in force.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sheaf_bundles::{compile::Integration, hook::Hook, plan::Plan, words::Language};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::AppError;
+use crate::{
+    alerts::Told,
+    config::WATCH_MS,
+    directory,
+    live::{Catalogue, Live},
+    queue::{Queue, QueueError, types::NewVersion},
+    secrets::Secrets,
+    stop::Stop,
+    token::MasterKey,
+    watch::Watch,
+};
+
+/// What a change of catalogue needs.
+pub struct Switch {
+    pub directory: PathBuf,
+    pub queue: Queue,
+    pub catalogue: Arc<Catalogue>,
+    pub secrets: Arc<Secrets>,
+    pub key: Arc<MasterKey>,
+    pub told: watch::Sender<Told>,
+}
+
+/// Reads and compiles on a thread of its own: a large directory takes a while, and requests are waiting.
+pub async fn compiled(directory: &Path) -> Result<Integration, AppError> {
+    let owned = directory.to_owned();
+    let read = tokio::task::spawn_blocking(move || Ok(directory::compile(&directory::read(&owned)?))).await;
+    // A compiler that panicked says so in the log; the files are as good as wrong.
+    let compiled = read.unwrap_or_else(|panicked| Err(AppError::Invalid(panicked.to_string())))?;
+    let text = compiled.diagnostics.has_errors().then(|| compiled.text(Language::En, false));
+    match (text, compiled.integration) {
+        (None, Some(integration)) => Ok(integration),
+        (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),
+    }
+}
+
+/// What a starting node serves, and whom it tells. With files that are wrong that is what is in force: a vendor that does
+/// not repeat would otherwise lose events for as long as a person takes to repair them. The error itself when nothing is.
+pub async fn first(
+    queue: &Queue,
+    key: &MasterKey,
+    secrets: &Secrets,
+    directory: &Path,
+    found: Result<Integration, AppError>,
+) -> Result<(Live, Told), AppError> {
+    let wrong = match found {
+        Ok(integration) => {
+            warn_of_missing(secrets, &integration);
+            let live = activate(queue, &integration.hooks, &integration.plans, key).await?;
+            return Ok((live, Told::of(&integration)));
+        }
+        Err(wrong) => wrong,
+    };
+    let live = in_force(queue, &[], key).await?;
+    if live.plans().next().is_none() {
+        return Err(wrong);
+    }
+    error!(error = %wrong, "the files are not taken; what was live last is served");
+    Ok((live, told_in_spite(directory)))
+}
+
+/// Whom to tell when the files as a whole are wrong: the part about alerts may be sound, and now is when it is needed.
+fn told_in_spite(directory: &Path) -> Told {
+    let compiled = directory::read(directory).ok().map(|files| directory::compile(&files));
+    compiled.and_then(|compiled| compiled.integration).as_ref().map_or_else(Told::nobody, Told::of)
+}
+
+/// Stores the active versions, which gives the epoch, and puts the catalogue together; or the catalogue that another node
+/// made active since these very files were.
+async fn activate(
+    queue: &Queue,
+    hooks: &[Arc<Hook>],
+    plans: &[Arc<Plan>],
+    key: &MasterKey,
+) -> Result<Live, AppError> {
+    let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
+    let versions = plans.iter().map(|plan| new_version(plan)).collect();
+    let activated = queue.activate(versions).await?;
+    if !activated.in_force {
+        info!("another node has activated other files since these were; they are served here too");
+        return in_force(queue, hooks, key).await;
+    }
+    let plans = activated.versions.into_iter().zip(plans).collect();
+    Ok(Live::new(activated.epoch, hooks, plans, key))
+}
+
+/// The catalogue in force, from its stored artefacts. A hook of ours that nothing in force listens to stays: what comes
+/// through it is an event that no bundle takes, and not a 404 that a vendor does not repeat.
+async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result<Live, AppError> {
+    let (epoch, versions) = queue.store().versions_in_force().await?;
+    let mut plans = Vec::with_capacity(versions.len());
+    for version in versions {
+        plans.push((version.id, Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?)));
+    }
+    let theirs = plans.iter().map(|(_, plan)| plan.hook().clone());
+    let mut all: Vec<Arc<Hook>> = theirs.chain(hooks.iter().cloned()).collect();
+    // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
+    all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
+    all.dedup_by(|a, b| a.connection.name == b.connection.name);
+    Ok(Live::new(epoch, &all, plans, key))
+}
+
+fn new_version(plan: &Plan) -> NewVersion {
+    NewVersion {
+        bundle: plan.bundle.clone(),
+        connection: plan.connection.name.clone(),
+        artefact: plan.artefact().clone(),
+    }
+}
+
+fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
+    for missing in secrets.missing(integration.connections.iter().map(|connection| &**connection)) {
+        let (connection, secret, place) = (missing.connection, missing.name, missing.place);
+        warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
+    }
+    for channel in &integration.alerts.channels {
+        for secret in channel
+            .secrets
+            .iter()
+            .filter(|secret| secrets.held(&channel.secrets).expose(&secret.name).is_none())
+        {
+            warn!(
+                channel = channel.name,
+                secret = secret.name,
+                "a secret is not there; nobody can be told through it"
+            );
+        }
+    }
+}
+
+impl Switch {
+    /// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
+    /// Follows what other nodes make active.
+    pub async fn run(self, every_ms: u64, mut stop: Stop) {
+        let mut watch = (every_ms > 0).then(|| Watch::new(&self.directory));
+        let every = Duration::from_millis(if every_ms > 0 { every_ms } else { WATCH_MS });
+        let mut epoch = self.queue.epoch();
+        let mut unapplied = false;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(every) => {
+                    if let Some(watch) = &mut watch {
+                        self.secrets.refresh();
+                        if watch.changed() || unapplied {
+                            unapplied = self.apply().await.is_err();
+                        }
+                    }
+                }
+                Ok(()) = epoch.changed() => {}
+                () = stop.ordered() => return,
+            }
+            if *epoch.borrow_and_update() > self.catalogue.live().epoch {
+                self.follow().await;
+            }
+        }
+    }
+
+    /// An error when the database could not be asked: to be tried again.
+    async fn apply(&self) -> Result<(), QueueError> {
+        let integration = match compiled(&self.directory).await {
+            Ok(integration) => integration,
+            Err(error) => {
+                warn!(%error, "the changed files are not taken; what was running goes on");
+                return Ok(());
+            }
+        };
+        match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
+            Ok(live) => {
+                self.told.send_replace(Told::of(&integration));
+                info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
+                self.catalogue.switch(live);
+                warn_of_missing(&self.secrets, &integration);
+            }
+            Err(AppError::Queue(error)) => {
+                warn!(%error, "the changed files could not be stored yet; what was running goes on");
+                return Err(error);
+            }
+            Err(error) => warn!(%error, "what is in force cannot be served here; what was running goes on"),
+        }
+        Ok(())
+    }
+
+    /// Another node moved the epoch. Until this one has followed, it publishes nothing.
+    async fn follow(&self) {
+        let live = self.catalogue.live();
+        let hooks: Vec<Arc<Hook>> = live.hooks().map(|hook| hook.decoder.hook().clone()).collect();
+        match in_force(&self.queue, &hooks, &self.key).await {
+            Ok(live) => {
+                info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
+                self.catalogue.switch(live);
+            }
+            Err(error) => error!(%error, "what another node made active cannot be served here"),
+        }
+    }
+}
