@@ -2,5 +2,6 @@
 
 mod alerts;
 mod delivery;
+mod nodes;
 mod resend;
 mod world;

@@ -98,6 +98,15 @@ impl World {
         World { mindbox, running, clock, hook_path, config, environment, time, _folder }
     }
 
+    /// Starts one more node on the same database with the same key, its own data in `data` and its files in `directory`.
+    pub async fn one_more(&self, directory: &Path, data: &Path) -> Running {
+        fs::create_dir_all(data).expect("a directory");
+        let key = self.config.data_directory().join("master.key");
+        fs::copy(key, data.join("master.key")).expect("the key it made");
+        let config = Config { directory: directory.into(), data: Some(data.into()), ..self.config.clone() };
+        serve(&config, &self.environment, &self.time).await
+    }
+
     /// The server.
     pub fn running(&self) -> &Running {
         &self.running
@@ -128,7 +137,12 @@ impl World {
 
     /// Calltouch with a webhook to the hook.
     pub fn calltouch(&self, method: Method) -> Calltouch {
-        let address = self.running.addresses().hooks;
+        self.calltouch_to(&self.running, method)
+    }
+
+    /// Calltouch with a webhook to the hook at another node.
+    pub fn calltouch_to(&self, node: &Running, method: Method) -> Calltouch {
+        let address = node.addresses().hooks;
         let path = self.hook_path.clone();
         Calltouch::new(Webhook { address, path, method, model: Model::Events, spaces: Spaces::Percent })
     }
@@ -198,7 +212,8 @@ async fn serve(config: &Config, environment: &Environment, clock: &Clock) -> Run
     running
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("an example") {
         let source: PathBuf = entry.expect("an entry").path();

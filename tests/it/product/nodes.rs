@@ -1,0 +1,102 @@
+//! The whole product on PostgreSQL: one node, and several that share a database.
+
+use std::{collections::BTreeSet, fs};
+
+use sheaf_runtime::config::Config;
+use sheaf_tests::{
+    calltouch::{Method, Moment, Payload},
+    postgres::{self, TestDatabase},
+};
+
+use super::world::{World, copy};
+
+fn ended(id: u64) -> Payload {
+    Payload::call(Moment::CallEnded, id)
+}
+
+async fn world(database: &TestDatabase) -> World {
+    let url = database.url().parse().expect("a URL");
+    World::start_set("calltouch-mindbox", &[], &[], |config: &mut Config| config.database = Some(url)).await
+}
+
+#[tokio::test]
+async fn a_call_is_kept_in_postgres_and_reaches_mindbox_and_a_resend_is_no_new_event() {
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let world = world(&database).await;
+    let calltouch = world.calltouch(Method::Post);
+    assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
+    world.requests(1).await;
+    let world = world.restart().await;
+    let calltouch = world.calltouch(Method::Get);
+    assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
+    let ledger = world.until(|ledger| ledger.pending == 0 && ledger.received == 2).await;
+    assert_eq!((ledger.accepted, ledger.duplicate, ledger.delivered), (1, 1, 1));
+    assert_eq!(world.mindbox.records().len(), 1);
+    assert_eq!(database.sql("SELECT count(*) FROM event"), "1", "and it is PostgreSQL that keeps it");
+}
+
+#[tokio::test]
+async fn of_two_nodes_either_takes_any_event_and_each_is_delivered_once() {
+    const CALLS: u64 = 30;
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let world = world(&database).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let other = world.one_more(&world.config().directory, folder.path()).await;
+    let (one, two) = (world.calltouch(Method::Post), world.calltouch_to(&other, Method::Post));
+    for id in 0..CALLS {
+        let (first, again) = if id % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        assert!(first.happens(Moment::CallEnded, &ended(id)).await.expect("an answer").succeeded());
+        assert!(again.happens(Moment::CallEnded, &ended(id)).await.expect("an answer").succeeded());
+    }
+    let records = world.requests(usize::try_from(CALLS).expect("few")).await;
+    let calls: BTreeSet<_> =
+        records.iter().map(|it| it.body["customerAction"]["customFields"]["callId"].to_string()).collect();
+    assert_eq!(calls.len() as u64, CALLS);
+    let calls = i64::try_from(CALLS).expect("few");
+    other.queue().flush().await.expect("the queue works");
+    let ledger = world.until(|ledger| ledger.pending == 0).await;
+    assert_eq!((ledger.received, ledger.accepted, ledger.duplicate), (2 * calls, calls, calls));
+    assert_eq!(ledger.delivered, calls);
+    assert_eq!(world.mindbox.records().len() as u64, CALLS, "each once");
+    other.stop().await;
+}
+
+#[tokio::test]
+async fn in_a_rolling_update_the_nodes_that_still_have_the_old_files_serve_the_new_ones() {
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let world = world(&database).await;
+    let folder = tempfile::tempdir().expect("a directory");
+    let (directory, data) = (folder.path().join("integration"), folder.path().join("data"));
+    copy(&world.config().directory, &directory);
+    let bundle = directory.join("bundles/mindbox-dynamic.yaml");
+    let text = fs::read_to_string(&bundle).expect("a bundle");
+    fs::write(&bundle, text.replace("active: true", "active: false")).expect("a file");
+    let other = world.one_more(&directory, &data).await;
+    let epoch = other.catalogue().live().epoch;
+    assert!(epoch > world.running().catalogue().live().epoch);
+
+    // The old node decides this event under its own epoch first, is told so, and decides again.
+    let calltouch = world.calltouch(Method::Post);
+    assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
+    assert_eq!(world.running().catalogue().live().epoch, epoch);
+    let ledger = world.ledger().await;
+    assert_eq!(
+        (ledger.accepted, ledger.delivered + ledger.pending),
+        (1, 0),
+        "the old bundle is out of force"
+    );
+
+    // Started again with its old files it does not put them back.
+    let world = world.restart().await;
+    assert_eq!(world.running().catalogue().live().epoch, epoch);
+    other.stop().await;
+}
