@@ -59,7 +59,9 @@ pub async fn activate(
 
 /// Tells one set of versions from another, whatever their order.
 pub fn digest(versions: &[NewVersion]) -> [u8; HASH_BYTES] {
-    digest_of(versions.iter().map(|version| (version.bundle.clone(), version.artefact.hash.to_vec())).collect())
+    digest_of(
+        versions.iter().map(|version| (version.bundle.clone(), version.artefact.hash.to_vec())).collect(),
+    )
 }
 
 /// The digest of the active set.
