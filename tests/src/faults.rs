@@ -7,6 +7,7 @@ pub mod calls;
 pub mod database;
 pub mod disk;
 pub mod equations;
+pub mod errors;
 pub mod judge;
 pub mod kills;
 pub mod lab;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    calls, kills,
+    calls, errors, kills,
     lab::Lab,
     power,
     report::{Finding, Outcome},
@@ -32,6 +32,7 @@ enum Kind {
     Kills,
     Calls,
     Power,
+    Errors,
     Zombie,
     Switch,
 }
@@ -77,6 +78,14 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 30,
         fault: Some("synchronous-normal"),
         kind: Kind::Power,
+    },
+    Scenario {
+        name: "errors",
+        about: "F4 fsync and write errors, a full disk, a read-only one: 503, not ready, well again by itself, nothing lost",
+        short: 6,
+        long: 60,
+        fault: None,
+        kind: Kind::Errors,
     },
     Scenario {
         name: "zombie",
@@ -149,6 +158,7 @@ impl Scenario {
             Kind::Kills => kills::run(lab, plan, cycles).await,
             Kind::Calls => calls::run(lab, plan, cycles).await,
             Kind::Power => power::run(lab, plan, cycles).await,
+            Kind::Errors => errors::run(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
             Kind::Switch => switch::run(lab, plan.with("SHEAF_WATCH_MS", switch::WATCH_MS), cycles).await,
         }
