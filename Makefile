@@ -43,7 +43,7 @@ bench:
 
 ## Every fault the product promises to survive, judged by ledgers outside it; about 3 minutes, FAULTS=--long for hours.
 faults:
-	@command -v strace >/dev/null || test "$$(id -u)" != 0 || apt-get install --yes --quiet strace >/dev/null || true
+	@test "$$(id -u)" != 0 || command -v strace faketime >/dev/null || apt-get install --yes --quiet strace faketime >/dev/null || true
 	$(CARGO) build --bins
 	$(CARGO) build --package sheaf-runtime --features faulty --bin sheaf-faulty
 	target/debug/faults $(FAULTS)

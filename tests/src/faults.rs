@@ -4,10 +4,13 @@
 //! was acknowledged, proves nothing and is called invalid.
 
 pub mod calls;
+pub mod clocks;
 pub mod database;
 pub mod disk;
+pub mod duplicates;
 pub mod equations;
 pub mod errors;
+pub mod faketime;
 pub mod judge;
 pub mod kills;
 pub mod lab;
@@ -17,7 +20,9 @@ pub mod report;
 pub mod rig;
 pub mod scenario;
 pub mod script;
+pub mod stop;
 pub mod strace;
 pub mod switch;
 pub mod traffic;
+pub mod two;
 pub mod zombie;

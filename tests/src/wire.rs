@@ -200,6 +200,12 @@ impl Client {
         Ok(Client { reader, writer })
     }
 
+    /// Whether the server has not closed it so far: as any client looks before it uses a connection again.
+    pub fn is_open(&self) -> bool {
+        let looked = self.reader.stream.try_read(&mut [0]);
+        looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Sends the bytes of one whole request and reads the answer.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Message> {
         self.writer.write_all(request).await?;

@@ -16,6 +16,8 @@ pub struct Judgement {
     pub acknowledged: usize,
     /// Calls whose answer was lost; they may arrive or not.
     pub unknown: usize,
+    /// Of these, how many arrived.
+    pub unknown_arrived: usize,
     /// Calls answered 200 after the power was cut, which a machine without power does not do; they may arrive or not.
     pub after_cut: usize,
     /// Calls refused.
@@ -51,6 +53,7 @@ impl Judgement {
         let mut judgement = Judgement::default();
         let mut kills = Vec::new();
         let dark = dark(sender);
+        let mut unknown = Vec::new();
         let (mut acknowledged, mut possible) = (HashSet::new(), HashSet::new());
         for entry in sender {
             match *entry {
@@ -63,7 +66,7 @@ impl Judgement {
                     }
                 }
                 Entry::Unknown(id) => {
-                    judgement.unknown += 1;
+                    unknown.push(id);
                     possible.insert(id);
                 }
                 Entry::Refused(id, _) => {
@@ -75,6 +78,8 @@ impl Judgement {
             }
         }
         let arrivals = arrivals(receiver);
+        judgement.unknown = unknown.len();
+        judgement.unknown_arrived = unknown.iter().filter(|id| arrivals.contains_key(id)).count();
         judgement.acknowledged = acknowledged.len();
         judgement.delivered = arrivals.len();
         judgement.missing = sorted(acknowledged.iter().filter(|id| !arrivals.contains_key(id)));

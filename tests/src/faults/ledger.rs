@@ -92,9 +92,7 @@ impl Ledger {
     pub fn close(self) -> anyhow::Result<Vec<Entry>> {
         drop(self.lines);
         self.writing.join().ok().context("the ledger's thread panicked")??;
-        let text = fs::read_to_string(&self.file)?;
-        let read = |line| Entry::read(line).with_context(|| format!("{}: {line:?}", self.file.display()));
-        text.lines().map(read).collect()
+        read(&self.file)
     }
 }
 
@@ -112,6 +110,12 @@ impl Pen {
         let _ = self.0.send((entry, Some(stored)));
         let _ = on_disk.await;
     }
+}
+
+/// What a ledger's file holds so far.
+pub fn read(file: &Path) -> anyhow::Result<Vec<Entry>> {
+    let entry = |line| Entry::read(line).with_context(|| format!("{}: {line:?}", file.display()));
+    fs::read_to_string(file)?.lines().map(entry).collect()
 }
 
 /// Natural batches: whatever came during the last fsync is one write and one fsync.

@@ -193,8 +193,7 @@ impl Rig {
 
     /// Ends the senders, waits until the product has nothing left to do, and judges.
     pub async fn finish(self, rules: Rules) -> anyhow::Result<Judgement> {
-        self.gauge.over.store(true, Ordering::Relaxed);
-        self.drain().await?;
+        self.end_load().await?;
         let Rig { target, senders, sent, received, receiver, folder, broken_build, .. } = self;
         drop(target);
         senders.join_all().await;
@@ -205,6 +204,12 @@ impl Rig {
             eprintln!("ledgers and log are kept in {}", folder.keep().display());
         }
         Ok(judgement)
+    }
+
+    /// Ends the senders and waits until the product has nothing left to do.
+    pub async fn end_load(&self) -> anyhow::Result<()> {
+        self.gauge.over.store(true, Ordering::Relaxed);
+        self.drain().await
     }
 
     /// Waits until it has nothing left to do, then has every row of its ledger counted.

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::{
-    calls, errors, kills,
+    calls, clocks, duplicates, errors, kills,
     lab::Lab,
     power,
     report::{Finding, Outcome},
     rig::Plan,
-    switch, zombie,
+    stop, switch, two, zombie,
 };
 
 /// A kind of fault, or a broken build that must be caught by one.
@@ -33,8 +33,12 @@ enum Kind {
     Calls,
     Power,
     Errors,
+    Two,
     Zombie,
     Switch,
+    Clocks,
+    Duplicates,
+    Stop,
 }
 
 /// All of them, in the order they are run.
@@ -88,6 +92,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Errors,
     },
     Scenario {
+        name: "two",
+        about: "F5 a second server on the same data: it refuses and says why, the first goes on",
+        short: 2,
+        long: 20,
+        fault: None,
+        kind: Kind::Two,
+    },
+    Scenario {
         name: "zombie",
         about: "F7 a server is stopped past its lease, another takes its runs, it wakes up: no stale settle counts",
         short: 3,
@@ -118,6 +130,30 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 50,
         fault: Some("stale-epoch"),
         kind: Kind::Switch,
+    },
+    Scenario {
+        name: "clocks",
+        about: "F9 the clock jumps forward and back: nothing is sent before its time, and nothing twice",
+        short: 4,
+        long: 40,
+        fault: None,
+        kind: Kind::Clocks,
+    },
+    Scenario {
+        name: "duplicates",
+        about: "F10 the same call at once, again, after a restart, an hour later: it is one event",
+        short: 10,
+        long: 500,
+        fault: None,
+        kind: Kind::Duplicates,
+    },
+    Scenario {
+        name: "stop",
+        about: "F15 SIGTERM under load: what was accepted is delivered, once",
+        short: 5,
+        long: 100,
+        fault: None,
+        kind: Kind::Stop,
     },
 ];
 
@@ -159,6 +195,10 @@ impl Scenario {
             Kind::Calls => calls::run(lab, plan, cycles).await,
             Kind::Power => power::run(lab, plan, cycles).await,
             Kind::Errors => errors::run(lab, plan, cycles).await,
+            Kind::Two => two::run(plan, cycles).await,
+            Kind::Clocks => clocks::run(lab, plan, cycles).await,
+            Kind::Duplicates => duplicates::run(plan, cycles).await,
+            Kind::Stop => stop::run(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
             Kind::Switch => switch::run(lab, plan.with("SHEAF_WATCH_MS", switch::WATCH_MS), cycles).await,
         }

@@ -2,7 +2,7 @@
 //!
 //! Versions and runs are numbered in the order of their commits, so an outsider sees which run came after which version.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context, ensure};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -50,8 +50,7 @@ pub async fn run(lab: &Lab, plan: Plan, switches: usize) -> anyhow::Result<Outco
             struck.bit(),
         );
     }
-    rig.gauge.over.store(true, Ordering::Relaxed);
-    rig.drain().await?;
+    rig.end_load().await?;
     let late = late(&reader).await?;
     outcome.count("versions that were run after the next was stored", late.len());
     outcome.expect(late.is_empty(), || format!("superseded versions were run: {late:?}"));

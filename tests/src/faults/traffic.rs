@@ -68,7 +68,7 @@ async fn send(mut target: watch::Receiver<Target>, pen: Pen, gauge: Arc<Gauge>, 
             continue;
         };
         let template = Template::call(address, &path, randomness.random());
-        while !gauge.over.load(Ordering::Relaxed) {
+        while !gauge.over.load(Ordering::Relaxed) && client.is_open() {
             let id = gauge.next_id();
             template.fill(id, &mut buffer);
             pen.write(Entry::Sent(id));
