@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use sheaf_bundles::id::EventId;
+use sheaf_bundles::{event::Event, id::EventId};
 
 use crate::queue::{
     Queue,
@@ -26,7 +26,12 @@ pub enum Fault {
     NoFence,
     /// Decisions of a superseded catalogue are stored.
     StaleEpoch,
+    /// No promise is broken, but executing an event with the mark panics.
+    Poison,
 }
+
+/// The mark: the value of a field.
+pub const POISON: &str = "poison";
 
 impl Fault {
     fn named(name: &str) -> Option<Fault> {
@@ -35,6 +40,7 @@ impl Fault {
             "synchronous-normal" => Some(Fault::SynchronousNormal),
             "no-fence" => Some(Fault::NoFence),
             "stale-epoch" => Some(Fault::StaleEpoch),
+            "poison" => Some(Fault::Poison),
             _ => None,
         }
     }
@@ -55,6 +61,12 @@ pub fn answer_before_commit(queue: &Queue, publish: Publish) -> Published {
     let queue = queue.clone();
     tokio::spawn(async move { queue.commit(publish).await.map(drop) });
     Published::Accepted { event: EventId(0), runs: 0 }
+}
+
+/// Panics when the event carries the mark.
+pub fn panic_if_poisonous(event: &Event) {
+    let marked = has(Fault::Poison) && format!("{:?}", event.fields).contains(&format!("{POISON:?}"));
+    assert!(!marked, "a poisonous event");
 }
 
 /// The end of a statement without its comparison of fences.

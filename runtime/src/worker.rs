@@ -93,6 +93,8 @@ impl Worker {
     async fn prepare(&self, claim: &Claim) -> Result<(Arc<Plan>, RunState), NotRunnable> {
         let plan = self.plan(claim.version).await?;
         let event = event(claim, &plan)?;
+        #[cfg(feature = "faulty")]
+        crate::faulty::panic_if_poisonous(&event);
         let state = match &claim.state {
             Some(bytes) => {
                 RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))?

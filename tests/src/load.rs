@@ -78,7 +78,8 @@ impl Template {
 pub enum Pace {
     /// As soon as the connection's last answer is there.
     Closed,
-    /// At this rate, whatever the answers do; a request that waits for a free connection is late from its due time on.
+    /// At this rate, whatever the answers do; a request that waits for a free connection is late from its due time on, and
+    /// is not sent any more once the time is over.
     Open {
         /// Requests a second.
         per_second: f64,
@@ -155,6 +156,9 @@ impl Shared {
             Pace::Open { per_second } => {
                 let due_ns = self.started_ns + (number as f64 / per_second * 1e9) as i64;
                 let wait_ns = u64::try_from(due_ns - unix_ns()).unwrap_or(0);
+                if unix_ns() >= end_ns {
+                    return None;
+                }
                 if wait_ns > 0 && due_ns < end_ns {
                     tokio::time::sleep(Duration::from_nanos(wait_ns)).await;
                     unix_ns().min(due_ns + TIMER_SLACK_NS)

@@ -235,6 +235,15 @@ pub enum Reply {
     Bytes(Vec<u8>),
     /// These bytes, then the connection is closed, whatever they promised.
     BytesThenClose(Vec<u8>),
+    /// An answer that never ends.
+    Endless {
+        /// What it begins with.
+        first: Vec<u8>,
+        /// What follows, again and again.
+        then: Vec<u8>,
+        /// With this pause before each.
+        every: Duration,
+    },
 }
 
 impl Reply {
@@ -324,6 +333,13 @@ where
     while let Some(message) = reader.next().await? {
         match handler(message).await {
             Reply::Bytes(bytes) => writer.write_all(&bytes).await?,
+            Reply::Endless { first, then, every } => {
+                writer.write_all(&first).await?;
+                loop {
+                    tokio::time::sleep(every).await;
+                    writer.write_all(&then).await?;
+                }
+            }
             Reply::BytesThenClose(bytes) => {
                 writer.write_all(&bytes).await?;
                 return writer.shutdown().await;

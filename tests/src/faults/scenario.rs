@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::{
     calls, clocks, duplicates, errors, kills,
     lab::Lab,
-    power,
+    overload, poison, power,
     report::{Finding, Outcome},
     rig::Plan,
-    stop, switch, two, zombie,
+    stop, switch, two, vendor, zombie,
 };
 
 /// A kind of fault, or a broken build that must be caught by one.
@@ -22,7 +22,7 @@ pub struct Scenario {
     pub short: usize,
     /// Cycles of a long run.
     pub long: usize,
-    /// The promise that the build under test breaks, if it is a broken build.
+    /// What is wrong with the build under test, if it is one of the faulty ones.
     pub fault: Option<&'static str>,
     kind: Kind,
 }
@@ -34,6 +34,9 @@ enum Kind {
     Power,
     Errors,
     Two,
+    Vendor,
+    Overload,
+    Poison,
     Zombie,
     Switch,
     Clocks,
@@ -132,6 +135,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Switch,
     },
     Scenario {
+        name: "vendor",
+        about: "F8 a vendor answers badly in every way: repeats on the schedule, other vendors do not notice",
+        short: 1,
+        long: 10,
+        fault: None,
+        kind: Kind::Vendor,
+    },
+    Scenario {
         name: "clocks",
         about: "F9 the clock jumps forward and back: nothing is sent before its time, and nothing twice",
         short: 4,
@@ -146,6 +157,22 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 500,
         fault: None,
         kind: Kind::Duplicates,
+    },
+    Scenario {
+        name: "overload",
+        about: "F11 ten times the load: slow answers, then refusals, memory flat, soon as fast as before",
+        short: 1,
+        long: 10,
+        fault: None,
+        kind: Kind::Overload,
+    },
+    Scenario {
+        name: "poison",
+        about: "F13 events whose execution panics: parked after three attempts, the others are delivered",
+        short: 3,
+        long: 30,
+        fault: Some("poison"),
+        kind: Kind::Poison,
     },
     Scenario {
         name: "stop",
@@ -163,6 +190,11 @@ impl Scenario {
         SCENARIOS.iter().find(|it| it.name == name).copied()
     }
 
+    /// Whether the build under test must be caught. One with poisonous events keeps its promises.
+    fn breaks_a_promise(self) -> bool {
+        self.fault.is_some() && self.kind != Kind::Poison
+    }
+
     /// Runs so many cycles. A product that does not start, breaks an equation or does not finish has broken its promise.
     pub async fn run(self, lab: &Lab, cycles: usize) -> Finding {
         let begun = Instant::now();
@@ -174,7 +206,7 @@ impl Scenario {
         Finding {
             scenario: self.name.to_owned(),
             about: self.about.to_owned(),
-            verdict: outcome.verdict(self.fault.is_some()),
+            verdict: outcome.verdict(self.breaks_a_promise()),
             outcome,
             took_s: begun.elapsed().as_secs_f64(),
         }
@@ -195,6 +227,9 @@ impl Scenario {
             Kind::Calls => calls::run(lab, plan, cycles).await,
             Kind::Power => power::run(lab, plan, cycles).await,
             Kind::Errors => errors::run(lab, plan, cycles).await,
+            Kind::Vendor => vendor::run(plan, cycles).await,
+            Kind::Overload => overload::run(plan, cycles).await,
+            Kind::Poison => poison::run(plan, cycles).await,
             Kind::Two => two::run(plan, cycles).await,
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
             Kind::Duplicates => duplicates::run(plan, cycles).await,

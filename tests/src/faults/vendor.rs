@@ -1,0 +1,326 @@
+//! F8: a vendor answers badly in every way. Each call is repeated on the schedule and arrives, or is parked; no answer holds
+//! a slot longer than its time; another vendor's calls do not notice.
+//!
+//! The sick calls are fewer than the slots: that a vendor cannot take all of them is another promise.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+
+use super::{equations, report::Outcome, rig::Plan};
+use crate::{
+    clock::unix_ns,
+    load::Template,
+    product::{Product, Setup},
+    sink::{Sink, call_id},
+    wire::{Client, Reply, Server},
+};
+
+/// The sick vendor's connector: a request may take two seconds.
+const CONNECTOR: &str = "
+kind: connector
+name: sick
+title: {en: Sick, ru: Больной}
+settings:
+  base_url: {type: url, default: 'https://sick.example', title: {en: Address, ru: Адрес}}
+actions:
+  send:
+    title: {en: Send, ru: Отправить}
+    unknown: keyed
+    input:
+      callId: {type: text, required: true, title: {en: Call, ru: Звонок}}
+    request:
+      method: POST
+      url: '{{ connection.settings.base_url }}/'
+      headers: {Idempotency-Key: '{{ delivery.key }}'}
+      encoding: json
+      body: {callId: '{{ input.callId }}'}
+      timeout: 2s
+verdicts:
+  - {when: response.status = 200, verdict: ok}
+  - {when: response.status = 401, verdict: auth_refresh}
+  - {when: response.status = 429, verdict: rate_limited}
+  - {when: response.status >= 500, verdict: retry}
+  - {when: response.status >= 300, verdict: bad_request}
+";
+const CONNECTION: &str = "{kind: connection, name: sick-main, connector: sick}\n";
+const STEP: &str =
+    "steps: [{name: send, action: sick.send, connection: sick-main, with: {callId: '{{ id }}'}}]\n";
+/// Where the sick vendor and the healthy one are in production.
+const ORIGINS: [&str; 2] = ["https://sick.example", "https://api.mindbox.ru"];
+/// The longest exchange that connector allows.
+const TIMEOUT_MS: i64 = 2_000;
+/// The first wait of the schedule, and how much later the repeat may come for jitter and a busy machine.
+const WAIT_MS: i64 = 5_000;
+const LATE_MS_MAX: i64 = 1_500;
+/// A wait that a vendor asks for, seconds.
+const RETRY_AFTER_S: i64 = 3;
+/// Healthy calls a second, and for how long without any sick one.
+const EVERY: Duration = Duration::from_millis(25);
+const USUAL: Duration = Duration::from_secs(3);
+/// Under this a 99th percentile says more about the machine than about the product, milliseconds.
+const NOISE_MS: f64 = 100.0;
+/// Longest time until everything is done.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the sick vendor answers a call's first request; it answers the second well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sickness {
+    Status(u16),
+    RetryAfter,
+    Redirect,
+    Garbage,
+    Half,
+    Cut,
+    EndlessHeaders,
+    ByteASecond,
+    Silence,
+    ResetAfterAnswer,
+}
+
+const SICKNESSES: [Sickness; 13] = [
+    Sickness::Status(429),
+    Sickness::Status(500),
+    Sickness::Status(503),
+    Sickness::Status(401),
+    Sickness::RetryAfter,
+    Sickness::Redirect,
+    Sickness::Garbage,
+    Sickness::Half,
+    Sickness::Cut,
+    Sickness::EndlessHeaders,
+    Sickness::ByteASecond,
+    Sickness::Silence,
+    Sickness::ResetAfterAnswer,
+];
+
+/// What becomes of a call whose first request was answered so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    /// A second request after this many milliseconds, at least.
+    Again(i64),
+    /// No second request.
+    Once,
+}
+
+impl Sickness {
+    fn expected(self) -> Expected {
+        match self {
+            Sickness::RetryAfter => Expected::Again(RETRY_AFTER_S * 1_000),
+            Sickness::ByteASecond | Sickness::Silence => Expected::Again(TIMEOUT_MS + WAIT_MS),
+            Sickness::Redirect | Sickness::ResetAfterAnswer => Expected::Once,
+            Sickness::Status(_)
+            | Sickness::Garbage
+            | Sickness::Half
+            | Sickness::Cut
+            | Sickness::EndlessHeaders => Expected::Again(WAIT_MS),
+        }
+    }
+
+    async fn reply(self) -> Reply {
+        match self {
+            Sickness::Status(status) => Reply::answer(status, &[], b""),
+            Sickness::RetryAfter => Reply::answer(503, &[("Retry-After", &RETRY_AFTER_S.to_string())], b""),
+            Sickness::Redirect => Reply::answer(302, &[("Location", "http://127.0.0.1:1/")], b""),
+            Sickness::Garbage => Reply::BytesThenClose(b"\x00\xff\x13 not HTTP\r\n\r\n".to_vec()),
+            Sickness::Half => {
+                Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{\"sta".to_vec())
+            }
+            Sickness::Cut => Reply::BytesThenClose(Vec::new()),
+            Sickness::EndlessHeaders => Reply::Endless {
+                first: b"HTTP/1.1 200 OK\r\n".to_vec(),
+                then: b"X-More: of the same\r\n".repeat(200),
+                every: Duration::ZERO,
+            },
+            Sickness::ByteASecond => Reply::Endless {
+                first: b"HTTP/1.1 200 OK\r\nX: ".to_vec(),
+                then: b"x".to_vec(),
+                every: Duration::from_secs(1),
+            },
+            Sickness::Silence => std::future::pending().await,
+            Sickness::ResetAfterAnswer => {
+                Reply::BytesThenClose(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec())
+            }
+        }
+    }
+}
+
+/// When a call's requests came, nanoseconds since 1970.
+#[derive(Default)]
+struct Book {
+    sick: HashMap<i64, Sickness>,
+    came: HashMap<i64, Vec<i64>>,
+}
+
+/// Every sickness so often.
+pub async fn run(plan: Plan, rounds: usize) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let folder = tempfile::Builder::new().prefix("vendor-").tempdir_in(&plan.data_root)?;
+    let book = Arc::new(Mutex::new(Book::default()));
+    let vendor = vendor(Arc::clone(&book)).await?;
+    let healthy = Sink::start().await?;
+    let origins = [vendor.origin(), healthy.origin()];
+    let overrides: Vec<String> =
+        ORIGINS.iter().zip(origins).map(|(from, to)| format!("{from}={to}")).collect();
+    let setup =
+        plan.with("SHEAF_EGRESS_OVERRIDE", overrides.join(",")).setup(folder.path(), String::new())?;
+    write_files(&setup.directory)?;
+    let product = setup.start().await?;
+    let path = setup.hook_path()?;
+    for _ in 0..rounds {
+        round(&product, &path, &book, &healthy, &mut outcome).await?;
+    }
+    let parked = SICKNESSES.iter().filter(|it| **it == Sickness::Redirect).count() * rounds;
+    drained(&setup, parked as u64).await?;
+    drop(product);
+    Ok(outcome)
+}
+
+async fn round(
+    product: &Product,
+    path: &str,
+    book: &Mutex<Book>,
+    healthy: &Sink,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let usual_ms = p99_ms(product, path, healthy, USUAL).await?;
+    let calls = sick_calls(product, path, book).await?;
+    outcome.count("acknowledged", calls.len());
+    let begun = Instant::now();
+    let mut worst_ms: f64 = 0.0;
+    while !calls.iter().all(|(id, sickness)| is_done(book, *id, *sickness)) && begun.elapsed() < PATIENCE {
+        worst_ms = worst_ms.max(p99_ms(product, path, healthy, USUAL).await?);
+    }
+    outcome.figure("other vendor's usual p99, ms", usual_ms);
+    outcome.figure("other vendor's p99 beside the sick one, ms", worst_ms);
+    outcome.expect(worst_ms < (2.0 * usual_ms).max(NOISE_MS), || {
+        format!("the other vendor's p99 went from {usual_ms:.1} to {worst_ms:.1} ms")
+    });
+    for (id, sickness) in calls {
+        let came = lock(book).came.get(&id).cloned().unwrap_or_default();
+        outcome.cycle(format!("{sickness:?}: {} requests", came.len()), !came.is_empty());
+        let gap_ms = came.windows(2).map(|pair| (pair[1] - pair[0]) / 1_000_000).next();
+        let as_promised = match sickness.expected() {
+            Expected::Once => came.len() == 1,
+            Expected::Again(wait_ms) => {
+                let most_ms = wait_ms + wait_ms / 10 + LATE_MS_MAX;
+                came.len() == 2 && gap_ms.is_some_and(|gap_ms| (wait_ms..=most_ms).contains(&gap_ms))
+            }
+        };
+        outcome.expect(as_promised, || {
+            format!(
+                "{sickness:?}: {} requests, {gap_ms:?} ms apart; expected {:?}",
+                came.len(),
+                sickness.expected()
+            )
+        });
+    }
+    Ok(())
+}
+
+fn is_done(book: &Mutex<Book>, id: i64, sickness: Sickness) -> bool {
+    let wanted = if sickness.expected() == Expected::Once { 1 } else { 2 };
+    lock(book).came.get(&id).is_some_and(|came| came.len() >= wanted)
+}
+
+/// One call for each sickness.
+async fn sick_calls(
+    product: &Product,
+    path: &str,
+    book: &Mutex<Book>,
+) -> anyhow::Result<Vec<(i64, Sickness)>> {
+    let template = Template::call(product.hooks, path, true);
+    let (mut client, mut buffer, mut calls) = (Client::connect(product.hooks).await?, Vec::new(), Vec::new());
+    for sickness in SICKNESSES {
+        let id = unix_ns();
+        lock(book).sick.insert(id, sickness);
+        template.fill(id, &mut buffer);
+        let status = client.exchange(&buffer).await?.status();
+        ensure!(status == 200, "a call was answered {status}");
+        calls.push((id, sickness));
+    }
+    Ok(calls)
+}
+
+/// Sends calls to the healthy vendor for a while; the 99th percentile from sending to arrival.
+async fn p99_ms(product: &Product, path: &str, healthy: &Sink, duration: Duration) -> anyhow::Result<f64> {
+    healthy.reset();
+    let template = Template::call(product.hooks, path, false);
+    let (mut client, mut buffer) = (Client::connect(product.hooks).await?, Vec::new());
+    let (begun, mut ids) = (Instant::now(), Vec::new());
+    let mut ticks = tokio::time::interval(EVERY);
+    while begun.elapsed() < duration {
+        ticks.tick().await;
+        let id = unix_ns();
+        template.fill(id, &mut buffer);
+        let status = client.exchange(&buffer).await?.status();
+        ensure!(status == 200, "a call was answered {status}");
+        ids.push(id);
+    }
+    let waited = Instant::now();
+    while healthy.missing(&ids) > 0 {
+        ensure!(waited.elapsed() < PATIENCE, "{} healthy calls did not arrive", healthy.missing(&ids));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(healthy.latencies().points().p99_ms)
+}
+
+/// The sick vendor: it knows the illness by the call.
+async fn vendor(book: Arc<Mutex<Book>>) -> anyhow::Result<Server> {
+    let server = Server::start(move |message| {
+        let id = call_id(&message.body).unwrap_or_default();
+        let sickness = {
+            let mut book = lock(&book);
+            let came = book.came.entry(id).or_default();
+            came.push(unix_ns());
+            let first = came.len() == 1;
+            book.sick.get(&id).copied().filter(|_| first)
+        };
+        async move {
+            match sickness {
+                Some(sickness) => sickness.reply().await,
+                None => Reply::answer(200, &[], b""),
+            }
+        }
+    })
+    .await?;
+    Ok(server)
+}
+
+/// The calls of known visitors go to the sick vendor.
+fn write_files(directory: &Path) -> anyhow::Result<()> {
+    let connector = directory.join("connectors/sick");
+    fs::create_dir_all(&connector)?;
+    fs::write(connector.join("connector.yaml"), CONNECTOR)?;
+    fs::write(directory.join("connections/sick-main.yaml"), CONNECTION)?;
+    let bundle = directory.join("bundles/mindbox-dynamic.yaml");
+    let text = fs::read_to_string(&bundle)?;
+    let (before, _) = text.split_once("steps:").context("a bundle has steps")?;
+    Ok(fs::write(&bundle, format!("{before}{STEP}"))?)
+}
+
+/// Nothing is left to do, exactly so many are parked, and both equations hold.
+async fn drained(setup: &Setup, parked: u64) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let ledger = equations::read(&setup.ledger(true)?)?;
+        equations::check(&ledger)?;
+        let sum = |of: fn(&equations::Counters) -> u64| ledger.connections.iter().map(of).sum::<u64>();
+        if sum(|it| it.pending) == 0 {
+            ensure!(sum(|it| it.parked) == parked, "{} are parked, not {parked}", sum(|it| it.parked));
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{} decisions stay pending", sum(|it| it.pending));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn lock(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
+    book.lock().unwrap_or_else(PoisonError::into_inner)
+}
