@@ -159,6 +159,8 @@ pub struct Committed {
     pub soonest_due_ms: Option<i64>,
     /// The catalogue's epoch.
     pub epoch: u64,
+    /// Why no publish was stored although the rest was: there is room to finish what is in hand, and for nothing new.
+    pub full: Option<String>,
 }
 
 /// What became of one publish.

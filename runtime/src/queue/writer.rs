@@ -317,14 +317,22 @@ impl<B: Backend> Writer<B> {
     fn committed(
         &mut self,
         gathered: &mut Gathered,
-        committed: Committed,
+        mut committed: Committed,
         claim_max: usize,
         now_ms: i64,
         lease_end_ms: i64,
     ) {
         self.settles.clear();
-        (self.settles_since, self.refused_until) = (None, None);
-        self.ends.health.send_if_modified(|health| std::mem::replace(health, Health::Ready) != Health::Ready);
+        self.settles_since = None;
+        self.refused_until = committed.full.as_ref().map(|_| Instant::now() + REFUSED_PAUSE);
+        let health = match committed.full.take().map(Arc::from) {
+            None => Health::Ready,
+            Some(why) => {
+                refuse_publishes(gathered, &why);
+                Health::Failing(why)
+            }
+        };
+        self.ends.health.send_if_modified(|now| std::mem::replace(now, health.clone()) != health);
         self.ends
             .epoch
             .send_if_modified(|epoch| std::mem::replace(epoch, committed.epoch) != committed.epoch);
@@ -499,9 +507,13 @@ fn tell(health: &watch::Sender<Health>, error: &BackendError) {
 }
 
 fn answer_refused(gathered: &mut Gathered, message: &Arc<str>) {
+    refuse_publishes(gathered, message);
+    answer_all(&mut gathered.flushes, || Err(QueueError::Storage(message.clone())));
+}
+
+fn refuse_publishes(gathered: &mut Gathered, message: &Arc<str>) {
     gathered.publishes.clear();
     answer_all(&mut gathered.publish_answers, || Err(QueueError::Storage(message.clone())));
-    answer_all(&mut gathered.flushes, || Err(QueueError::Storage(message.clone())));
 }
 
 fn answer_all<T>(answers: &mut Vec<Answer<T>>, answer: impl Fn() -> Result<T, QueueError>) {

@@ -144,6 +144,12 @@ async fn full(
     let filler = disk.place().join("filler");
     fill(&filler)?;
     let bit = refuses(rig, &product, outcome).await?;
+    let begun = Instant::now();
+    while rig.pending(false)? > 0 && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let left = rig.pending(false)?;
+    outcome.expect(left == 0, || format!("on a full disk {left} accepted runs were not finished"));
     fs::remove_file(&filler)?;
     recovers(&product, outcome).await;
     Ok((product, bit))

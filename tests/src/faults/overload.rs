@@ -12,7 +12,7 @@ use crate::{
 
 /// How long the usual load, the overload and the looks afterwards take.
 const USUAL: Duration = Duration::from_secs(3);
-const OVERLOAD: Duration = Duration::from_secs(8);
+const OVERLOAD: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(2);
 /// Connections of the usual load and of the overload.
 const CONNECTIONS: usize = 32;

@@ -233,7 +233,7 @@ impl Rig {
     }
 
     /// Decisions still to be carried out, after both equations were found to hold; `verify` has every row counted as well.
-    fn pending(&self, verify: bool) -> anyhow::Result<u64> {
+    pub fn pending(&self, verify: bool) -> anyhow::Result<u64> {
         let ledger = equations::read(&self.setup.ledger(verify)?)?;
         equations::check(&ledger)?;
         Ok(ledger.connections.iter().map(|it| it.pending).sum())

@@ -227,7 +227,8 @@ impl PostgresBackend {
         let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
         let left_over = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
         let soonest_due_ms = retries.chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
-        let committed = Committed { published: publishing.published, claimed, stale, soonest_due_ms, epoch };
+        let committed =
+            Committed { published: publishing.published, claimed, stale, soonest_due_ms, epoch, full: None };
         Ok(Written { committed, cursor, left_over })
     }
 

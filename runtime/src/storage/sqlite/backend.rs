@@ -11,6 +11,7 @@ use sheaf_bundles::id::RunId;
 use tokio::sync::Notify;
 
 use super::{
+    ballast::Ballast,
     claim,
     connect::{self, immediate},
     dedupe::{Dedupe, Slice},
@@ -50,6 +51,7 @@ pub struct SqliteBackend {
     path: PathBuf,
     /// `None` after a failure: the next turn opens it anew, since a failed transaction leaves its connection in doubt.
     writer: Option<DatabaseConnection>,
+    ballast: Ballast,
     _guard: Guard,
 }
 
@@ -60,9 +62,17 @@ impl SqliteBackend {
             std::fs::create_dir_all(folder).map_err(guard::refused)?;
         }
         let guard = guard::take(path)?;
+        let mut ballast = Ballast::beside(path);
         let writer = connect::writer(path, true).await?;
         schema::migrate(&writer).await?;
-        let owner = take_over(&writer, settings.clock.now_ms(), settings.lease_ms).await?;
+        let now_ms = settings.clock.now_ms();
+        let owner = match take_over(&writer, now_ms, settings.lease_ms).await {
+            Err(error) if connect::is_full(&error) && ballast.spend() => {
+                take_over(&writer, now_ms, settings.lease_ms).await?
+            }
+            other => other?,
+        };
+        ballast.make();
         Ok(SqliteBackend {
             shapes: Shapes::default(),
             ids: Ids::after(NODE, last_id_ms(&writer).await?),
@@ -72,6 +82,7 @@ impl SqliteBackend {
             owner,
             path: path.to_owned(),
             writer: Some(writer),
+            ballast,
             _guard: guard,
         })
     }
@@ -162,6 +173,27 @@ impl SqliteBackend {
         Ok(Activated { epoch, versions, in_force: true })
     }
 
+    async fn commit_all(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
+        let result = match self.turn(batch, false).await {
+            Ok(None) => self.turn(batch, true).await,
+            other => other,
+        };
+        match result {
+            Ok(Some(committed)) => Ok(committed),
+            Ok(None) => {
+                let message = "a fence changed inside a transaction".to_owned();
+                Err(BackendError { failure: Failure::Broken, message })
+            }
+            Err(error) => {
+                self.writer = None;
+                if connect::is_full(&error) {
+                    self.ballast.spend();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
     async fn stale(
         &mut self,
         tx: &DatabaseTransaction,
@@ -182,22 +214,15 @@ struct Turn {
 }
 
 impl Backend for SqliteBackend {
+    /// On a full disk nothing new is taken; what is in hand is finished with the ballast's room.
     async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
-        let result = match self.turn(batch, false).await {
-            Ok(None) => self.turn(batch, true).await,
-            other => other,
-        };
-        match result {
-            Ok(Some(committed)) => Ok(committed),
-            Ok(None) => {
-                let message = "a fence changed inside a transaction".to_owned();
-                Err(BackendError { failure: Failure::Broken, message })
-            }
-            Err(error) => {
-                self.writer = None;
-                Err(error.into())
-            }
+        if !self.ballast.is_spent() {
+            return self.commit_all(batch).await;
         }
+        // A probe would use the room up: whether there is more is seen by making the ballast again.
+        let in_hand = Batch { publishes: &[], probe: false, ..*batch };
+        let committed = self.commit_all(&in_hand).await?;
+        Ok(Committed { full: Some("the disk is full".to_owned()), ..committed })
     }
 
     async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
@@ -223,7 +248,7 @@ impl Backend for SqliteBackend {
 
 /// Numbers this process and makes due again what an earlier one held. Only leases are looked at, and those end within
 /// one lease from now, so a million delayed runs cost nothing here.
-async fn take_over(writer: &DatabaseConnection, now_ms: i64, lease_ms: i64) -> Result<i64, QueueError> {
+async fn take_over(writer: &DatabaseConnection, now_ms: i64, lease_ms: i64) -> Result<i64, DbErr> {
     const FREE: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1 \
                         WHERE owner <> 0 AND due_ms <= ?";
     let tx = writer.begin_with_options(immediate()).await?;

@@ -127,15 +127,26 @@ const FSYNC_CODES: [&str; 2] = ["1034", "1290"];
 
 impl From<DbErr> for BackendError {
     fn from(error: DbErr) -> BackendError {
-        let code = match &error {
-            DbErr::Conn(RuntimeErr::SqlxError(inner))
-            | DbErr::Exec(RuntimeErr::SqlxError(inner))
-            | DbErr::Query(RuntimeErr::SqlxError(inner)) => code(inner),
-            _ => None,
-        };
-        let broken = code.is_some_and(|code| FSYNC_CODES.contains(&code.as_str()));
+        let broken = database_code(&error).is_some_and(|code| FSYNC_CODES.contains(&code.as_str()));
         let failure = if broken { Failure::Broken } else { Failure::Refused };
         BackendError { failure, message: error.to_string() }
+    }
+}
+
+/// SQLite's code of a full disk.
+const FULL_CODE: &str = "13";
+
+/// Whether the disk is full.
+pub fn is_full(error: &DbErr) -> bool {
+    database_code(error).is_some_and(|code| code == FULL_CODE)
+}
+
+fn database_code(error: &DbErr) -> Option<String> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => code(inner),
+        _ => None,
     }
 }
 

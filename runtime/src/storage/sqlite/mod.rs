@@ -1,6 +1,7 @@
 //! SQLite: write-ahead log, fsync before every answer, one writer and several readers.
 
 pub mod backend;
+mod ballast;
 mod claim;
 pub mod connect;
 mod dedupe;
