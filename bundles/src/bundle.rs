@@ -18,6 +18,8 @@ pub struct Bundle<'n> {
     pub on: Option<&'n Node>,
     /// Which events it takes.
     pub filter: Option<&'n Node>,
+    /// When its steps are tried again, unless they say so themselves.
+    pub retry: Option<&'n Node>,
     /// What it does.
     pub steps: Vec<Step<'n>>,
 }
@@ -35,6 +37,26 @@ pub struct Step<'n> {
     pub connection: Option<(&'n str, Span)>,
     /// What the action is given.
     pub with: Option<&'n Entry>,
+    /// When it is tried again.
+    pub retry: Option<&'n Node>,
+    /// What follows when it has failed.
+    pub on_failure: OnFailure<'n>,
+}
+
+/// What follows when a step has failed.
+#[derive(Debug, Clone)]
+pub enum OnFailure<'n> {
+    /// A person looks at the run.
+    Park,
+    /// The next step.
+    Continue,
+    /// These steps, in the place of it and all that follow it.
+    Steps {
+        /// Where they stand.
+        span: Span,
+        /// The steps.
+        steps: Vec<Step<'n>>,
+    },
 }
 
 /// The file's shape. What stands under `with` depends on the action, further keys of `on` on the trigger.
@@ -54,17 +76,6 @@ pub fn shape() -> Shape {
         ],
         Shape::Text,
     );
-    let step = Shape::object([
-        Key::required("name", Shape::Name)
-            .help("Unique in the bundle and stable.", "Уникальное и постоянное имя в связке."),
-        Key::required("action", Shape::Text)
-            .help("Connector and action.", "Коннектор и действие.")
-            .sample("mindbox.operation_async"),
-        Key::required("connection", Shape::Name)
-            .help("The connection the request is sent through.", "Подключение, через которое уходит запрос."),
-        Key::optional("with", Shape::Map { keys: KeyRule::Any, values: Box::new(Shape::Any) })
-            .help("What the action is given.", "Что передать действию."),
-    ]);
     Shape::object([
         Key::required("kind", Shape::Const("bundle".to_owned())),
         Key::required("name", Shape::Name)
@@ -75,9 +86,44 @@ pub fn shape() -> Shape {
             .default(true),
         Key::required("on", on).help("What it is triggered by.", "Что её запускает."),
         Key::optional("filter", Shape::Filter).help("Which events it takes.", "Какие события она берёт."),
-        Key::required("steps", Shape::list(step))
+        Key::optional("retry", retry()).help(
+            "When a step that failed is tried again; a step may say otherwise.",
+            "Когда повторять неудавшийся шаг; шаг может указать своё.",
+        ),
+        Key::required("steps", Shape::list(step(true)))
             .help("What it does, in order.", "Что она делает, по порядку."),
     ])
+}
+
+/// A step; one that is run after a failure has no further steps for its own.
+fn step(first: bool) -> Shape {
+    let words = Shape::choice(["park", "continue"]);
+    let instead = || Shape::object([Key::required("steps", Shape::list(step(false)))]);
+    let on_failure = if first { Shape::OneOf(vec![words, instead()]) } else { words };
+    Shape::object([
+        Key::required("name", Shape::Name)
+            .help("Unique in the bundle and stable.", "Уникальное и постоянное имя в связке."),
+        Key::required("action", Shape::Text)
+            .help("Connector and action.", "Коннектор и действие.")
+            .sample("mindbox.operation_async"),
+        Key::required("connection", Shape::Name)
+            .help("The connection the request is sent through.", "Подключение, через которое уходит запрос."),
+        Key::optional("with", Shape::Map { keys: KeyRule::Any, values: Box::new(Shape::Any) })
+            .help("What the action is given.", "Что передать действию."),
+        Key::optional("retry", retry()).help("When it is tried again.", "Когда его повторять."),
+        Key::optional("on_failure", on_failure)
+            .help(
+                "What follows when it has failed: a person looks, the next step, or other steps.",
+                "Что делать, если шаг не удался: отложить, продолжить или выполнить другие шаги.",
+            )
+            .default("park"),
+    ])
+}
+
+fn retry() -> Shape {
+    let after = Key::required("after", Shape::list(Shape::Duration))
+        .help("The waits before each further try.", "Паузы перед каждой следующей попыткой.");
+    Shape::OneOf(vec![Shape::choice(["none"]), Shape::object([after])])
 }
 
 /// Reads what is there, whatever else is wrong with the file, so that every mistake can be shown at once.
@@ -89,8 +135,13 @@ pub fn read(node: &Node) -> Bundle<'_> {
         active: node.get("active").and_then(Node::as_bool).unwrap_or(true),
         on: node.get("on"),
         filter: node.get("filter"),
-        steps: node.get("steps").and_then(Node::as_list).unwrap_or_default().iter().map(read_step).collect(),
+        retry: node.get("retry"),
+        steps: read_steps(node),
     }
+}
+
+fn read_steps(node: &Node) -> Vec<Step<'_>> {
+    node.get("steps").and_then(Node::as_list).unwrap_or_default().iter().map(read_step).collect()
 }
 
 fn read_step(node: &Node) -> Step<'_> {
@@ -100,6 +151,18 @@ fn read_step(node: &Node) -> Step<'_> {
         action: named(node, "action"),
         connection: named(node, "connection"),
         with: node.entry("with").filter(|entry| entry.value.as_map().is_some()),
+        retry: node.get("retry"),
+        on_failure: read_on_failure(node),
+    }
+}
+
+fn read_on_failure(node: &Node) -> OnFailure<'_> {
+    match node.get("on_failure") {
+        Some(instead) if instead.get("steps").is_some() => {
+            OnFailure::Steps { span: instead.span, steps: read_steps(instead) }
+        }
+        Some(word) if word.as_text() == Some("continue") => OnFailure::Continue,
+        Some(_) | None => OnFailure::Park,
     }
 }
 

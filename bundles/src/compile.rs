@@ -10,6 +10,7 @@ mod input;
 pub mod manifest;
 mod names;
 mod request;
+mod retry;
 mod secret;
 pub mod shapes;
 mod url;

@@ -1,6 +1,6 @@
 //! A compiled bundle version: decides, builds requests, judges answers. Performs nothing itself.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use crate::{
     artefact::{Artefact, ArtefactError, Texts},
@@ -17,9 +17,10 @@ use crate::{
     outgoing::Outgoing,
     path::Path,
     request::{Exchange, Request},
+    retry::Schedule,
     run::{RunState, StepResult, delivery_key},
     value::{Map, Text, Value},
-    verdict::{Disposition, Judgement},
+    verdict::{Class, Disposition, Judgement},
     words::Words,
 };
 
@@ -44,7 +45,10 @@ pub struct Plan {
     chosen: Vec<Chosen>,
     filter: Option<Filter>,
     expected: Vec<Path>,
+    /// Those of the bundle, then those that its steps run instead of themselves.
     steps: Vec<Step>,
+    /// How many of them are the bundle's own.
+    main: usize,
     artefact: Artefact,
 }
 
@@ -81,15 +85,44 @@ pub enum Next {
         /// The request, secrets as placeholders.
         request: Request,
     },
-    /// Every step is done.
+    /// There is no further step.
     Done,
-    /// The request cannot be built from this event; park the run with this reason.
+    /// The request cannot be built from this event: tell [`Plan::fail`].
     Fail {
         /// Index of the step.
         step: usize,
         /// Why, for people.
         reason: Words,
     },
+}
+
+/// What follows from a delivery, or from a request that cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum After {
+    /// Ask [`Plan::next`].
+    Go,
+    /// Store the state, and go on with it later.
+    Again {
+        /// Not before this, unix milliseconds.
+        due_ms: i64,
+    },
+    /// Store the state, and set the run aside for a person.
+    Park {
+        /// Why, for people.
+        reason: Words,
+    },
+}
+
+/// What follows when a step has failed: its schedule is over, or a repeat cannot help.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The run is set aside for a person.
+    #[default]
+    Park,
+    /// The next step is run, and finds no answer of this one.
+    Continue,
+    /// These steps are run, and then the run is over.
+    Steps(Range<usize>),
 }
 
 /// One action step, compiled.
@@ -103,6 +136,10 @@ pub struct Step {
     pub outgoing: Outgoing,
     /// How its answer is judged.
     pub judge: Judge,
+    /// When it is tried again.
+    pub retry: Schedule,
+    /// What follows when it has failed.
+    pub on_failure: OnFailure,
 }
 
 impl Plan {
@@ -122,6 +159,7 @@ impl Plan {
             filter: parts.filter,
             expected: parts.expected,
             steps: parts.steps,
+            main: parts.main,
             artefact,
         }
     }
@@ -188,14 +226,10 @@ impl Plan {
 
     /// The next thing to do. Pure: the same state gives the same request, byte for byte.
     pub fn next(&self, state: &RunState) -> Next {
-        let index = state.done.len();
-        let Some(step) = self.steps.get(index) else { return Next::Done };
-        if let Some(request) = &state.pending {
-            return Next::Send { step: index, request: request.clone() };
-        }
-        match self.build(step, state) {
-            Ok(request) => Next::Send { step: index, request },
-            Err(reason) => Next::Fail { step: index, reason },
+        let (_, Some(step)) = self.walk(state) else { return Next::Done };
+        match state.pending.clone().map_or_else(|| self.build(step, state), Ok) {
+            Ok(request) => Next::Send { step, request },
+            Err(reason) => Next::Fail { step, reason },
         }
     }
 
@@ -208,20 +242,84 @@ impl Plan {
         step.judge.judge(exchange, &step.connection.settings)
     }
 
-    /// Writes the judgement of a step into the state: done, or to be sent again byte for byte.
-    pub fn record(&self, state: &mut RunState, request: Request, judgement: &Judgement) {
+    /// Writes the judgement of the step that is next into the state, and says what follows: every class of answer is acted
+    /// on here. `seed` spreads retries.
+    pub fn record(
+        &self,
+        state: &mut RunState,
+        request: Request,
+        judgement: &Judgement,
+        now_ms: i64,
+        seed: u64,
+    ) -> After {
+        let (_, Some(step)) = self.walk(state) else { return After::Go };
         match judgement.class.disposition() {
             Disposition::Delivered => {
-                state
-                    .done
-                    .push(StepResult { status: judgement.status.unwrap_or(0), body: judgement.body.clone() });
-                state.pending = None;
+                let (status, body) = (judgement.status.unwrap_or(0), judgement.body.clone());
+                put_behind(state, StepResult { status, body, failed: None })
             }
-            Disposition::Repeat | Disposition::Park => state.pending = Some(request),
+            Disposition::Repeat => {
+                state.pending = Some(request);
+                state.failures += 1;
+                let schedule = &self.steps[step].retry;
+                match schedule.next(state.failures, judgement.retry_after_ms, now_ms, seed) {
+                    Some(due_ms) => After::Again { due_ms },
+                    None => self.fail(state, given_up(schedule, judgement)),
+                }
+            }
+            Disposition::Fail => {
+                state.pending = Some(request);
+                self.fail(state, judgement.message.clone())
+            }
+            // It may have worked, so neither a repeat nor other steps are sure to do no harm.
+            Disposition::Unknown => {
+                state.pending = Some(request);
+                park(state, judgement.message.clone())
+            }
         }
     }
 
-    /// The names of the steps, in order.
+    /// The step that is next has failed for this reason.
+    pub fn fail(&self, state: &mut RunState, reason: Words) -> After {
+        let (_, Some(step)) = self.walk(state) else { return After::Go };
+        match self.steps[step].on_failure {
+            OnFailure::Park => park(state, reason),
+            OnFailure::Continue | OnFailure::Steps(_) => {
+                put_behind(state, StepResult { status: 0, body: None, failed: Some(reason.en) })
+            }
+        }
+    }
+
+    /// The steps that failed while the run went on, and why.
+    pub fn failed<'a>(&'a self, state: &'a RunState) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let (behind, _) = self.walk(state);
+        let failed = behind.into_iter().zip(&state.done);
+        failed.filter_map(|(step, result)| Some((self.steps[step].name.as_str(), result.failed.as_deref()?)))
+    }
+
+    /// The request a step would send in this state, when it can be built.
+    pub fn request(&self, step: usize, state: &RunState) -> Option<Request> {
+        self.build(step, state).ok()
+    }
+
+    /// The steps that are behind, in the order they were run, and the one that is next.
+    fn walk(&self, state: &RunState) -> (Vec<usize>, Option<usize>) {
+        let (mut at, mut end) = (0, self.main);
+        let mut behind = Vec::with_capacity(state.done.len());
+        for result in &state.done {
+            if at == end {
+                break;
+            }
+            behind.push(at);
+            match &self.steps[at].on_failure {
+                OnFailure::Steps(steps) if result.failed.is_some() => (at, end) = (steps.start, steps.end),
+                OnFailure::Steps(_) | OnFailure::Park | OnFailure::Continue => at += 1,
+            }
+        }
+        (behind, (at < end).then_some(at))
+    }
+
+    /// The names of the steps, in order: those of the bundle, then those that its steps run instead of themselves.
     pub fn step_names(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().map(|step| step.name.as_str())
     }
@@ -257,7 +355,8 @@ impl Plan {
         trigger.when.iter().chain(options).find(|filter| !filter.eval(environment))
     }
 
-    fn build(&self, step: &Step, state: &RunState) -> Result<Request, Words> {
+    fn build(&self, step: usize, state: &RunState) -> Result<Request, Words> {
+        let step = &self.steps[step];
         let key =
             Value::text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
         let steps = self.answers(state);
@@ -272,15 +371,45 @@ impl Plan {
 
     /// What later steps see of the earlier ones.
     fn answers(&self, state: &RunState) -> Map {
-        let answers = self.steps.iter().zip(&state.done).map(|(step, result)| {
-            let mut answer = Map::from_iter([("status".into(), Value::from(i64::from(result.status)))]);
-            if let Some(body) = &result.body {
-                answer.insert("body".into(), body.clone());
-            }
-            (Text::from(&step.name), answer.into())
+        let (behind, _) = self.walk(state);
+        let answered = behind.into_iter().zip(&state.done).filter(|(_, result)| result.failed.is_none());
+        let answers = answered.map(|(step, result)| {
+            let status =
+                (result.status > 0).then(|| ("status".into(), Value::from(i64::from(result.status))));
+            let body = result.body.clone().map(|body| ("body".into(), body));
+            (Text::from(&self.steps[step].name), Map::from_iter(status.into_iter().chain(body)).into())
         });
         answers.collect()
     }
+}
+
+/// The step that is next is behind now.
+fn put_behind(state: &mut RunState, result: StepResult) -> After {
+    state.done.push(result);
+    state.pending = None;
+    state.failures = 0;
+    After::Go
+}
+
+/// Whoever makes the run due again gives its step a new schedule.
+fn park(state: &mut RunState, reason: Words) -> After {
+    state.failures = 0;
+    After::Park { reason }
+}
+
+fn given_up(schedule: &Schedule, judgement: &Judgement) -> Words {
+    let (Judgement { class, message, .. }, retries) = (judgement, schedule.waits_ms.len());
+    let name = Class::name(*class);
+    if retries == 0 {
+        return Words::new(
+            format!("not to be repeated ({name}): {}", message.en),
+            format!("повторять не велено ({name}): {}", message.ru),
+        );
+    }
+    Words::new(
+        format!("given up after {retries} retries ({name}): {}", message.en),
+        format!("попыток больше нет, повторов было {retries} ({name}): {}", message.ru),
+    )
 }
 
 fn because(lead: Words, reason: Option<Words>) -> Words {

@@ -1,44 +1,41 @@
 //! When to try again: a fixed schedule with jitter, or the wait the vendor asks for. Pure: takes the time and a seed.
 
-use crate::verdict::{Class, Disposition};
-
-/// Waits after the first, second, … failed attempt, in milliseconds:
+/// Waits after the first, second, … failure of a step that says nothing about them, in milliseconds:
 /// 5 s, 30 s, 2 m, 10 m, 30 m, 2 h, 5 h, 10 h, 14 h, 24 h.
 pub const SCHEDULE_MS: [i64; 10] =
     [5_000, 30_000, 120_000, 600_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 50_400_000, 86_400_000];
-/// The shortest `Retry-After` that is honoured; a shorter one becomes this.
-pub const RETRY_AFTER_MIN_MS: i64 = 1_000;
-/// The longest `Retry-After` that is honoured; a longer one becomes this.
-pub const RETRY_AFTER_MAX_MS: i64 = 86_400_000;
+/// The most waits a schedule may have.
+pub const WAITS_MAX: usize = 20;
+/// The shortest wait, milliseconds; a vendor that asks for a shorter one gets this.
+pub const WAIT_MIN_MS: i64 = 1_000;
+/// The longest wait, milliseconds; a vendor that asks for a longer one gets this.
+pub const WAIT_MAX_MS: i64 = 86_400_000;
 /// Jitter lengthens a wait by at most this share of it, in percent; it never shortens one.
 pub const JITTER_PERCENT_MAX: i64 = 10;
 
-/// What to do after a failed attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
-    /// Try again, not before this time (unix milliseconds).
-    Retry {
-        /// When.
-        due_ms: i64,
-    },
-    /// Park the run for a person.
-    GiveUp,
+/// The waits between the tries of one step. Empty: it is tried once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// In milliseconds, each between [`WAIT_MIN_MS`] and [`WAIT_MAX_MS`], no more than [`WAITS_MAX`].
+    pub waits_ms: Vec<i64>,
 }
 
-/// Decides after attempt number `attempt` (the first is 1) ended with `class`.
-///
-/// `retry_after_ms` is the wait the vendor asked for, from now; `seed` is any number, the same seed gives the same jitter.
-pub fn next(attempt: u32, class: Class, retry_after_ms: Option<i64>, now_ms: i64, seed: u64) -> Next {
-    match class.disposition() {
-        Disposition::Delivered | Disposition::Park => return Next::GiveUp,
-        Disposition::Repeat => {}
+impl Default for Schedule {
+    fn default() -> Schedule {
+        Schedule { waits_ms: SCHEDULE_MS.into() }
     }
-    let Some(scheduled_ms) = SCHEDULE_MS.get(attempt.saturating_sub(1) as usize) else { return Next::GiveUp };
-    let wait_ms = match retry_after_ms {
-        Some(asked_ms) => asked_ms.clamp(RETRY_AFTER_MIN_MS, RETRY_AFTER_MAX_MS),
-        None => *scheduled_ms,
-    };
-    Next::Retry { due_ms: now_ms.saturating_add(wait_ms + jitter_ms(wait_ms, seed)) }
+}
+
+impl Schedule {
+    /// When to try again after the step failed for the `failures`-th time (the first is 1), unix milliseconds; none when
+    /// the schedule is over.
+    ///
+    /// `asked_ms` is the wait the vendor asked for, from now; `seed` is any number, the same seed gives the same jitter.
+    pub fn next(&self, failures: u32, asked_ms: Option<i64>, now_ms: i64, seed: u64) -> Option<i64> {
+        let scheduled_ms = self.waits_ms.get(failures.saturating_sub(1) as usize)?;
+        let wait_ms = asked_ms.map_or(*scheduled_ms, |asked_ms| asked_ms.clamp(WAIT_MIN_MS, WAIT_MAX_MS));
+        Some(now_ms.saturating_add(wait_ms + jitter_ms(wait_ms, seed)))
+    }
 }
 
 /// Between 0 and `JITTER_PERCENT_MAX` of the wait.
@@ -59,15 +56,12 @@ fn mix(seed: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn wait_ms(attempt: u32, asked_ms: Option<i64>, seed: u64) -> Option<i64> {
-        match next(attempt, Class::Retry, asked_ms, 1_000_000, seed) {
-            Next::Retry { due_ms } => Some(due_ms - 1_000_000),
-            Next::GiveUp => None,
-        }
+    fn wait_ms(failures: u32, asked_ms: Option<i64>, seed: u64) -> Option<i64> {
+        Schedule::default().next(failures, asked_ms, 1_000_000, seed).map(|due_ms| due_ms - 1_000_000)
     }
 
     #[test]
-    fn the_schedule_is_ten_waits_then_the_run_is_parked() {
+    fn the_default_is_ten_waits_and_then_no_more() {
         for (index, scheduled_ms) in SCHEDULE_MS.iter().enumerate() {
             for seed in 0..50 {
                 let waited_ms = wait_ms(index as u32 + 1, None, seed).expect("a retry");
@@ -81,7 +75,7 @@ mod tests {
     fn retry_after_is_honoured_between_a_second_and_a_day() {
         assert!((1_000..=1_100).contains(&wait_ms(3, Some(0), 7).expect("a retry")));
         assert!((90_000..=99_000).contains(&wait_ms(1, Some(90_000), 7).expect("a retry")));
-        assert!(wait_ms(1, Some(i64::MAX), 7).expect("a retry") <= RETRY_AFTER_MAX_MS * 11 / 10);
+        assert!(wait_ms(1, Some(i64::MAX), 7).expect("a retry") <= WAIT_MAX_MS * 11 / 10);
         assert_eq!(wait_ms(11, Some(1_000), 7), None, "a vendor cannot make us try for ever");
     }
 
@@ -93,11 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_repeat_cannot_help_is_not_repeated() {
-        for class in
-            [Class::BadRequest, Class::AuthBroken, Class::NotFound, Class::PlanDenied, Class::Unknown]
-        {
-            assert_eq!(next(1, class, None, 0, 0), Next::GiveUp);
-        }
+    fn a_schedule_of_its_own_is_kept_to_and_an_empty_one_tries_once() {
+        let own = Schedule { waits_ms: vec![1_000, 60_000] };
+        let due_ms = |failures| own.next(failures, None, 0, 3);
+        assert!((1_000..=1_100).contains(&due_ms(1).expect("a retry")));
+        assert!((60_000..=66_000).contains(&due_ms(2).expect("a retry")));
+        assert_eq!(due_ms(3), None);
+        assert_eq!(Schedule { waits_ms: Vec::new() }.next(1, Some(5_000), 0, 3), None);
     }
 }

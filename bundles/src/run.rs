@@ -13,19 +13,23 @@ pub struct RunState {
     pub event: Arc<Event>,
     /// 0 for the first run and its retries; a replay as new has the next number, and so new idempotency keys.
     pub generation: u32,
-    /// One entry for each step that is done, in the plan's order.
+    /// One entry for each step that is behind, in the order they were run.
     pub done: Vec<StepResult>,
-    /// The request of the first step that is not done, once it was sent without success.
+    /// The request of the step that is next, once it was sent without success.
     pub pending: Option<Request>,
+    /// How often that step has failed since the run was made due by its event or by a person.
+    pub failures: u32,
 }
 
-/// What a finished step leaves for later ones.
+/// What a step that is behind leaves for later ones.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
-    /// The HTTP status it got.
+    /// The HTTP status it got; 0 when there was no answer.
     pub status: u16,
     /// The parsed answer, when a later step reads it.
     pub body: Option<Value>,
+    /// Why it failed, for the operator, when it did and the run went on.
+    pub failed: Option<String>,
 }
 
 /// The stored state of a run is not readable.
@@ -46,12 +50,17 @@ struct Stored {
     /// Status and the answer's JSON, exact numbers and all.
     done: Vec<(u16, Option<String>)>,
     pending: Option<Request>,
+    /// Which of `done` failed, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<(usize, String)>,
+    #[serde(default)]
+    failures: u32,
 }
 
 impl RunState {
     /// A run that has not begun.
     pub fn new(event: Arc<Event>, generation: u32) -> RunState {
-        RunState { event, generation, done: Vec::new(), pending: None }
+        RunState { event, generation, done: Vec::new(), pending: None, failures: 0 }
     }
 
     /// True when nothing has happened yet, so nothing needs to be stored.
@@ -62,8 +71,15 @@ impl RunState {
     /// The bytes to store; the event is stored by its own id.
     pub fn to_bytes(&self) -> Vec<u8> {
         let done = self.done.iter().map(|step| (step.status, step.body.as_ref().map(json::to_text)));
-        let stored =
-            Stored { generation: self.generation, done: done.collect(), pending: self.pending.clone() };
+        let failed = self.done.iter().enumerate();
+        let failed = failed.filter_map(|(at, step)| Some((at, step.failed.clone()?)));
+        let stored = Stored {
+            generation: self.generation,
+            done: done.collect(),
+            pending: self.pending.clone(),
+            failed: failed.collect(),
+            failures: self.failures,
+        };
         serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
     }
 
@@ -72,13 +88,18 @@ impl RunState {
     /// # Errors
     /// The bytes are not a stored state.
     pub fn from_bytes(event: Arc<Event>, bytes: &[u8]) -> Result<RunState, StateError> {
-        let Stored { generation, done, pending } = serde_json::from_slice(bytes)?;
+        let Stored { generation, done, pending, failed, failures } = serde_json::from_slice(bytes)?;
         let read = |(status, body): (u16, Option<String>)| {
             let body = body.map(|body| json::parse(body.as_bytes(), json::Limits::default())).transpose()?;
-            Ok::<_, StateError>(StepResult { status, body })
+            Ok::<_, StateError>(StepResult { status, body, failed: None })
         };
-        let done = done.into_iter().map(read).collect::<Result<_, _>>()?;
-        Ok(RunState { event, generation, done, pending })
+        let mut done = done.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        for (at, reason) in failed {
+            if let Some(step) = done.get_mut(at) {
+                step.failed = Some(reason);
+            }
+        }
+        Ok(RunState { event, generation, done, pending, failures })
     }
 }
 
@@ -117,6 +138,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::value::Map;
+
+    #[test]
+    fn a_state_from_before_failures_were_counted_is_read() {
+        let event = Event { id: EventId(7), connection: "c".into(), received_ms: 0, fields: Map::default() };
+        let old = br#"{"generation":1,"done":[[200,null]],"pending":null}"#;
+        let state = RunState::from_bytes(Arc::new(event), old).expect("a state");
+        assert_eq!((state.generation, state.failures), (1, 0));
+        assert_eq!(state.done, [StepResult { status: 200, body: None, failed: None }]);
+    }
 
     #[test]
     fn a_delivery_key_looks_like_a_uuid_and_is_the_same_every_time() {

@@ -37,10 +37,12 @@ pub enum Class {
 pub enum Disposition {
     /// The step is done.
     Delivered,
-    /// Try again later.
+    /// Try again later, on the step's schedule; when that is over, the step has failed.
     Repeat,
-    /// Set the run aside for a person.
-    Park,
+    /// The step has failed; its `on_failure` says what follows.
+    Fail,
+    /// Nobody knows whether it worked; never repeated blindly.
+    Unknown,
 }
 
 impl Class {
@@ -67,9 +69,8 @@ impl Class {
             Class::Retry | Class::RateLimited | Class::QuotaExhausted | Class::AuthRefresh => {
                 Disposition::Repeat
             }
-            Class::AuthBroken | Class::PlanDenied | Class::BadRequest | Class::NotFound | Class::Unknown => {
-                Disposition::Park
-            }
+            Class::AuthBroken | Class::PlanDenied | Class::BadRequest | Class::NotFound => Disposition::Fail,
+            Class::Unknown => Disposition::Unknown,
         }
     }
 

@@ -12,7 +12,7 @@ use sheaf_bundles::{
     event::Event,
     id::EventId,
     json,
-    plan::{Next, Plan, Verdict},
+    plan::{After, Next, Plan, Verdict},
     request::{Exchange, Piece, Request, Response, TransportError, TransportErrorKind},
     run::{RunState, delivery_key},
     value::{Map, Value},
@@ -145,12 +145,12 @@ fn a_refused_request_is_stored_and_sent_again_byte_for_byte() {
     let sent = request(&plan, &state);
     let judgement = plan.judge(0, &answer(503, ""));
     assert_eq!(judgement.class, Class::Retry);
-    plan.record(&mut state, sent.clone(), &judgement);
+    assert!(matches!(plan.record(&mut state, sent.clone(), &judgement, 0, 0), After::Again { .. }));
     let stored = RunState::from_bytes(event, &state.to_bytes()).unwrap();
     assert_eq!(stored, state);
     assert_eq!(request(&plan, &stored), sent);
     let mut state = stored;
-    plan.record(&mut state, sent, &plan.judge(0, &answer(200, "{}")));
+    assert_eq!(plan.record(&mut state, sent, &plan.judge(0, &answer(200, "{}")), 0, 0), After::Go);
     assert_eq!(plan.next(&state), Next::Done);
 }
 
@@ -161,7 +161,7 @@ fn a_later_step_reads_the_answer_of_an_earlier_one_also_after_a_restart() {
     let mut state = RunState::new(Arc::clone(&event), 0);
     let first = request(&plan, &state);
     let judgement = plan.judge(0, &answer(201, r#"{"lead":12345678901234567890,"owner":"anna"}"#));
-    plan.record(&mut state, first, &judgement);
+    plan.record(&mut state, first, &judgement, 0, 0);
     let state = RunState::from_bytes(event, &state.to_bytes()).unwrap();
     let second = request(&plan, &state);
     assert_eq!(text(&second.body), r#"{"lead":12345678901234567890,"status":201}"#);
@@ -174,7 +174,7 @@ fn a_header_value_with_a_line_break_stops_the_run_with_a_reason() {
     let mut state = RunState::new(event("{}"), 0);
     let first = request(&plan, &state);
     let judgement = plan.judge(0, &answer(200, r#"{"owner":"a\r\nX-Evil: 1"}"#));
-    plan.record(&mut state, first, &judgement);
+    plan.record(&mut state, first, &judgement, 0, 0);
     match plan.next(&state) {
         Next::Fail { step, reason } => {
             assert_eq!(step, 1);
@@ -199,4 +199,159 @@ fn an_artefact_compiles_into_the_very_same_plan() {
     assert_eq!(again.artefact(), plan.artefact());
     assert_eq!(request(&again, &state), request(&plan, &state));
     assert!(Plan::from_artefact(Artefact::stored(b"nonsense".to_vec(), Vec::new())).is_err());
+}
+
+/// The answers to the steps of a bundle, one after the other, and what follows from each.
+fn play(plan: &Plan, state: &mut RunState, answers: &[(&str, Exchange)]) -> Vec<After> {
+    let names: Vec<&str> = plan.step_names().collect();
+    let one = |(name, exchange): &(&str, Exchange)| match plan.next(state) {
+        Next::Send { step, request } => {
+            assert_eq!(names[step], *name);
+            let after = plan.record(state, request, &plan.judge(step, exchange), 1_000_000, 7);
+            *state = RunState::from_bytes(Arc::clone(&state.event), &state.to_bytes()).unwrap();
+            after
+        }
+        Next::Fail { step, reason } => {
+            assert_eq!(names[step], *name, "{reason:?}");
+            plan.fail(state, reason)
+        }
+        Next::Done => panic!("there is no step {name}"),
+    };
+    answers.iter().map(one).collect()
+}
+
+fn wait_ms(after: &After) -> i64 {
+    match after {
+        After::Again { due_ms } => due_ms - 1_000_000,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn steps(lines: &[&str]) -> String {
+    let step = |line: &&str| {
+        let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
+        format!(
+            "  - {{name: {name}, action: crm.send, connection: crm-main, \
+             with: {{url: 'https://crm.example/{name}', data: {{id: '{{{{ id }}}}'}}}}{rest}}}\n"
+        )
+    };
+    lines.iter().map(step).collect()
+}
+
+#[test]
+fn a_step_keeps_to_its_own_schedule_and_the_others_to_the_bundles() {
+    let text = steps(&["first , retry: {after: [1m]}", "second"]);
+    let plan = plan("trigger: call_ended", "retry: {after: [2s, 3s]}", &text);
+    let mut state = RunState::new(event("{}"), 0);
+    let refused = || answer(503, "");
+    let after = play(
+        &plan,
+        &mut state,
+        &[
+            ("first", refused()),
+            ("first", answer(200, "")),
+            ("second", refused()),
+            ("second", refused()),
+            ("second", refused()),
+        ],
+    );
+    assert!((60_000..=66_000).contains(&wait_ms(&after[0])));
+    assert_eq!(after[1], After::Go);
+    assert!((2_000..=2_200).contains(&wait_ms(&after[2])), "each step begins its schedule anew");
+    assert!((3_000..=3_300).contains(&wait_ms(&after[3])));
+    let After::Park { reason } = &after[4] else { panic!("{after:?}") };
+    assert!(reason.en.starts_with("given up after 2 retries (retry)"), "{}", reason.en);
+    let after = play(&plan, &mut state, &[("second", refused())]);
+    assert!((2_000..=2_200).contains(&wait_ms(&after[0])), "a replay has the whole schedule again");
+}
+
+#[test]
+fn without_retries_the_first_failure_parks_the_run() {
+    let plan = plan("trigger: call_ended", "retry: none", &steps(&["only"]));
+    let mut state = RunState::new(event("{}"), 0);
+    let after = play(&plan, &mut state, &[("only", answer(503, ""))]);
+    assert!(matches!(&after[..], [After::Park { .. }]), "{after:?}");
+    assert!(state.pending.is_some(), "a replay sends the same bytes");
+}
+
+#[test]
+fn a_run_goes_on_after_a_step_that_may_fail_and_remembers_it() {
+    let text = r#"
+  - {name: first, action: crm.send, connection: crm-main, on_failure: continue, with: {url: https://crm.example/first, data: {id: "{{ id }}"}}}
+  - name: second
+    action: crm.send
+    connection: crm-main
+    with: {url: https://crm.example/second, data: {status: {value: "{{ steps.first.status }}", default: 0}}}"#;
+    let plan = plan("trigger: call_ended", "retry: none", text);
+    for (refused, reason) in
+        [(answer(503, ""), "not to be repeated (retry)"), (answer(400, ""), "(bad_request)")]
+    {
+        let mut state = RunState::new(event("{}"), 0);
+        assert_eq!(play(&plan, &mut state, &[("first", refused)]), [After::Go]);
+        assert_eq!(text_of_body(&plan, &state), r#"{"status":0}"#, "its answer is absent");
+        assert_eq!(play(&plan, &mut state, &[("second", answer(200, ""))]), [After::Go]);
+        assert_eq!(plan.next(&state), Next::Done);
+        let failed: Vec<_> = plan.failed(&state).collect();
+        assert!(matches!(&failed[..], [("first", said)] if said.contains(reason)), "{failed:?}");
+    }
+}
+
+fn text_of_body(plan: &Plan, state: &RunState) -> String {
+    text(&request(plan, state).body)
+}
+
+#[test]
+fn other_steps_take_the_place_of_one_that_failed_and_of_all_that_follow() {
+    let instead = steps(&["mail", "tell , on_failure: continue"]).replace("\n", ",").replace("  - ", "");
+    let first = format!("first , on_failure: {{steps: [{instead}]}}");
+    let plan = plan("trigger: call_ended", "retry: none", &steps(&[&first, "second"]));
+    assert_eq!(plan.step_names().collect::<Vec<_>>(), ["first", "second", "mail", "tell"]);
+
+    let mut well = RunState::new(event("{}"), 0);
+    play(&plan, &mut well, &[("first", answer(200, "")), ("second", answer(200, ""))]);
+    assert_eq!((plan.next(&well), plan.failed(&well).count()), (Next::Done, 0));
+
+    let mut badly = RunState::new(event("{}"), 0);
+    let after = play(
+        &plan,
+        &mut badly,
+        &[("first", answer(400, "")), ("mail", answer(200, "")), ("tell", answer(400, ""))],
+    );
+    assert_eq!(after, [After::Go, After::Go, After::Go]);
+    assert_eq!(plan.next(&badly), Next::Done);
+    assert_eq!(plan.failed(&badly).map(|(step, _)| step).collect::<Vec<_>>(), ["first", "tell"]);
+
+    let mut worse = RunState::new(event("{}"), 0);
+    let after = play(&plan, &mut worse, &[("first", answer(400, "")), ("mail", answer(400, ""))]);
+    assert!(matches!(after[1], After::Park { .. }), "{after:?}");
+}
+
+#[test]
+fn a_request_that_cannot_be_built_has_failed_too() {
+    let two = TWO.replace("  - name: second\n", "  - name: second\n    on_failure: continue\n");
+    let plan = plan("trigger: call_ended", "", &two);
+    let mut state = RunState::new(event("{}"), 0);
+    let evil = answer(200, r#"{"owner":"a\r\nX-Evil: 1"}"#);
+    assert_eq!(
+        play(&plan, &mut state, &[("first", evil), ("second", answer(200, ""))]),
+        [After::Go, After::Go]
+    );
+    assert_eq!(plan.next(&state), Next::Done);
+    assert_eq!(plan.failed(&state).map(|(step, _)| step).collect::<Vec<_>>(), ["second"]);
+}
+
+#[test]
+fn nobody_knows_whether_it_worked_so_no_other_step_is_run_in_its_place() {
+    let instead = steps(&["mail"]).replace("\n", "").replace("  - ", "");
+    for on_failure in ["continue".to_owned(), format!("{{steps: [{instead}]}}")] {
+        let plan = plan(
+            "trigger: call_ended",
+            "",
+            &steps(&[&format!("first , on_failure: {on_failure}"), "second"]),
+        );
+        let mut state = RunState::new(event("{}"), 0);
+        let lost = Err(TransportError { kind: TransportErrorKind::Cut, detail: String::new() });
+        let after = play(&plan, &mut state, &[("first", lost)]);
+        assert!(matches!(&after[..], [After::Park { .. }]), "{after:?}");
+    }
 }

@@ -7,12 +7,10 @@ use std::{
 
 use blake3::Hasher;
 use sheaf_bundles::{
-    plan::{Next, Plan},
+    plan::{After, Next, Plan},
     request::{Encoding, Exchange, Piece, Pieces, Request, TransportError, TransportErrorKind},
-    retry,
     run::RunState,
-    verdict::{Class, Disposition, Judgement},
-    words::Words,
+    verdict::{Disposition, Judgement},
 };
 use sheaf_connectors::auth::{AuthorizeError, authorize};
 
@@ -43,11 +41,9 @@ pub struct Executor {
     pub clock: Clock,
 }
 
-/// Which attempt this is.
+/// What an attempt needs from its claim.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
-    /// The first is 1.
-    pub number: u32,
     /// Spreads retries: different for every run.
     pub seed: u64,
     /// When the run's lease ends, unix milliseconds, as of now: the queue extends it while the run is held.
@@ -55,21 +51,25 @@ pub struct Attempt<'a> {
 }
 
 impl Executor {
-    /// Runs the steps that are not done, until all are or one does not succeed.
+    /// Runs the steps that are not done, until all are or the plan says that the run waits.
     pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
         let outcome = loop {
-            match plan.next(&state) {
-                Next::Done => break Outcome::Delivered,
-                Next::Fail { reason, .. } => break parked(&state, &reason),
+            let after = match plan.next(&state) {
+                Next::Done => break delivered(plan, &state),
+                Next::Fail { reason, .. } => plan.fail(&mut state, reason),
                 Next::Send { step, request } => {
                     let (judgement, delivery) = self.deliver(plan, step, &request, attempt).await;
                     deliveries.push(delivery);
-                    plan.record(&mut state, request, &judgement);
-                    if let Some(outcome) = self.ended(&state, &judgement, attempt) {
-                        break outcome;
-                    }
+                    plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
+                }
+            };
+            match after {
+                After::Go => {}
+                After::Again { due_ms } => break Outcome::Retry { due_ms, state: state.to_bytes() },
+                After::Park { reason } => {
+                    break Outcome::Parked { reason: reason.en, state: state.to_bytes() };
                 }
             }
         };
@@ -140,34 +140,15 @@ impl Executor {
             }
         }
     }
-
-    fn ended(&self, state: &RunState, judgement: &Judgement, attempt: Attempt<'_>) -> Option<Outcome> {
-        match judgement.class.disposition() {
-            Disposition::Delivered => None,
-            Disposition::Park => Some(parked(state, &judgement.message)),
-            Disposition::Repeat => Some(self.again(state, judgement, attempt)),
-        }
-    }
-
-    fn again(&self, state: &RunState, judgement: &Judgement, attempt: Attempt<'_>) -> Outcome {
-        let (class, wait_ms) = (judgement.class, judgement.retry_after_ms);
-        match retry::next(attempt.number, class, wait_ms, self.clock.now_ms(), attempt.seed) {
-            retry::Next::Retry { due_ms } => Outcome::Retry { due_ms, state: state.to_bytes() },
-            retry::Next::GiveUp => parked(state, &given_up(class, &judgement.message)),
-        }
-    }
 }
 
-fn parked(state: &RunState, reason: &Words) -> Outcome {
-    Outcome::Parked { reason: reason.en.clone(), state: state.to_bytes() }
-}
-
-fn given_up(class: Class, message: &Words) -> Words {
-    let name = class.name();
-    Words::new(
-        format!("given up after {} retries ({name}): {}", retry::SCHEDULE_MS.len(), message.en),
-        format!("попыток больше нет, было {} ({name}): {}", retry::SCHEDULE_MS.len(), message.ru),
-    )
+fn delivered(plan: &Plan, state: &RunState) -> Outcome {
+    let failed: Vec<String> =
+        plan.failed(state).map(|(step, reason)| format!("the step `{step}` failed: {reason}")).collect();
+    match failed.as_slice() {
+        [] => Outcome::Delivered,
+        failed => Outcome::DeliveredInPart { reason: failed.join("; ") },
+    }
 }
 
 fn not_authorized(error: AuthorizeError) -> TransportError {
@@ -245,7 +226,7 @@ mod tests {
             secrets: Arc::new(Secrets::new(Environment::of([]), "/nowhere")),
             clock: clock.clone(),
         };
-        let attempt = Attempt { number: 1, seed: 0, lease_end_ms: &|| lease_end_ms };
+        let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms };
         let given_up = executor.within_lease(attempt, std::future::pending()).await.unwrap_err();
         assert_eq!(given_up.kind, TransportErrorKind::Timeout);
         assert!(clock.now_ms() < lease_end_ms);

@@ -144,6 +144,7 @@ impl Metrics {
     pub fn settled(&self, settle: &Settle) {
         let outcome = match &settle.outcome {
             Outcome::Delivered => "delivered",
+            Outcome::DeliveredInPart { .. } => "delivered_in_part",
             Outcome::Retry { .. } => "retry",
             Outcome::Parked { .. } => "parked",
             Outcome::Released => "released",

@@ -66,7 +66,6 @@ impl Worker {
         let settle = match self.prepare(&claim).await {
             Ok((plan, state)) => {
                 let attempt = Attempt {
-                    number: claim.attempt + 1,
                     seed: claim.run.0.unsigned_abs() ^ u64::from(claim.attempt),
                     lease_end_ms: &|| claim.lease_end_ms(),
                 };
@@ -125,6 +124,9 @@ fn log(run: RunId, bundle: &str, attempt: u32, settle: &Settle) {
     let refusal = refusal.filter(|class| class.disposition() != Disposition::Delivered).map(Class::name);
     match (&settle.outcome, refusal) {
         (Outcome::Delivered | Outcome::Released, _) => {}
+        (Outcome::DeliveredInPart { .. }, _) => {
+            warn!(%run, bundle, attempt, "run delivered although a step failed")
+        }
         (Outcome::Retry { due_ms, .. }, class) => {
             info!(%run, bundle, attempt, due_ms, class, "run will be tried again")
         }

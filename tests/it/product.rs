@@ -3,5 +3,6 @@
 mod alerts;
 mod delivery;
 mod nodes;
+mod outcomes;
 mod resend;
 mod world;

@@ -11,7 +11,7 @@ use super::{
     input::Inputs,
     names::{Names, StepNames},
     request::Request,
-    verdicts,
+    retry, verdicts,
 };
 use crate::{
     bundle::{self, Bundle, named},
@@ -23,7 +23,8 @@ use crate::{
     manifest::action::{Action, Repeat},
     mapping::Mapping,
     path::Path,
-    plan::{Chosen, Step},
+    plan::{Chosen, OnFailure, Step},
+    retry::Schedule,
     shape::check::check,
     words::Words,
     yaml::{Node, Span},
@@ -51,8 +52,10 @@ pub struct Parts {
     pub filter: Option<Filter>,
     /// Parameters the filter reads that the vendor always sends.
     pub expected: Vec<Path>,
-    /// What it does.
+    /// What it does: its own steps, then those that these run instead of themselves.
     pub steps: Vec<Step>,
+    /// How many steps are its own.
+    pub main: usize,
 }
 
 /// What a bundle is triggered by, as far as it was found.
@@ -92,6 +95,7 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
         expected: expected(filter.as_ref(), hook),
         filter,
         steps: steps?,
+        main: bundle.steps.len(),
     })
 }
 
@@ -221,39 +225,102 @@ fn read_options(on: &Node, trigger: &Trigger, out: &mut Diagnostics) -> Vec<Chos
     choices.collect()
 }
 
+/// One step of a bundle, in the order of [`Plan::step_names`](crate::plan::Plan::step_names).
+struct Listed<'s, 'n> {
+    step: &'s bundle::Step<'n>,
+    /// The steps that are behind whenever it is run and have not failed unless their `on_failure` is to continue.
+    earlier: Vec<usize>,
+    on_failure: OnFailure,
+}
+
+/// The bundle's own steps, then those that stand under `on_failure`.
+fn listed<'s, 'n>(steps: &'s [bundle::Step<'n>]) -> Vec<Listed<'s, 'n>> {
+    let mut listed = Vec::new();
+    let mut free = steps.len();
+    for (at, step) in steps.iter().enumerate() {
+        let on_failure = match &step.on_failure {
+            bundle::OnFailure::Park => OnFailure::Park,
+            bundle::OnFailure::Continue => OnFailure::Continue,
+            bundle::OnFailure::Steps { steps, .. } => {
+                let first = free;
+                free += steps.len();
+                OnFailure::Steps(first..free)
+            }
+        };
+        listed.push(Listed { step, earlier: (0..at).collect(), on_failure });
+    }
+    for (at, step) in steps.iter().enumerate() {
+        let bundle::OnFailure::Steps { steps, .. } = &step.on_failure else { continue };
+        let first = listed.len();
+        for (nth, step) in steps.iter().enumerate() {
+            let on_failure = match step.on_failure {
+                bundle::OnFailure::Continue => OnFailure::Continue,
+                // Further steps are an error of the shape, which was reported.
+                bundle::OnFailure::Park | bundle::OnFailure::Steps { .. } => OnFailure::Park,
+            };
+            let earlier = (0..at).chain(first..first + nth).collect();
+            listed.push(Listed { step, earlier, on_failure });
+        }
+    }
+    listed
+}
+
 fn compile_steps(
     bundle: &Bundle<'_>,
     workspace: &Workspace<'_>,
     mut names: Names<'_>,
     out: &mut Diagnostics,
 ) -> Option<Vec<Step>> {
-    let mut earlier: Vec<StepNames> = Vec::new();
+    check_not_empty(bundle, out);
+    let usual = retry::compile(bundle.retry, out).unwrap_or_default();
+    let listed = listed(&bundle.steps);
+    let mut named: Vec<Option<StepNames>> = Vec::new();
     let mut steps = Vec::new();
-    if bundle.steps.is_empty() {
-        let message = Words::new("a bundle needs a step", "в связке нужен хотя бы один шаг");
-        let hint = Words::new("add one under `steps`", "добавьте его в `steps`");
-        out.push(Diagnostic::error(Code::MissingKey, bundle.name.1, message).with_hint(hint));
-    }
-    for (at, step) in bundle.steps.iter().enumerate() {
-        check_step_name(step, &bundle.steps[..at], out);
-        names.steps = Some(earlier.clone());
-        let keeps_body = step
-            .name
-            .is_some_and(|(name, _)| bundle.steps[at + 1..].iter().any(|later| reads_step(later, name)));
+    for (at, Listed { step, earlier, on_failure }) in listed.iter().enumerate() {
+        check_step_name(step, listed[..at].iter().map(|before| before.step), out);
+        names.steps = Some(earlier.iter().filter_map(|at| named[*at].clone()).collect());
+        let keeps_body =
+            step.name.is_some_and(|(name, _)| listed.iter().any(|other| reads_step(other.step, name)));
         let compiled = compile_step(step, workspace, &names, keeps_body, out);
-        if let Some((name, _)) = step.name {
-            let output = step.action.and_then(|(action, _)| find_action(action, workspace.catalog));
-            let output = output.map(|action| action.output.iter().map(|spec| spec.field.clone()).collect());
-            earlier.push(StepNames { name: name.to_owned(), output: output.unwrap_or_default() });
-        }
-        steps.push(compiled);
+        let retry = retry::compile(step.retry, out).unwrap_or_else(|| usual.clone());
+        named.push(step.name.map(|(name, _)| step_names(name, step, on_failure, workspace.catalog)));
+        steps.push(compiled.map(|step| Step { retry, on_failure: on_failure.clone(), ..step }));
     }
     steps.into_iter().collect()
 }
 
-fn check_step_name(step: &bundle::Step<'_>, before: &[bundle::Step<'_>], out: &mut Diagnostics) {
+/// What later steps may say of this one.
+fn step_names(name: &str, step: &bundle::Step<'_>, on_failure: &OnFailure, catalog: &Catalog) -> StepNames {
+    let action = step.action.and_then(|(action, _)| find_action(action, catalog));
+    let output = action.map(|action| action.output.iter().map(|spec| spec.field.clone()).collect());
+    StepNames {
+        name: name.to_owned(),
+        output: output.unwrap_or_default(),
+        always: *on_failure != OnFailure::Continue,
+    }
+}
+
+fn check_not_empty(bundle: &Bundle<'_>, out: &mut Diagnostics) {
+    let instead = bundle.steps.iter().filter_map(|step| match &step.on_failure {
+        bundle::OnFailure::Steps { span, steps } => Some((*span, steps)),
+        bundle::OnFailure::Park | bundle::OnFailure::Continue => None,
+    });
+    for (span, _) in
+        std::iter::once((bundle.name.1, &bundle.steps)).chain(instead).filter(|(_, steps)| steps.is_empty())
+    {
+        let message = Words::new("there must be a step", "нужен хотя бы один шаг");
+        let hint = Words::new("add one under `steps`", "добавьте его в `steps`");
+        out.push(Diagnostic::error(Code::MissingKey, span, message).with_hint(hint));
+    }
+}
+
+fn check_step_name<'s, 'n: 's>(
+    step: &bundle::Step<'_>,
+    before: impl Iterator<Item = &'s bundle::Step<'n>>,
+    out: &mut Diagnostics,
+) {
     let Some((name, span)) = step.name else { return };
-    let first = before.iter().filter_map(|other| other.name).find(|(other, _)| *other == name);
+    let first = before.filter_map(|other| other.name).find(|(other, _)| *other == name);
     if let Some((_, first)) = first {
         let message =
             Words::new(format!("there is a step `{name}` already"), format!("шаг `{name}` уже есть"));
@@ -326,6 +393,8 @@ fn compile_step(
         connection: Arc::clone(&compiled.connection),
         outgoing,
         judge: verdicts::compile(compiled, repeat, keeps_body),
+        retry: Schedule::default(),
+        on_failure: OnFailure::Park,
     })
 }
 

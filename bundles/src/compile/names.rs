@@ -67,6 +67,8 @@ pub struct StepNames {
     pub name: String,
     /// What its action declares of the answer; anything when that is nothing.
     pub output: Vec<Field>,
+    /// Whether there is an answer: none when it failed and the run went on.
+    pub always: bool,
 }
 
 impl Scope for Names<'_> {
@@ -245,11 +247,14 @@ fn resolve_step(steps: &[StepNames], segments: &[Segment]) -> Resolution {
     let Some(step) = steps.iter().find(|step| step.name == *name.key) else { return unknown(0, names()) };
     let Some((part, rest)) = rest.split_first() else { return unknown(1, ["status", "body"]) };
     match &*part.key {
-        "status" if rest.is_empty() => known(Type::Integer, false),
+        "status" if rest.is_empty() => known(Type::Integer, !step.always),
         "body" if step.output.is_empty() => known(Type::Any, true),
         "body" => match Resolution::of_fields(&step.output, true, rest, None) {
             Resolution::Unknown { at, candidates } => Resolution::Unknown { at: at + 2, candidates },
-            other @ (Resolution::Known(_) | Resolution::Unavailable(_)) => other,
+            Resolution::Known(known) => {
+                Resolution::Known(Known { can_be_empty: known.can_be_empty || !step.always, ..known })
+            }
+            other @ Resolution::Unavailable(_) => other,
         },
         _ => unknown(1, ["status", "body"]),
     }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use sheaf_bundles::{
     event::Event,
-    plan::{Next, Plan},
-    request::{Exchange, Request, Response},
-    run::RunState,
+    plan::Plan,
+    request::Request,
+    run::{RunState, StepResult},
 };
 use sheaf_connectors::decode::decode;
 
@@ -43,16 +43,9 @@ fn requests(plan: &Plan, event: &EventDetail, generation: u32) -> Option<Vec<(St
     };
     let mut state = RunState::new(Arc::new(event), generation);
     let mut requests = Vec::new();
-    while let Next::Send { step, request } = plan.next(&state) {
-        let name = plan.step_names().nth(step)?.to_owned();
-        if requests.iter().any(|(known, _)| *known == name) {
-            break;
-        }
-        requests.push((name, request.clone()));
-        let nothing: Exchange = Ok(Response { status: 200, headers: Vec::new(), body: Vec::new() });
-        let mut judgement = plan.judge(step, &nothing);
-        judgement.class = sheaf_bundles::verdict::Class::Ok;
-        plan.record(&mut state, request, &judgement);
+    for (step, name) in plan.step_names().enumerate() {
+        requests.extend(plan.request(step, &state).map(|request| (name.to_owned(), request)));
+        state.done.push(StepResult { status: 200, body: None, failed: None });
     }
     Some(requests)
 }

@@ -138,15 +138,18 @@ fn row(run: &RunSummary, output: &Output) -> [String; 5] {
     [
         run.id.to_string(),
         run.bundle.clone(),
-        state_words(run.state, output).to_owned(),
+        state_words(run, output).to_owned(),
         when,
         run.reason.clone().unwrap_or_default(),
     ]
 }
 
-fn state_words<'a>(state: RunStateName, output: &Output) -> &'a str {
-    match state {
+fn state_words<'a>(run: &RunSummary, output: &Output) -> &'a str {
+    match run.state {
         RunStateName::Pending => output.words("pending", "ждёт"),
+        RunStateName::Delivered if run.is_in_part() => {
+            output.words("delivered in part", "доставлено частично")
+        }
         RunStateName::Delivered => output.words("delivered", "доставлено"),
         RunStateName::Parked => output.words("parked", "отложено"),
         RunStateName::Discarded => output.words("discarded", "отменено"),
@@ -165,6 +168,7 @@ fn summary(run: &RunSummary) -> Value {
         "generation": run.generation,
         "due_ms": run.due_ms,
         "finished_ms": run.finished_ms,
+        "in_part": run.is_in_part(),
         "reason": run.reason,
     })
 }
@@ -281,5 +285,41 @@ fn refusal_words<'a>(refusal: ReplayRefusal, output: &Output) -> &'a str {
         ReplayRefusal::Unknown => output.words("there is no such run", "такого запуска нет"),
         ReplayRefusal::Pending => output.words("it is pending and runs by itself", "он ждёт и пойдёт сам"),
         ReplayRefusal::UnknownVersion => output.words("its version is not known", "его версия неизвестна"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sheaf_bundles::{
+        id::{EventId, VersionId},
+        words::Language,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_was_delivered_although_a_step_failed_is_told_apart() {
+        let whole = RunSummary {
+            id: RunId(1),
+            event: EventId(1),
+            version: VersionId(1),
+            bundle: "calls".to_owned(),
+            connection: "main".to_owned(),
+            state: RunStateName::Delivered,
+            attempt: 0,
+            generation: 0,
+            due_ms: None,
+            finished_ms: Some(0),
+            reason: None,
+        };
+        let in_part = RunSummary { reason: Some("the step `a` failed".to_owned()), ..whole.clone() };
+        let output = Output::new(false, Language::En);
+        let shown = |run| row(run, &output)[2..].join("|");
+        assert_eq!(shown(&whole), "delivered|1970-01-01 00:00:00Z|");
+        assert_eq!(shown(&in_part), "delivered in part|1970-01-01 00:00:00Z|the step `a` failed");
+        assert_eq!(
+            (&summary(&whole)["in_part"], &summary(&in_part)["in_part"]),
+            (&json!(false), &json!(true))
+        );
     }
 }

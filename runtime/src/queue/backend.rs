@@ -110,7 +110,10 @@ pub struct SettleRow {
 #[derive(Debug, Clone)]
 pub enum SettleStep {
     /// History, delivered.
-    Delivered,
+    Delivered {
+        /// Which steps failed all the same, and why.
+        reason: Option<String>,
+    },
     /// History, parked. `None` leaves the stored state as it is.
     Parked {
         /// Why.
@@ -138,7 +141,7 @@ impl SettleStep {
     /// When the run is due again, unix milliseconds; `None` when it is finished.
     pub fn next_due_ms(&self, now_ms: i64) -> Option<i64> {
         match self {
-            SettleStep::Delivered | SettleStep::Parked { .. } => None,
+            SettleStep::Delivered { .. } | SettleStep::Parked { .. } => None,
             SettleStep::Retry { due_ms, .. } | SettleStep::Crashed { due_ms } => Some(*due_ms),
             SettleStep::Released => Some(now_ms),
         }

@@ -340,6 +340,21 @@ pub async fn a_retry_comes_back_at_its_time_with_its_state_and_history<P: Place>
     assert_eq!(detail.state, None);
 }
 
+pub async fn a_run_delivered_in_part_counts_as_delivered_and_says_why<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(settle(Outcome::DeliveredInPart { reason: "the step `a` failed".to_owned() }));
+
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.parked, line.pending), (1, 0, 0));
+    let summary = bench.queue.store().run(run).await.unwrap().expect("known").summary;
+    assert_eq!((summary.state, summary.is_in_part()), (RunStateName::Delivered, true));
+    assert_eq!(summary.reason.as_deref(), Some("the step `a` failed"));
+    assert!(bench.queue.store().parked(None).await.unwrap().is_empty());
+}
+
 pub async fn a_restarted_process_takes_back_its_own_runs_at_once<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     bench.accept(bench.event(1, 0)).await;
@@ -576,6 +591,7 @@ macro_rules! conformance {
             a_delayed_run_fires_at_its_time_and_not_before
             a_delay_survives_a_restart_unchanged
             a_retry_comes_back_at_its_time_with_its_state_and_history
+            a_run_delivered_in_part_counts_as_delivered_and_says_why
             a_restarted_process_takes_back_its_own_runs_at_once
             a_settle_of_a_lost_claim_changes_nothing
             a_lease_is_extended_while_its_claim_is_held

@@ -105,8 +105,15 @@ pub struct RunSummary {
     pub due_ms: Option<i64>,
     /// When it was finished; unix milliseconds.
     pub finished_ms: Option<i64>,
-    /// Why it was parked.
+    /// Why it was parked, or which steps failed of a run that was delivered all the same.
     pub reason: Option<String>,
+}
+
+impl RunSummary {
+    /// Whether it was delivered although a step failed.
+    pub fn is_in_part(&self) -> bool {
+        self.state == RunStateName::Delivered && self.reason.is_some()
+    }
 }
 
 /// One run with its history.

@@ -101,6 +101,11 @@ pub enum Published {
 pub enum Outcome {
     /// Every step is done.
     Delivered,
+    /// The run went to its end although a step failed, since its bundle says so.
+    DeliveredInPart {
+        /// Which steps failed and why, for the operator; holds neither secrets nor bodies.
+        reason: String,
+    },
     /// To be tried again.
     Retry {
         /// When, unix milliseconds.

@@ -524,7 +524,8 @@ fn answer_all<T>(answers: &mut Vec<Answer<T>>, answer: impl Fn() -> Result<T, Qu
 
 fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries }: Settle) -> SettleRow {
     let step = match outcome {
-        Outcome::Delivered => SettleStep::Delivered,
+        Outcome::Delivered => SettleStep::Delivered { reason: None },
+        Outcome::DeliveredInPart { reason } => SettleStep::Delivered { reason: Some(reason) },
         Outcome::Parked { reason, state } => SettleStep::Parked { reason, state: Some(state) },
         Outcome::Retry { due_ms, state } => SettleStep::Retry { due_ms, state },
         Outcome::Released => SettleStep::Released,

@@ -11,7 +11,7 @@ use sheaf_runtime::{
     clock::{Clock, SetClock},
     config::{Config, Environment},
     oversight::LOOK_MS,
-    queue::history::{LedgerLine, RunFilter},
+    queue::history::{LedgerLine, RunDetail, RunFilter},
     token::MasterKey,
 };
 use sheaf_tests::{
@@ -62,7 +62,9 @@ impl World {
         let (directory, data) = (folder.path().join("integration"), folder.path().join("data"));
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example), &directory);
         for (name, text) in files {
-            fs::write(directory.join(name), text).expect("a file");
+            let file = directory.join(name);
+            fs::create_dir_all(file.parent().expect("a folder")).expect("a directory");
+            fs::write(file, text).expect("a file");
         }
         let mindbox = Mindbox::start(Project::default()).await.expect("a stand-in");
         let mut config = Config::new(directory);
@@ -172,8 +174,8 @@ impl World {
         tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("it comes to that")
     }
 
-    /// Waits until the newest run has ended so many attempts.
-    pub async fn attempted(&self, attempts: usize) {
+    /// Waits until the newest run has ended so many attempts, and returns it.
+    pub async fn attempted(&self, attempts: usize) -> RunDetail {
         let store = self.running.queue().store();
         let waiting = async {
             loop {
@@ -183,12 +185,12 @@ impl World {
                 let run = runs.first().expect("one run");
                 let detail = store.run(run.id).await.expect("its history").expect("it is there");
                 if detail.attempts.len() >= attempts {
-                    return;
+                    return detail;
                 }
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("so many attempts end");
+        tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("so many attempts end")
     }
 
     /// Waits until Mindbox has got so many requests, and returns them.

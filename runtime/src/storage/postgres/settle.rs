@@ -100,6 +100,7 @@ async fn finish(
     let (ids, fences) = keys(settles);
     let end = |settle: &&SettleRow| match &settle.step {
         SettleStep::Parked { reason, .. } => (small(RUN_PARKED), Some(without_nul(reason))),
+        SettleStep::Delivered { reason } => (small(RUN_DELIVERED), reason.as_deref().map(without_nul)),
         _ => (small(RUN_DELIVERED), None),
     };
     let (states, reasons): (Vec<i16>, Vec<Option<String>>) = settles.iter().map(end).unzip();
@@ -135,7 +136,7 @@ async fn move_on(
 fn count(settle: &SettleRow, tally: &mut Tally) {
     let connection = settle.row.connection;
     let counter = match &settle.step {
-        SettleStep::Delivered => Count::Delivered,
+        SettleStep::Delivered { .. } => Count::Delivered,
         SettleStep::Parked { .. } => Count::Parked,
         SettleStep::Retry { .. } | SettleStep::Released | SettleStep::Crashed { .. } => return,
     };
@@ -153,8 +154,8 @@ async fn history(
     let (mut kept, mut states, mut gone) = (Vec::new(), Vec::new(), Vec::new());
     for settle in settled {
         match &settle.step {
-            SettleStep::Delivered if settle.row.has_state => gone.push(settle.row.run.0),
-            SettleStep::Delivered | SettleStep::Released | SettleStep::Parked { state: None, .. } => {}
+            SettleStep::Delivered { .. } if settle.row.has_state => gone.push(settle.row.run.0),
+            SettleStep::Delivered { .. } | SettleStep::Released | SettleStep::Parked { state: None, .. } => {}
             SettleStep::Parked { state: Some(state), .. } => {
                 kept.push(settle.row.run.0);
                 states.push(state.as_slice());

@@ -86,9 +86,9 @@ impl Work {
     fn add(&mut self, settle: &SettleRow, now_ms: i64, tally: &mut Tally) {
         let row = &settle.row;
         match &settle.step {
-            SettleStep::Delivered => {
+            SettleStep::Delivered { reason } => {
                 tally.add(row.connection, Count::Delivered, 1);
-                self.finish(settle, RUN_DELIVERED, None, now_ms, tally);
+                self.finish(settle, RUN_DELIVERED, reason.as_ref(), now_ms, tally);
                 if row.has_state {
                     self.states_gone.push([row.run.0.into()]);
                 }
