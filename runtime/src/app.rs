@@ -28,7 +28,9 @@ use crate::{
     oversight::{Oversight, Seen},
     queue::{Health, Queue, QueueError, Settings},
     secrets::Secrets,
+    spool::{self, SPOOL_BYTES_MAX, Spool},
     stop::{self, Stopper},
+    storage::database::Database,
     token::{KeyError, MasterKey},
     worker::Worker,
 };
@@ -92,6 +94,7 @@ pub struct Running {
     listener: JoinHandle<()>,
     worker: JoinHandle<()>,
     watcher: JoinHandle<()>,
+    drainer: Option<JoinHandle<()>>,
     oversight: JoinHandle<()>,
     seen: watch::Receiver<Arc<Seen>>,
     management: JoinHandle<()>,
@@ -138,6 +141,15 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     let metrics = Arc::new(Metrics::new());
     let (stop_intake, intake_stopping) = stop::channel();
     let (stop_work, work_stopping) = stop::channel();
+    let spool = match config.database() {
+        Database::File(_) => None,
+        Database::Postgres { .. } => {
+            let spool = Spool::open(&data.join(spool::FOLDER), SPOOL_BYTES_MAX)
+                .map_err(|error| AppError::Data { path: data.clone(), error })?;
+            metrics.drained(spool.bytes());
+            Some(spool)
+        }
+    };
     let intake = Intake {
         catalogue: catalogue.clone(),
         queue: queue.clone(),
@@ -146,6 +158,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         metrics: metrics.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         bodies: body::Reader::default(),
+        spool: spool.clone(),
     };
     let head_limit = Duration::from_millis(intake::HEAD_MS_MAX);
     let executor = Executor { egress: egress.clone(), secrets: secrets.clone(), clock: clock.clone() };
@@ -167,12 +180,14 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         queue: queue.clone(),
         clock: clock.clone(),
         teller: Teller::new(told_now, sender, metrics.clone(), clock.clone()),
+        spool: spool.clone(),
         seen: show,
     };
     let pages = Management {
         metrics: metrics.clone(),
         queue: queue.clone(),
         stopping: intake_stopping.clone(),
+        spool: spool.clone(),
         seen: seen.clone(),
     };
     let switch = switch::Switch {
@@ -183,6 +198,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         key,
         told,
     };
+    let drainer = spool.map(|spool| tokio::spawn(intake.clone().drain(spool, work_stopping.clone())));
     Ok(Running {
         addresses,
         queue,
@@ -190,6 +206,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         stop_intake,
         listener: tokio::spawn(listener::serve(hooks, Arc::new(intake), head_limit, intake_stopping)),
         worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
+        drainer,
         oversight: tokio::spawn(oversight.run(work_stopping.clone())),
         seen,
         watcher: tokio::spawn(switch.run(config.watch_ms, work_stopping)),
@@ -252,6 +269,7 @@ impl Running {
             listener,
             worker,
             watcher,
+            drainer,
             oversight,
             management,
             grace,
@@ -264,6 +282,9 @@ impl Running {
             stop_work.order();
             let _ = worker.await;
             let _ = watcher.await;
+            if let Some(drainer) = drainer {
+                let _ = drainer.await;
+            }
             let _ = oversight.await;
         };
         if timeout(grace, in_order).await.is_err() {

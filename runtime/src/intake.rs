@@ -5,6 +5,7 @@ mod head;
 pub mod listener;
 mod reply;
 mod sender;
+mod spooled;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use sheaf_bundles::{
     value::Text,
 };
 use sheaf_connectors::{
-    decode::{Decoded, Note},
+    decode::{DecodeError, Decoded, Note},
     signature,
 };
 use tokio::time::timeout;
@@ -33,6 +34,7 @@ use crate::{
         types::{Accepted, Content, Decision, Publish, Published, Verdict},
     },
     secrets::Secrets,
+    spool::Spool,
     token::Token,
 };
 use body::BODY_BYTES_MAX;
@@ -82,6 +84,8 @@ pub struct Intake {
     pub trusted_proxies: Vec<IpNet>,
     /// Reads bodies.
     pub bodies: body::Reader,
+    /// Where requests wait while the database is away; none when the database is a file beside it.
+    pub spool: Option<Spool>,
 }
 
 impl Handler for Intake {
@@ -130,15 +134,28 @@ impl Intake {
             Ok(decoded) if decoded.fields.is_empty() || hook.decoder.hook().is_probe(&decoded.fields) => {
                 return Ok(answer());
             }
+            decoded => self.content(hook, decoded, received.received_ms),
+        };
+        let publish = Publish { connection: hook.connection.clone(), received, content };
+        match &self.spool {
+            Some(spool) => self.publish_or_spool(spool, publish).await?,
+            None => {
+                let publish = timeout(Duration::from_millis(COMMIT_MS_MAX), self.publish(publish));
+                publish.await.unwrap_or(Err(Refusal::Unavailable))?;
+            }
+        }
+        Ok(answer())
+    }
+
+    /// What decoding and the bundles' filters make of a request.
+    fn content(&self, hook: &LiveHook, decoded: Result<Decoded, DecodeError>, received_ms: i64) -> Content {
+        match decoded {
             Ok(decoded) => {
                 self.tell(hook, &decoded.notes);
-                Content::Event(self.decide(hook, decoded, received.received_ms))
+                Content::Event(self.decide(hook, decoded, received_ms))
             }
-            Err(error) => Content::Quarantine { reason: error.to_string() },
-        };
-        let publish = self.publish(Publish { connection: hook.connection.clone(), received, content });
-        timeout(Duration::from_millis(COMMIT_MS_MAX), publish).await.unwrap_or(Err(Refusal::Unavailable))?;
-        Ok(answer())
+            Err(error) => Content::Quarantine { reason: error.to_string(), dedupe: None },
+        }
     }
 
     fn verify(&self, hook: &LiveHook, received: &Received) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod oversight;
 pub mod queue;
 pub mod secrets;
+pub mod spool;
 pub mod stop;
 pub mod storage;
 pub mod telemetry;

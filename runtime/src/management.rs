@@ -1,6 +1,6 @@
 //! The private listener: is the process alive, may it get traffic, what has it counted.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -9,14 +9,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
     metrics::Metrics,
     oversight::Seen,
     queue::{Health, Queue},
+    spool::Spool,
     stop::Stop,
 };
+
+/// The longest the metrics wait for the ledger, milliseconds; then they show it as it was last seen.
+const LEDGER_MS_MAX: u64 = 1_000;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -27,6 +31,8 @@ pub struct Management {
     pub queue: Queue,
     /// True once the process is stopping: no new traffic, please.
     pub stopping: Stop,
+    /// Where requests wait while the database is away.
+    pub spool: Option<Spool>,
     /// What the last look at the queue saw.
     pub seen: watch::Receiver<Arc<Seen>>,
 }
@@ -54,22 +60,26 @@ async fn ready(State(management): State<Management>) -> Response {
     if management.stopping.is_ordered() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
+    let kept = management.spool.is_some_and(|spool| spool.takes());
     match management.queue.health().borrow().clone() {
         Health::Ready => (StatusCode::OK, "ready\n").into_response(),
+        // Hooks are answered: whoever takes this node out of traffic would have the vendor's requests lost.
+        Health::Failing(_) if kept => (StatusCode::OK, "ready; the database is away\n").into_response(),
         Health::Failing(why) | Health::Broken(why) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("the database cannot commit: {why}\n")).into_response()
         }
     }
 }
 
+/// Served while the database is away as well.
 async fn metrics(State(management): State<Management>) -> Response {
     let seen = management.seen.borrow().clone();
-    match management.queue.store().ledger().await {
-        Ok(ledger) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], management.metrics.page(&management.queue, &ledger, &seen))
-                .into_response()
-        }
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
+    let reading = timeout(Duration::from_millis(LEDGER_MS_MAX), management.queue.store().ledger());
+    let ledger = match reading.await {
+        Ok(Ok(ledger)) => ledger,
+        Ok(Err(_)) | Err(_) => seen.ledger.clone(),
+    };
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let page = management.metrics.page(&management.queue, &ledger, &seen);
+    ([(header::CONTENT_TYPE, kind)], page).into_response()
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -64,6 +64,8 @@ pub struct Metrics {
     requests: Family<OfHook, Counter>,
     absent: Family<OfParameter, Counter>,
     unreadable: Family<OfParameter, Counter>,
+    spooled: Counter,
+    spool_bytes: Gauge,
     attempts: Family<OfOutcome, Counter>,
     deliveries: Family<OfDelivery, Counter>,
     delivery_seconds: Histogram,
@@ -84,6 +86,8 @@ impl Metrics {
             requests: Family::default(),
             absent: Family::default(),
             unreadable: Family::default(),
+            spooled: Counter::default(),
+            spool_bytes: Gauge::default(),
             attempts: Family::default(),
             deliveries: Family::default(),
             delivery_seconds: Histogram::new(DELIVERY_SECONDS),
@@ -101,6 +105,12 @@ impl Metrics {
             "Values that are not of their parameter's type",
             metrics.unreadable.clone(),
         );
+        registry.register(
+            "spooled",
+            "Requests kept in this node's own files while the database was away",
+            metrics.spooled.clone(),
+        );
+        registry.register("spool_bytes", "Requests that wait there, bytes", metrics.spool_bytes.clone());
         registry.register("attempts", "Attempts by outcome", metrics.attempts.clone());
         registry.register("deliveries", "Deliveries by bundle and class", metrics.deliveries.clone());
         registry.register("delivery_seconds", "Time of one delivery", metrics.delivery_seconds.clone());
@@ -138,6 +148,17 @@ impl Metrics {
     pub fn unreadable(&self, connection: &str, parameter: &str) -> bool {
         let labels = OfParameter { connection: connection.to_owned(), parameter: parameter.to_owned() };
         self.unreadable.get_or_create(&labels).inc() == 0
+    }
+
+    /// A request was kept in the spool, which now holds so many bytes.
+    pub fn spooled(&self, bytes: u64) {
+        self.spooled.inc();
+        self.drained(bytes);
+    }
+
+    /// The spool now holds so many bytes.
+    pub fn drained(&self, bytes: u64) {
+        self.spool_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// An attempt ended.

@@ -65,6 +65,9 @@ impl Kind {
     }
 }
 
+/// The part of [`Kind::QueueFailing`] that says how much is kept meanwhile; without it requests are refused.
+pub const SPOOLED_BYTES: &str = "spooled_bytes";
+
 /// Whether a thing begins, lasts, or is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! Messages in words, in both languages.
 
-use super::message::{Example, Finding, Kind, MANY, Message, Phase, time};
+use super::message::{Example, Finding, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
 use crate::words::Words;
 
 impl Message {
@@ -68,6 +68,10 @@ fn problem(finding: &Finding) -> Words {
         Kind::LedgerBroken => Words::new(
             "THE LEDGER DOES NOT BALANCE: something is unaccounted for",
             "УЧЁТ НЕ СХОДИТСЯ: что-то пропало",
+        ),
+        Kind::QueueFailing if finding.parts.iter().any(|(name, _)| name == SPOOLED_BYTES) => Words::new(
+            "the database cannot commit: events are taken and kept in this node's own files until it can",
+            "база не может записать: события принимаем и храним в файлах этого узла, пока она не сможет",
         ),
         Kind::QueueFailing => Words::new(
             "the queue cannot commit: events are answered 503 and not taken",

@@ -16,6 +16,7 @@ use crate::{
         history::{LedgerLine, LedgerMismatch},
         observe::WAITING_ROWS_MAX,
     },
+    spool,
 };
 
 /// Show what came in and what became of it, and whether nothing is unaccounted for.
@@ -39,16 +40,34 @@ impl Ledger {
             let seen = Seen { at_ms: Clock::system().now_ms(), waiting, parked, ..Seen::default() };
             Ok((store.ledger().await?, mismatches, ages(&seen)))
         })?;
+        let spooled_bytes = spool::waiting_bytes(&self.project.data_directory().join(spool::FOLDER))?;
         let balanced =
             mismatches.is_empty() && lines.iter().all(|line| line.events_balance && line.decisions_balance);
-        let all =
-            json!({"balanced": balanced, "connections": lines, "mismatches": mismatches, "oldest": oldest});
+        let all = json!({
+            "balanced": balanced,
+            "connections": lines,
+            "mismatches": mismatches,
+            "oldest": oldest,
+            "spooled_bytes": spooled_bytes,
+        });
         output.print(&all, || {
             let ages = if oldest.is_empty() { String::new() } else { in_table(&oldest, output) + "\n\n" };
-            ages + &in_words(&lines, &mismatches, balanced, output)
+            ages + &in_words(&lines, &mismatches, balanced, output) + &in_spool(spooled_bytes, output)
         });
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Requests that this node keeps in its own files are not received yet, as the equations see it.
+fn in_spool(bytes: u64, output: &Output) -> String {
+    if bytes == 0 {
+        return String::new();
+    }
+    let said = output.words(
+        "bytes of requests wait in this node's spool for the database",
+        "байт запросов ждут базу в файлах этого узла",
+    );
+    format!("\n{bytes} {said}")
 }
 
 /// The oldest run of a connection in one state.

@@ -3,7 +3,7 @@
 use sheaf_bundles::{
     alerts::{
         decide::Observed,
-        message::{Example, Finding, Kind},
+        message::{Example, Finding, Kind, SPOOLED_BYTES},
     },
     verdict::Class,
 };
@@ -19,7 +19,9 @@ impl Seen {
     pub fn observed(&self, waiting_max_ms: i64) -> Observed {
         let mut observed = Observed::default();
         if self.failing {
-            observed.findings.push(Finding::new(Kind::QueueFailing, "", 1, self.at_ms, self.at_ms));
+            let failing = Finding::new(Kind::QueueFailing, "", 1, self.at_ms, self.at_ms);
+            let kept = self.spooled_bytes.map(|bytes| (SPOOLED_BYTES.to_owned(), bytes));
+            observed.findings.push(Finding { parts: kept.into_iter().collect(), ..failing });
         }
         if self.blind.is_some() {
             observed.unseen = Kind::ALL.into_iter().filter(|kind| *kind != Kind::QueueFailing).collect();
@@ -159,6 +161,10 @@ mod tests {
         let observed = seen.observed(0);
         assert_eq!(observed.findings.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::QueueFailing]);
         assert_eq!(observed.unseen.len(), Kind::ALL.len() - 1);
+        assert!(observed.findings[0].parts.is_empty(), "nothing is kept: requests are refused");
+        seen.spooled_bytes = Some(7);
+        let kept = seen.observed(0).findings.remove(0).parts;
+        assert_eq!(kept, [(SPOOLED_BYTES.to_owned(), 7)]);
     }
 
     #[test]

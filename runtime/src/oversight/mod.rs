@@ -20,6 +20,7 @@ use crate::{
         history::{LedgerLine, LedgerMismatch},
         observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
     },
+    spool::Spool,
     stop::Stop,
 };
 
@@ -49,6 +50,9 @@ pub struct Seen {
     pub recounted_ms: Option<i64>,
     /// The queue cannot commit.
     pub failing: bool,
+    /// What is kept in this node's own files, bytes: while the queue fails, and until all of it is in the database.
+    /// `None` where requests are not kept: they are refused.
+    pub spooled_bytes: Option<u64>,
     /// What is told of right now, by kind.
     pub open: Vec<(Kind, usize)>,
     /// Messages being sent right now.
@@ -85,6 +89,8 @@ pub struct Oversight {
     pub clock: Clock,
     /// Tells people.
     pub teller: Teller,
+    /// Where requests wait while the database is away.
+    pub spool: Option<Spool>,
     /// Where the last look is shown.
     pub seen: watch::Sender<Arc<Seen>>,
 }
@@ -124,7 +130,10 @@ impl Oversight {
 
     async fn look(&self, seen: &mut Seen, recount: &mut Recount) {
         seen.at_ms = self.clock.now_ms();
-        seen.failing = *self.queue.health().borrow() != Health::Ready;
+        let health = self.queue.health().borrow().clone();
+        seen.failing = health != Health::Ready;
+        let spool = self.spool.as_ref().filter(|spool| spool.takes());
+        seen.spooled_bytes = spool.filter(|_| !matches!(health, Health::Broken(_))).map(Spool::bytes);
         let blind = self.read(seen, recount).await.err().map(|error| error.to_string());
         if let Some(why) = blind.as_ref().filter(|_| seen.blind.is_none()) {
             warn!(why, "the queue cannot be looked at; what is shown is of an earlier look");

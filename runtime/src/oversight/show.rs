@@ -9,7 +9,10 @@ impl Seen {
     pub fn wrong(&self) -> Vec<String> {
         let mut wrong: Vec<String> =
             self.unbalanced().iter().map(|name| format!("the ledger does not balance: {name}")).collect();
-        wrong.extend(self.failing.then(|| "the queue cannot commit".to_owned()));
+        wrong.extend(self.failing.then(|| match self.spooled_bytes {
+            Some(bytes) => format!("the queue cannot commit; requests are kept in the spool: {bytes} bytes"),
+            None => "the queue cannot commit".to_owned(),
+        }));
         wrong.extend(self.blind.as_ref().map(|why| format!("the queue cannot be looked at: {why}")));
         wrong.extend(
             self.late.iter().map(|(channel, count)| format!("alerts do not arrive: {channel}, {count}")),

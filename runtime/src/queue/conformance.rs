@@ -140,7 +140,7 @@ pub fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -
 }
 
 fn quarantine() -> Publish {
-    let content = Content::Quarantine { reason: "not a form".to_owned() };
+    let content = Content::Quarantine { reason: "not a form".to_owned(), dedupe: None };
     Publish { connection: Arc::from("calls"), received: received(), content }
 }
 
@@ -266,6 +266,20 @@ pub async fn what_cannot_be_decoded_is_kept_and_counted<P: Place>() {
     assert_eq!(listed[0].id, event);
     assert_eq!(listed[0].quarantined.as_deref(), Some("not a form"));
     assert_eq!(bench.queue.store().event(event).await.unwrap().expect("kept").received, received());
+}
+
+pub async fn what_cannot_be_decoded_and_comes_again_under_its_identity_is_one<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let content = Content::Quarantine { reason: "not a form".to_owned(), dedupe: Some([3, 4]) };
+    let same = Publish { content, ..quarantine() };
+    let first = bench.queue.publish(same.clone()).await.unwrap();
+    let Published::Quarantined { event } = first else { panic!("{first:?}") };
+    let (again, later) = tokio::join!(bench.queue.publish(same.clone()), bench.queue.publish(same));
+    for again in [again.unwrap(), later.unwrap()] {
+        assert!(matches!(again, Published::Duplicate { of } if of == event), "{again:?}");
+    }
+    let line = bench.line().await;
+    assert_eq!((line.received, line.quarantined, line.duplicate), (3, 1, 2));
 }
 
 pub async fn a_stale_epoch_stores_nothing_and_hands_the_event_back<P: Place>() {
@@ -586,6 +600,7 @@ macro_rules! conformance {
             an_event_without_an_identity_is_always_new
             a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window
             what_cannot_be_decoded_is_kept_and_counted
+            what_cannot_be_decoded_and_comes_again_under_its_identity_is_one
             a_stale_epoch_stores_nothing_and_hands_the_event_back
             a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set
             a_delayed_run_fires_at_its_time_and_not_before

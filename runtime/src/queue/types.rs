@@ -30,7 +30,19 @@ pub enum Content {
     Quarantine {
         /// Why, for the operator.
         reason: String,
+        /// As [`Accepted::dedupe`]: the same request, published again because nobody knows whether it was stored.
+        dedupe: Option<[u64; 2]>,
     },
+}
+
+impl Content {
+    /// What makes it the same as an earlier one; `None` when it is always new.
+    pub fn dedupe(&self) -> Option<[u64; 2]> {
+        match self {
+            Content::Event(accepted) => accepted.dedupe,
+            Content::Quarantine { dedupe, .. } => *dedupe,
+        }
+    }
 }
 
 /// A decoded event and what the bundles decided about it.

@@ -4,7 +4,7 @@
 //! is the same statement on both.
 
 pub mod database;
-mod head;
+pub(crate) mod head;
 mod history;
 mod identity;
 mod ledger;

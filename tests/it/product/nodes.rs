@@ -6,6 +6,7 @@ use sheaf_runtime::config::Config;
 use sheaf_tests::{
     calltouch::{Method, Moment, Payload},
     postgres::{self, TestDatabase},
+    product::get,
 };
 
 use super::world::{World, copy};
@@ -99,4 +100,46 @@ async fn in_a_rolling_update_the_nodes_that_still_have_the_old_files_serve_the_n
     let world = world.restart().await;
     assert_eq!(world.running().catalogue().live().epoch, epoch);
     other.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_calls_are_taken_and_they_are_delivered_once_it_is_back() {
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::alone();
+    let world = world(&database).await;
+    let calltouch = world.calltouch(Method::Post);
+    database.server().kill().expect("it ends");
+    for id in [1, 2, 1] {
+        assert!(calltouch.happens(Moment::CallEnded, &ended(id)).await.expect("an answer").succeeded());
+    }
+    let management = world.running().addresses().management;
+    assert!(get(management, "/readyz").await.expect("it stays ready").contains("the database is away"));
+    let metrics = get(management, "/metrics").await.expect("they are served");
+    assert!(metrics.contains("sheaf_spooled_total 3\n"), "{metrics}");
+    database.server().start().expect("it starts");
+    let ledger = world.until(|ledger| ledger.received >= 3 && ledger.pending == 0).await;
+    assert_eq!((ledger.accepted, ledger.duplicate, ledger.delivered), (2, 1, 2));
+    assert_eq!(world.mindbox.records().len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_node_took_while_the_database_was_away_is_delivered_after_its_next_start() {
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::alone();
+    let world = world(&database).await;
+    let calltouch = world.calltouch(Method::Get);
+    database.server().stop_in_order().expect("it ends");
+    assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
+    let world = world.restart_after(|| database.server().start().expect("it starts")).await;
+    let ledger = world.until(|ledger| ledger.delivered == 1 && ledger.pending == 0).await;
+    assert_eq!((ledger.received, ledger.accepted), (1, 1));
+    let spool = world.config().data_directory().join("spool");
+    let empty = || fs::read_dir(&spool).expect("a spool").next().is_none();
+    while !empty() {
+        tokio::task::yield_now().await;
+    }
 }

@@ -94,8 +94,14 @@ impl World {
 
     /// Stops the server and starts it again on the same data, at the same time.
     pub async fn restart(self) -> World {
+        self.restart_after(|| {}).await
+    }
+
+    /// The same, with something done while it is down.
+    pub async fn restart_after(self, meanwhile: impl FnOnce()) -> World {
         let World { mindbox, running, clock, hook_path, config, environment, time, _folder } = self;
         running.stop().await;
+        meanwhile();
         let running = serve(&config, &environment, &time).await;
         World { mindbox, running, clock, hook_path, config, environment, time, _folder }
     }

@@ -139,7 +139,7 @@ impl Turn<'_> {
                 taken.map(|(version, due_ms)| (ids.next(self.batch.now_ms), version, due_ms)).collect()
             }
         };
-        let event = match identity(&publish.content) {
+        let event = match publish.content.dedupe() {
             Some(hash) => identities.add(key(number, hash), event),
             None => event,
         };
@@ -226,13 +226,6 @@ struct Candidate<'p> {
     event: EventId,
     /// Id, version and due time of each run.
     runs: Vec<(i64, i64, i64)>,
-}
-
-fn identity(content: &Content) -> Option<[u64; 2]> {
-    match content {
-        Content::Event(accepted) => accepted.dedupe,
-        Content::Quarantine { .. } => None,
-    }
 }
 
 /// The identities of a batch, with the event each would be. In the order of their hashes: two nodes that bring the same

@@ -51,15 +51,23 @@ pub async fn publish(
     let known = look_up(backend, tx, &numbers, batch.publishes).await?;
     for (at, publish) in batch.publishes.iter().enumerate() {
         let row = match &publish.content {
-            Content::Quarantine { reason } => {
-                work.quarantine(backend, tally, batch.now_ms, numbers[at], publish, reason)
-            }
             Content::Event(accepted) if is_stale(accepted, backend.epoch) => {
                 PublishedRow::StaleEpoch { epoch: backend.epoch }
             }
-            Content::Event(accepted) => {
+            content => {
                 let known = known.get(&at).copied();
-                work.event(backend, tally, batch, numbers[at], publish, accepted, known)
+                let key = content.dedupe().map(|hash| key(numbers[at], hash));
+                tally.add(numbers[at], Count::Received, 1);
+                match work.duplicate(batch.now_ms, key, known) {
+                    Some(of) => {
+                        tally.add(numbers[at], Count::Duplicate, 1);
+                        PublishedRow::Duplicate { of }
+                    }
+                    None => {
+                        let event = work.new_event(backend, batch.now_ms, key);
+                        work.take(backend, tally, batch, numbers[at], publish, event)
+                    }
+                }
             }
         };
         work.published.push(row);
@@ -116,8 +124,8 @@ async fn look_up(
     let mut known = HashMap::new();
     let mut unknown = Vec::new();
     for (at, publish) in publishes.iter().enumerate() {
-        let Content::Event(Accepted { dedupe: Some(hash), .. }) = &publish.content else { continue };
-        let key = key(numbers[at], *hash);
+        let Some(hash) = publish.content.dedupe() else { continue };
+        let key = key(numbers[at], hash);
         match backend.dedupe.in_memory(&key) {
             Some(event) => _ = known.insert(at, event),
             None => unknown.push((at, key)),
@@ -128,48 +136,39 @@ async fn look_up(
 }
 
 impl Publishing {
-    fn quarantine(
-        &mut self,
-        backend: &mut SqliteBackend,
-        tally: &mut Tally,
-        now_ms: i64,
-        connection: i64,
-        publish: &Publish,
-        reason: &str,
-    ) -> PublishedRow {
-        let id = backend.ids.next(now_ms);
-        tally.add(connection, Count::Received, 1);
-        tally.add(connection, Count::Quarantined, 1);
-        self.store(id, connection, publish, EVENT_QUARANTINED, Value::Bytes(None), reason.into());
-        PublishedRow::Quarantined { event: EventId(id) }
+    /// The event that is this one already, in this batch or before.
+    fn duplicate(&self, now_ms: i64, key: Option<Key>, known: Option<i64>) -> Option<EventId> {
+        let first = key.and_then(|key| self.fresh.get(&key).copied()).or(known);
+        first.map(EventId).filter(|of| of.time_ms() > now_ms - WINDOW_MS)
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one place decides about one event; a struct of these would say less"
-    )]
-    fn event(
+    fn new_event(&mut self, backend: &mut SqliteBackend, now_ms: i64, key: Option<Key>) -> EventId {
+        let event = EventId(backend.ids.next(now_ms));
+        if let Some(key) = key {
+            self.fresh.insert(key, event.0);
+            self.keys.push((key, event.0));
+        }
+        event
+    }
+
+    fn take(
         &mut self,
         backend: &mut SqliteBackend,
         tally: &mut Tally,
         batch: &Batch<'_>,
         connection: i64,
         publish: &Publish,
-        accepted: &Accepted,
-        known: Option<i64>,
+        event: EventId,
     ) -> PublishedRow {
-        tally.add(connection, Count::Received, 1);
-        let key = accepted.dedupe.map(|hash| key(connection, hash));
-        let first = key.and_then(|key| self.fresh.get(&key).copied()).or(known);
-        if let Some(of) = first.map(EventId).filter(|of| of.time_ms() > batch.now_ms - WINDOW_MS) {
-            tally.add(connection, Count::Duplicate, 1);
-            return PublishedRow::Duplicate { of };
-        }
-        let event = EventId(backend.ids.next(batch.now_ms));
-        if let Some(key) = key {
-            self.fresh.insert(key, event.0);
-            self.keys.push((key, event.0));
-        }
+        let accepted = match &publish.content {
+            Content::Event(accepted) => accepted,
+            Content::Quarantine { reason, .. } => {
+                tally.add(connection, Count::Quarantined, 1);
+                let reason = reason.as_str().into();
+                self.store(event.0, connection, publish, EVENT_QUARANTINED, Value::Bytes(None), reason);
+                return PublishedRow::Quarantined { event };
+            }
+        };
         let filtered = filtered(accepted);
         self.store(event.0, connection, publish, EVENT_ACCEPTED, filtered, Value::String(None));
         let (runs, handed) = self.runs(backend, batch, connection, event, accepted);
