@@ -4,7 +4,7 @@ mod check;
 pub mod error;
 pub mod query;
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 
 use chrono_tz::Tz;
 
@@ -103,10 +103,16 @@ pub fn lookup<'m>(map: &'m Map, segments: &[Segment]) -> Option<&'m Value> {
 
 impl Resolution {
     /// Resolves a path among declared fields. `zone` becomes the zone of local times among them.
-    pub fn of_fields(fields: &[Field], open: bool, segments: &[Segment], zone: Option<Tz>) -> Resolution {
+    pub fn of_fields<F: Borrow<Field>>(
+        fields: &[F],
+        open: bool,
+        segments: &[Segment],
+        zone: Option<Tz>,
+    ) -> Resolution {
         if segments.is_empty() {
-            let ty = Type::Object { fields: fields.to_vec(), open };
+            let fields: Vec<Field> = fields.iter().map(|field| field.borrow().clone()).collect();
             let private = fields.iter().any(|field| field.personal || field.sensitive);
+            let ty = Type::Object { fields, open };
             return Resolution::Known(Known { ty, can_be_empty: false, no_value: Vec::new(), private });
         }
         match types::find(fields, open, segments) {

@@ -1,6 +1,7 @@
 //! The inbound side of one connection, compiled: everything intake, decoding and signature checks need.
 
 use std::{
+    borrow::Borrow,
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
@@ -69,6 +70,12 @@ pub struct HookField {
     pub embedded_json: bool,
     /// The user turned this parameter off at the vendor.
     pub unticked: bool,
+}
+
+impl Borrow<Field> for HookField {
+    fn borrow(&self) -> &Field {
+        &self.field
+    }
 }
 
 /// A condition on the sender, checked before anything is decoded.

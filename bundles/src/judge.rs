@@ -1,5 +1,7 @@
 //! From an exchange to a judgement: the connector's rules, then the ones every connector has.
 
+use std::sync::Arc;
+
 use chrono::DateTime;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Judge {
     /// In order; the first that holds decides.
-    pub rules: Vec<Rule>,
+    pub rules: Arc<[Rule]>,
     /// What a repeat after a lost answer does.
     pub repeat: Repeat,
     /// Whether a later step reads the answer.
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     fn judge(repeat: Repeat) -> Judge {
-        Judge { rules: Vec::new(), repeat, keeps_body: true }
+        Judge { rules: Arc::new([]), repeat, keeps_body: true }
     }
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Exchange {

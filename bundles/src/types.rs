@@ -3,6 +3,8 @@
 pub mod assign;
 pub mod read;
 
+use std::borrow::Borrow;
+
 use chrono_tz::Tz;
 
 use crate::{duration::Unit, path::Segment, value::Value, words::Words};
@@ -140,15 +142,21 @@ pub enum Found<'t> {
 }
 
 /// Follows a path through declared fields. A field whose name has dots is found by its whole name too.
-pub fn find<'t>(fields: &'t [Field], open: bool, segments: &[Segment]) -> Found<'t> {
+pub fn find<'t, F: Borrow<Field>>(fields: &'t [F], open: bool, segments: &[Segment]) -> Found<'t> {
     find_from(fields, open, segments, 0)
 }
 
-fn find_from<'t>(fields: &'t [Field], open: bool, segments: &[Segment], at: usize) -> Found<'t> {
+fn find_from<'t, F: Borrow<Field>>(
+    fields: &'t [F],
+    open: bool,
+    segments: &[Segment],
+    at: usize,
+) -> Found<'t> {
+    let all = || fields.iter().map(Borrow::borrow);
     for length in (1..=segments.len() - at).rev() {
         let name =
             segments[at..at + length].iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".");
-        if let Some(field) = fields.iter().find(|field| field.name == name) {
+        if let Some(field) = all().find(|field: &&Field| field.name == name) {
             return if at + length == segments.len() {
                 Found::Field(field)
             } else {
@@ -159,7 +167,7 @@ fn find_from<'t>(fields: &'t [Field], open: bool, segments: &[Segment], at: usiz
     if open {
         return Found::Inside { field: None, ty: &Type::Any };
     }
-    Found::Unknown { at, known: fields.iter().map(|field| field.name.as_str()).collect() }
+    Found::Unknown { at, known: all().map(|field| field.name.as_str()).collect() }
 }
 
 fn inside<'t>(field: &'t Field, segments: &[Segment], mut at: usize) -> Found<'t> {

@@ -53,8 +53,16 @@ impl Live {
     pub fn new(epoch: u64, hooks: &[Arc<Hook>], plans: Vec<(VersionId, Arc<Plan>)>, key: &MasterKey) -> Live {
         let keyed = RandomState::new();
         let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
-        let hooks: Vec<(Token, Arc<LiveHook>)> =
-            hooks.iter().flat_map(|hook| live_hook(epoch, hook, &plans, key)).collect();
+        let mut listeners: HashMap<&str, Vec<(VersionId, Arc<Plan>)>> = HashMap::new();
+        for (version, plan) in &plans {
+            listeners.entry(&plan.connection.name).or_default().push((*version, plan.clone()));
+        }
+        let mut live = |hook: &Arc<Hook>| {
+            let plans = listeners.remove(hook.connection.name.as_str()).unwrap_or_default();
+            live_hook(epoch, hook, plans, key)
+        };
+        let hooks: Vec<(Token, Arc<LiveHook>)> = hooks.iter().flat_map(&mut live).collect();
+        drop(listeners);
         for (place, (token, _)) in hooks.iter().enumerate() {
             by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
         }
@@ -88,17 +96,12 @@ impl Live {
 fn live_hook(
     epoch: u64,
     hook: &Arc<Hook>,
-    plans: &[(VersionId, Arc<Plan>)],
+    plans: Vec<(VersionId, Arc<Plan>)>,
     key: &MasterKey,
-) -> impl Iterator<Item = (Token, Arc<LiveHook>)> {
+) -> impl Iterator<Item = (Token, Arc<LiveHook>)> + use<> {
     let name = &hook.connection.name;
-    let own = plans.iter().filter(|(_, plan)| plan.connection.name == *name).cloned().collect();
-    let live = LiveHook {
-        epoch,
-        decoder: Decoder::new(hook.clone()),
-        connection: Arc::from(name.as_str()),
-        plans: own,
-    };
+    let live =
+        LiveHook { epoch, decoder: Decoder::new(hook.clone()), connection: Arc::from(name.as_str()), plans };
     let live = Arc::new(live);
     let generation = hook.connection.hook_generation;
     let tokens: Vec<Token> = (generation.saturating_sub(1).max(GENERATION_FIRST)..=generation)

@@ -11,7 +11,7 @@ use super::{
     input::Inputs,
     names::{Names, StepNames},
     request::Request,
-    retry, verdicts,
+    retry,
 };
 use crate::{
     bundle::{self, Bundle, named},
@@ -20,6 +20,7 @@ use crate::{
     duration,
     filter::Filter,
     hook::{Hook, Trigger},
+    judge::Judge,
     manifest::action::{Action, Repeat},
     mapping::Mapping,
     path::Path,
@@ -392,7 +393,7 @@ fn compile_step(
         name: step.name?.0.to_owned(),
         connection: Arc::clone(&compiled.connection),
         outgoing,
-        judge: verdicts::compile(compiled, repeat, keeps_body),
+        judge: Judge { rules: Arc::clone(&compiled.rules), repeat, keeps_body },
         retry: Schedule::default(),
         on_failure: OnFailure::Park,
     })

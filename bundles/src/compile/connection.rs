@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
-use super::{condition, constant, names::Names, secret::check_names, shapes};
+use super::{condition, constant, names::Names, secret::check_names, shapes, verdicts};
 use crate::{
     bundle::named,
     catalog::{Catalog, Connector},
     connection::{Connection, Placement, SecretReference, SecretSource},
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     environment::SettingsEnvironment,
+    judge::Rule,
     manifest::{Manifest, action::AuthenticationRule},
     outgoing::{is_header_text, url},
     request::{Encoding, Piece, Pieces},
@@ -33,6 +34,8 @@ pub struct Compiled {
     pub fields: Arc<Vec<Field>>,
     /// The settings as written, for filters inside and for places.
     pub settings: Option<Node>,
+    /// What its answers mean.
+    pub rules: Arc<[Rule]>,
     /// Where its name stands.
     pub name_span: Span,
 }
@@ -68,9 +71,11 @@ pub fn compile(
         connector: Arc::clone(connector),
         fields: Arc::new(manifest.settings.iter().map(|setting| setting.field.clone()).collect()),
         settings: node.get("settings").cloned(),
+        rules: Arc::new([]),
         name_span,
     };
-    Some(with_authentication(compiled, out))
+    let compiled = with_authentication(compiled, out);
+    Some(Compiled { rules: verdicts::compile(&compiled), ..compiled })
 }
 
 fn find_connector<'c>(

@@ -82,7 +82,6 @@ pub fn event_names<'a>(
     Names {
         event: Some(EventNames {
             fields: &hook.fields,
-            plain: hook.fields.iter().map(|field| field.field.clone()).collect(),
             aliases: &hook.aliases,
             closed: hook.closed.as_deref(),
             trigger,

@@ -105,7 +105,6 @@ fn event_names<'a>(fields: &'a [HookField], _trigger: &str, settings: &'a [Field
     Names {
         event: Some(EventNames {
             fields,
-            plain: fields.iter().map(|field| field.field.clone()).collect(),
             aliases: &[],
             closed: None,
             trigger: "",

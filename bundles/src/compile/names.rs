@@ -46,8 +46,6 @@ pub struct Names<'a> {
 pub struct EventNames<'a> {
     /// All fields of the hook.
     pub fields: &'a [HookField],
-    /// The same without what hooks add.
-    pub plain: Vec<Field>,
     /// Bare names of dotted ones.
     pub aliases: &'a [(String, Path)],
     /// An object field of which only the declared keys may be used.
@@ -178,7 +176,7 @@ impl EventNames<'_> {
         if let Some(resolution) = self.resolve_closed(segments) {
             return resolution;
         }
-        match Resolution::of_fields(&self.plain, false, segments, self.zone) {
+        match Resolution::of_fields(self.fields, false, segments, self.zone) {
             Resolution::Known(known) => self.available(known, segments),
             Resolution::Unknown { at: 0, mut candidates } => {
                 candidates.extend(self.aliases.iter().map(|(alias, _)| alias.clone()));
@@ -194,8 +192,9 @@ impl EventNames<'_> {
         if *object.key != *closed {
             return None;
         }
-        let inside = |field: &Field| Some(field.name.strip_prefix(closed)?.strip_prefix('.')?.to_owned());
-        let names: Vec<String> = self.plain.iter().filter_map(inside).collect();
+        let inside =
+            |field: &HookField| Some(field.field.name.strip_prefix(closed)?.strip_prefix('.')?.to_owned());
+        let names: Vec<String> = self.fields.iter().filter_map(inside).collect();
         let rest = join(&segments[1..]);
         let leads = |name: &String| {
             rest == *name || rest.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'))

@@ -11,7 +11,6 @@ use crate::{
     connection::Placement,
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
     duration,
-    expression::Expression,
     manifest::action::{Action, alternatives},
     mapping::Mapping,
     outgoing::{
@@ -337,17 +336,12 @@ impl Request<'_> {
     }
 }
 
-/// `{{ input.<name> }}` and nothing else.
+/// `{{ input.<name> }}` and nothing else. By hand: it is asked of every part of every step's request.
 fn input_name(node: &Node) -> Option<String> {
-    node.as_text().filter(|text| Template::is_template(text))?;
-    let template = Template::parse(node, &mut Diagnostics::default())?;
-    match template.single()? {
-        Expression::Reference { path, .. } if path.root == Root::Input => match path.segments.as_slice() {
-            [name] => Some(name.key.to_string()),
-            _ => None,
-        },
-        _ => None,
-    }
+    let inside = node.as_text()?.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
+    let name = inside.strip_prefix("input.")?;
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (is_word && !name.is_empty()).then(|| name.to_owned())
 }
 
 /// A text's template; a number or a boolean is its text.

@@ -1,20 +1,21 @@
 //! A connector's rules about answers, with the connection's settings in place.
 
+use std::sync::Arc;
+
 use super::{condition, connection::Compiled, names::Names};
 use crate::{
     diagnostic::Diagnostics,
     filter::Filter,
-    judge::{Judge, Rule},
-    manifest::action::{Repeat, VerdictRule, VerdictWhen},
+    judge::Rule,
+    manifest::action::{VerdictRule, VerdictWhen},
     template::Template,
 };
 
-/// The judge of a step; the manifest's own check and the connection's have reported what is wrong.
-pub fn compile(compiled: &Compiled, repeat: Repeat, keeps_body: bool) -> Judge {
+/// The rules of every step that uses a connection; its manifest's own check and [`check_settings`] report what is wrong.
+pub fn compile(compiled: &Compiled) -> Arc<[Rule]> {
     let names = answer_names(compiled);
-    let rules =
-        compiled.connector.manifest.verdicts.iter().filter_map(|rule| compile_rule(rule, compiled, &names));
-    Judge { rules: rules.collect(), repeat, keeps_body }
+    let rules = compiled.connector.manifest.verdicts.iter();
+    rules.filter_map(|rule| compile_rule(rule, compiled, &names)).collect()
 }
 
 /// The filters in a connection's settings, checked where they stand.
