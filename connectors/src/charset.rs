@@ -18,7 +18,7 @@ pub fn declared(content_type: Option<&str>) -> Option<&'static Encoding> {
         .skip(1)
         .filter_map(|parameter| parameter.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("charset"))
-        .and_then(|(_, label)| Encoding::for_label(label.trim().trim_matches('"').as_bytes()))
+        .and_then(|(_, label)| Encoding::for_label_no_replacement(label.trim().trim_matches('"').as_bytes()))
         .filter(|encoding| *encoding != UTF_8)
 }
 
@@ -76,6 +76,8 @@ mod tests {
     #[test]
     fn an_unknown_charset_leaves_it_to_the_bytes() {
         assert!(declared(Some("text/plain; charset=klingon")).is_none());
+        // Labels that browsers must not decode: every letter would be the same U+FFFD.
+        assert!(declared(Some("text/plain; charset=iso-2022-kr")).is_none());
         assert!(declared(Some("text/plain; charset=utf-8")).is_none());
         assert!(declared(Some("text/plain")).is_none());
     }

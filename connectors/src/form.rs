@@ -2,7 +2,8 @@
 //!
 //! Written rules, all of them total (only a passed limit is an error):
 //! - Pairs are divided by `&`, name from value by the first `=`; a pair without a name is dropped, one without `=` has an empty value.
-//! - `+` is a space; `%` that two hexadecimal digits do not follow stays as it is. Bytes become text by [`crate::charset`].
+//! - `+` is a space; `%` that two hexadecimal digits do not follow stays as it is. Bytes become text by [`crate::charset`];
+//!   a declared charset that does not hold ASCII (UTF-16) cannot be that of a form, and is passed over.
 //! - A name is read as a path only when its brackets are well formed to the end (`a[b][c]`); any other name is plain text.
 //! - Names are keys: an index allocates nothing. A branch becomes a list only when its keys are exactly 0, 1, … n-1, in
 //!   whatever order they came; otherwise it stays an object by text key.
@@ -48,6 +49,7 @@ pub enum FormError {
 
 /// The tree of a form body or a query string (without `?`). `declared` is the charset of the `Content-Type`, if any.
 pub fn parse(raw: &[u8], declared: Option<&'static Encoding>) -> Result<Map, FormError> {
+    let declared = declared.filter(|encoding| encoding.is_ascii_compatible());
     let mut form = Form::default();
     form.top.values.reserve((raw.len() / PAIR_BYTES_TYPICAL).min(FIELDS_EXPECTED_MAX));
     let mut reader =
@@ -345,6 +347,12 @@ mod tests {
     #[test]
     fn windows_1251_is_read_value_by_value() {
         assert_eq!(json("a=%CF%F0%E8%E2%E5%F2&b=%D0%9F"), r#"{"a":"Привет","b":"П"}"#);
+    }
+
+    #[test]
+    fn a_charset_that_cannot_be_a_forms_is_passed_over() {
+        let read = parse("a=%D0%B0".as_bytes(), Some(encoding_rs::UTF_16LE)).expect("within limits");
+        assert_eq!(read.get("a"), Some(&Value::from("а")));
     }
 
     #[test]

@@ -29,6 +29,10 @@ pub const ANSWER_BYTES_KEPT_MAX: usize = 4 * 1024;
 
 /// An exchange ends this long before the lease of its run, milliseconds: nothing may be under way when another may take it.
 pub const LEASE_MARGIN_MS: i64 = 500;
+/// How long a run whose lease is over before its request is sent waits for the queue to extend it.
+const LEASE_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks.
+const LEASE_LOOK: Duration = Duration::from_millis(50);
 
 /// What an attempt needs from outside.
 #[derive(Clone)]
@@ -60,6 +64,9 @@ impl Executor {
                 Next::Done => break delivered(plan, &state),
                 Next::Fail { reason, .. } => plan.fail(&mut state, reason),
                 Next::Send { step, request } => {
+                    if !self.lease_holds(attempt).await {
+                        break self.given_back(&state, &deliveries);
+                    }
                     let (judgement, delivery) = self.deliver(plan, step, &request, attempt).await;
                     deliveries.push(delivery);
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
@@ -74,6 +81,30 @@ impl Executor {
             }
         };
         Settle { outcome, started_ms, deliveries }
+    }
+
+    /// Whether a request may be sent now. A claim that took longer to commit than its lease lasts comes with a lease that
+    /// is over: the queue extends it in its next turn, or another process has the run.
+    async fn lease_holds(&self, attempt: Attempt<'_>) -> bool {
+        let holds = async {
+            while self.lease_left_ms(attempt) <= 0 {
+                tokio::time::sleep(LEASE_LOOK).await;
+            }
+        };
+        tokio::time::timeout(LEASE_WAIT, holds).await.is_ok()
+    }
+
+    /// Milliseconds that an exchange still has.
+    fn lease_left_ms(&self, attempt: Attempt<'_>) -> i64 {
+        (attempt.lease_end_ms)() - LEASE_MARGIN_MS - self.clock.now_ms()
+    }
+
+    /// Nothing of the next step was sent; what the steps before it did is kept.
+    fn given_back(&self, state: &RunState, deliveries: &[DeliveryRecord]) -> Outcome {
+        if deliveries.is_empty() {
+            return Outcome::Released;
+        }
+        Outcome::Retry { due_ms: self.clock.now_ms(), state: state.to_bytes() }
     }
 
     /// One delivery: authorise, send, judge.
@@ -128,7 +159,7 @@ impl Executor {
     async fn within_lease(&self, attempt: Attempt<'_>, exchange: impl Future<Output = Exchange>) -> Exchange {
         let mut exchange = std::pin::pin!(exchange);
         loop {
-            let left_ms = (attempt.lease_end_ms)() - LEASE_MARGIN_MS - self.clock.now_ms();
+            let left_ms = self.lease_left_ms(attempt);
             if left_ms <= 0 {
                 let detail = "the lease of the run ended before the answer came".to_owned();
                 return Err(TransportError { kind: TransportErrorKind::Timeout, detail });
@@ -217,15 +248,30 @@ mod tests {
     use super::*;
     use crate::{config::Environment, egress::Rules};
 
+    fn executor(clock: Clock) -> Executor {
+        Executor {
+            egress: Arc::new(Egress::new(Rules::default()).unwrap()),
+            secrets: Arc::new(Secrets::new(Environment::of([]), "/nowhere")),
+            clock,
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_under_a_lease_that_is_over_until_the_queue_extends_it() {
+        let clock = Clock::system();
+        let executor = executor(clock.clone());
+        let over = Attempt { seed: 0, lease_end_ms: &|| 0 };
+        assert!(!executor.lease_holds(over).await);
+        let extended_at_ms = clock.now_ms() + 60;
+        let extended = || if clock.now_ms() < extended_at_ms { 0 } else { i64::MAX };
+        assert!(executor.lease_holds(Attempt { seed: 0, lease_end_ms: &extended }).await);
+    }
+
     #[tokio::test]
     async fn an_exchange_is_given_up_before_a_lease_that_nobody_extends() {
         let clock = Clock::system();
         let lease_end_ms = clock.now_ms() + LEASE_MARGIN_MS + 20;
-        let executor = Executor {
-            egress: Arc::new(Egress::new(Rules::default()).unwrap()),
-            secrets: Arc::new(Secrets::new(Environment::of([]), "/nowhere")),
-            clock: clock.clone(),
-        };
+        let executor = executor(clock.clone());
         let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms };
         let given_up = executor.within_lease(attempt, std::future::pending()).await.unwrap_err();
         assert_eq!(given_up.kind, TransportErrorKind::Timeout);

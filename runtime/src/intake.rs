@@ -118,7 +118,7 @@ impl Intake {
         if let Some(refusal) = head_refusal(&parts, &hook.decoder.hook().methods) {
             return Err(refusal);
         }
-        let body = self.bodies.read(body).await?;
+        let (body, _room) = self.bodies.read(body).await?;
         let source = sender::address(peer, &parts.headers, &self.trusted_proxies);
         self.receive(hook, received(hook, parts, body, source, self.clock.now_ms())).await
     }

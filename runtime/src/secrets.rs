@@ -14,6 +14,7 @@ use sheaf_bundles::{
     connection::{Connection, SecretReference, SecretSource},
     request::Response,
 };
+use sheaf_connectors::auth;
 
 use crate::config::Environment;
 
@@ -35,8 +36,23 @@ pub struct Secrets {
 /// A value and the state of the file it came from.
 #[derive(Debug, Clone)]
 struct Known {
-    value: Arc<SecretString>,
+    value: Arc<Secret>,
     stamp: Option<Stamp>,
+}
+
+/// A value, and how an answer that repeats a request of ours would spell it.
+#[derive(Debug)]
+struct Secret {
+    value: SecretString,
+    spellings: Vec<SecretString>,
+}
+
+impl Secret {
+    fn new(value: String) -> Arc<Secret> {
+        let spellings = auth::spellings(&value).into_iter();
+        let spellings = spellings.filter(|spelling| spelling.len() >= SCRUBBED_BYTES_MIN);
+        Arc::new(Secret { spellings: spellings.map(SecretString::from).collect(), value: value.into() })
+    }
 }
 
 /// Tells one content of a file from the next, as far as the file system says.
@@ -55,7 +71,7 @@ pub struct Missing {
 
 /// The secrets of one connection at one moment. `Debug` shows names only.
 #[derive(Debug, Clone, Default)]
-pub struct Held(Vec<(String, Arc<SecretString>)>);
+pub struct Held(Vec<(String, Arc<Secret>)>);
 
 impl Secrets {
     /// Nothing is read yet. Relative files are looked for in `directory`.
@@ -108,7 +124,7 @@ impl Secrets {
     }
 
     /// The one place where a reference becomes a secret.
-    fn value(&self, source: &SecretSource) -> Option<Arc<SecretString>> {
+    fn value(&self, source: &SecretSource) -> Option<Arc<Secret>> {
         if let Some(known) = self.read().get(source) {
             return Some(known.value.clone());
         }
@@ -122,12 +138,12 @@ impl Secrets {
         match source {
             SecretSource::Env(name) => {
                 let value = self.environment.get(name)?;
-                Some(Known { value: Arc::new(value.into()), stamp: None })
+                Some(Known { value: Secret::new(value.into()), stamp: None })
             }
             SecretSource::File(path) => {
                 let path = self.directory.join(path);
                 let stamp = stamp_of(&path);
-                Some(Known { value: Arc::new(text_of(&path)?.into()), stamp })
+                Some(Known { value: Secret::new(text_of(&path)?), stamp })
             }
         }
     }
@@ -145,16 +161,13 @@ impl Secrets {
 impl Held {
     /// The value of a secret, to be put into a request or compared with one, and nowhere else.
     pub fn expose(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(held, _)| held == name).map(|(_, value)| value.expose_secret())
+        self.0.iter().find(|(held, _)| held == name).map(|(_, secret)| secret.value.expose_secret())
     }
 
     /// Takes our secrets out of an answer that repeats them, before anything keeps or shows it.
     pub fn scrub(&self, response: &mut Response) {
-        for (_, secret) in &self.0 {
-            let secret = secret.expose_secret();
-            if secret.len() < SCRUBBED_BYTES_MIN {
-                continue;
-            }
+        for spelling in self.0.iter().flat_map(|(_, secret)| &secret.spellings) {
+            let secret = spelling.expose_secret();
             for (_, value) in response.headers.iter_mut().filter(|(_, value)| value.contains(secret)) {
                 *value = value.replace(secret, SCRUBBED).into();
             }
@@ -267,5 +280,19 @@ mod tests {
         held.scrub(&mut response);
         assert_eq!(response.headers[0].1, "you sent [secret]");
         assert_eq!(response.body, b"you sent [secret]");
+    }
+
+    #[test]
+    fn a_secret_that_was_encoded_for_its_place_is_scrubbed_from_an_answer_too() {
+        let environment = Environment::of([("KEY", "ab+c/d==\"1")]);
+        let secrets = Secrets::new(environment, "/nowhere");
+        let held = secrets.of(&connection(vec![("a", SecretSource::Env("KEY".into()))]));
+        // As in a query, as in JSON, and as the password of `login` in Basic.
+        for echo in ["ab%2Bc%2Fd%3D%3D%221", r#"ab+c/d==\"1"#, "bG9naW46YWIrYy9kPT0iMQ=="] {
+            let mut response = Response { status: 404, headers: Vec::new(), body: echo.into() };
+            held.scrub(&mut response);
+            let left = String::from_utf8(response.body).unwrap();
+            assert!(left.contains("[secret]") && left.len() < 20, "{left}");
+        }
     }
 }

@@ -94,13 +94,7 @@ impl Worker {
         let event = event(claim, &plan)?;
         #[cfg(feature = "faulty")]
         crate::faulty::panic_if_poisonous(&event);
-        let state = match &claim.state {
-            Some(bytes) => {
-                RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))?
-            }
-            None => RunState::new(event, claim.generation),
-        };
-        Ok((plan, state))
+        Ok((plan, state(event, claim.state.as_deref(), claim.generation)?))
     }
 
     async fn plan(&self, version: VersionId) -> Result<Arc<Plan>, NotRunnable> {
@@ -143,6 +137,16 @@ enum NotRunnable {
     Never(String),
 }
 
+/// What the last attempt left. A run that was parked before its first attempt could begin left nothing: it begins.
+fn state(event: Arc<Event>, stored: Option<&[u8]>, generation: u32) -> Result<RunState, NotRunnable> {
+    match stored.filter(|bytes| !bytes.is_empty()) {
+        Some(bytes) => {
+            RunState::from_bytes(event, bytes).map_err(|error| NotRunnable::Never(error.to_string()))
+        }
+        None => Ok(RunState::new(event, generation)),
+    }
+}
+
 /// The event, decoded again by the manifest of the run's own version when it was not handed over in memory.
 fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
     match &claim.event {
@@ -163,11 +167,27 @@ fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_bundles::id::EventId;
+
     use super::*;
     use crate::{
         queue::delivery::{Answer, DeliveryRecord, SentRequest},
         telemetry::testing::logged,
     };
+
+    #[test]
+    fn a_run_parked_before_its_first_attempt_begins_when_it_is_replayed() {
+        let event = || {
+            let fields = Default::default();
+            Arc::new(Event { id: EventId(1), connection: Arc::from("calls"), received_ms: 0, fields })
+        };
+        for stored in [None, Some(&[][..])] {
+            assert!(
+                state(event(), stored, 2).is_ok_and(|state| state.generation == 2 && state.done.is_empty())
+            );
+        }
+        assert!(matches!(state(event(), Some(b"{"), 0), Err(NotRunnable::Never(_))));
+    }
 
     #[test]
     fn what_a_vendor_said_is_not_in_the_log_and_what_we_say_is() {

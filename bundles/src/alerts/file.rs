@@ -8,7 +8,7 @@ use crate::{
     connection::{SecretReference, SecretSource},
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
     duration,
-    outgoing::url,
+    outgoing::url::{self, UrlError},
     shape::{Choice, Key, Shape, check::check},
     words::{Language, Words},
     yaml::{Entry, Node, Span},
@@ -144,8 +144,13 @@ fn too_often(span: Span) -> Diagnostic {
 
 fn read_webhook(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
     let (text, span) = named(&entry.value, "url")?;
-    let origin = match url::origin(text) {
-        Ok((origin, _)) => origin,
+    let read = url::origin(text).and_then(|(origin, end)| match &text[end..] {
+        rest if rest.contains('#') => Err(UrlError::Fragment),
+        rest if rest.starts_with('\\') => Err(UrlError::Host),
+        rest => Ok((format!("{origin}{rest}"), origin)),
+    });
+    let (url, origin) = match read {
+        Ok(read) => read,
         Err(error) => {
             let hint = Words::new(
                 "for example `https://ops.example/sheaf`",
@@ -157,7 +162,7 @@ fn read_webhook(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
     };
     Some(Channel {
         name: format!("webhooks.{}", entry.key),
-        to: Destination::Webhook { url: text.to_owned(), origin },
+        to: Destination::Webhook { url, origin },
         secrets: secret(&entry.value, SIGNING_KEY).into_iter().collect(),
     })
 }

@@ -1,9 +1,15 @@
 //! What is told, over a time that the tests set.
 
 use super::{
+    Destination,
     decide::{OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
+    file,
     letters::{ATTEMPT_MS, Fate, PAUSES_MS},
     message::{Finding, Kind, MANY, Message, Phase},
+};
+use crate::{
+    diagnostic::{Diagnostics, Sources},
+    yaml,
 };
 
 const REPEAT_MS: i64 = 30 * 60_000;
@@ -242,5 +248,32 @@ fn every_kind_and_phase_has_words_in_both_languages_and_a_command_to_look() {
             let body = message.to_json("w", crate::words::Language::En);
             assert_eq!(body["data"]["phase"], phase.name());
         }
+    }
+}
+
+#[test]
+fn a_webhooks_url_is_of_the_very_origin_that_it_is_checked_for() {
+    let read = |url: &str| {
+        let text = format!("kind: alerts\nwebhooks:\n  duty: {{url: \"{url}\", secret: {{env: KEY}}}}\n");
+        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
+        let (_, node) = yaml::load("alerts.yaml", text.as_bytes(), &mut sources, &mut out);
+        let alerts = file::read(&node.expect("YAML"), &mut out)?;
+        match &alerts.channels.first()?.to {
+            Destination::Webhook { url, origin } => Some((url.clone(), origin.clone())),
+            Destination::Email(_) => None,
+        }
+    };
+    for (written, sent) in [
+        ("https://Ops.Shop.example/X?a=b", "https://ops.shop.example/X?a=b"),
+        ("https://ops.shop.example:443", "https://ops.shop.example"),
+        ("http://ops.shop.example:8080?q", "http://ops.shop.example:8080?q"),
+    ] {
+        let (url, origin) = read(written).expect(written);
+        assert!(url == sent && url.starts_with(&origin), "{url} {origin}");
+    }
+    for wrong in
+        ["https://ops.shop.example/#x", "https://ops.shop.example#x", "https://ops.shop.example\\\\x"]
+    {
+        assert_eq!(read(wrong), None, "{wrong}");
     }
 }

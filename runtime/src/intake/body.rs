@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout_at},
+};
 
 use super::reply::Refusal;
 
@@ -14,8 +17,12 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_MS_MAX: u64 = 20_000;
 /// Bodies up to this many bytes are read without asking for room.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-/// How many bodies above that are read at once; the others wait. 32 MiB in all.
-const LARGE_BODIES_MAX: usize = 32;
+/// How many bodies above that are held at once, from their first bytes until they are answered; the others wait. 32 MiB in all.
+pub const LARGE_BODIES_MAX: usize = 32;
+
+/// Room for one large body; free again when it is dropped.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
 /// Reads bodies.
 #[derive(Debug, Clone)]
@@ -36,22 +43,19 @@ impl Reader {
         Reader { large: Arc::new(Semaphore::new(LARGE_BODIES_MAX)), limit }
     }
 
-    /// The whole body.
-    pub async fn read(&self, body: Incoming) -> Result<Vec<u8>, Refusal> {
+    /// The whole body, and the room it takes: to be kept as long as the body is.
+    pub async fn read(&self, mut body: Incoming) -> Result<(Vec<u8>, Option<Room>), Refusal> {
         if body.is_end_stream() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         }
         if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
             return Err(Refusal::TooLarge);
         }
-        tokio::time::timeout(self.limit, self.collect(body)).await.unwrap_or(Err(Refusal::TooSlow))
-    }
-
-    async fn collect(&self, mut body: Incoming) -> Result<Vec<u8>, Refusal> {
-        let mut room: Option<SemaphorePermit<'_>> = None;
+        let end = Instant::now() + self.limit;
+        let mut room = None;
         let expected = usize::try_from(body.size_hint().lower()).unwrap_or(0).min(SMALL_BYTES_MAX);
         let mut bytes = Vec::with_capacity(expected);
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = timeout_at(end, body.frame()).await.map_err(|_| Refusal::TooSlow)? {
             let frame = frame.map_err(|_| Refusal::Broken)?;
             // Trailers say nothing that a hook reads.
             let Some(data) = frame.data_ref() else { continue };
@@ -60,10 +64,11 @@ impl Reader {
                 return Err(Refusal::TooLarge);
             }
             if size > SMALL_BYTES_MAX && room.is_none() {
-                room = self.large.acquire().await.ok();
+                let free = timeout_at(end, self.large.clone().acquire_owned()).await;
+                room = Some(Room(free.ok().and_then(Result::ok).ok_or(Refusal::Unavailable)?));
             }
             bytes.extend_from_slice(data);
         }
-        Ok(bytes)
+        Ok((bytes, room))
     }
 }

@@ -2,10 +2,13 @@
 
 use std::net::Ipv4Addr;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Semaphore,
+};
 
 use super::*;
-use crate::intake::body::{BODY_BYTES_MAX, Reader};
+use crate::intake::body::{BODY_BYTES_MAX, LARGE_BODIES_MAX, Reader};
 
 /// Answers with the body's length.
 struct Echo(Reader);
@@ -13,7 +16,7 @@ struct Echo(Reader);
 impl Handler for Echo {
     async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
         match self.0.read(request.into_body()).await {
-            Ok(body) => Reply::new(format!("{} bytes", body.len()).into()),
+            Ok((body, _room)) => Reply::new(format!("{} bytes", body.len()).into()),
             Err(refusal) => refusal.reply(),
         }
     }
@@ -31,10 +34,14 @@ async fn server() -> Server {
 
 /// Heads and bodies must each come within `limit`.
 async fn server_within(limit: Duration) -> Server {
+    server_of(Echo(Reader::within(limit)), limit).await
+}
+
+async fn server_of(handler: impl Handler, limit: Duration) -> Server {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopping) = crate::stop::channel();
-    let task = tokio::spawn(serve(listener, Arc::new(Echo(Reader::within(limit))), limit, stopping));
+    let task = tokio::spawn(serve(listener, Arc::new(handler), limit, stopping));
     Server { address, stop, task }
 }
 
@@ -69,6 +76,43 @@ async fn both_length_and_transfer_encoding_is_400_and_closes() {
         assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
+}
+
+/// Answers nobody before it is let go.
+struct Held(Reader, Arc<Semaphore>);
+
+impl Handler for Held {
+    async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
+        match self.0.read(request.into_body()).await {
+            Ok(_body_and_room) => {
+                let _ = self.1.acquire().await;
+                Reply::default()
+            }
+            Err(refusal) => refusal.reply(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_that_are_not_answered_yet_leave_room_for_no_more() {
+    let let_go = Arc::new(Semaphore::new(0));
+    let reader = Reader::within(Duration::from_millis(500));
+    let server = server_of(Held(reader, let_go.clone()), Duration::from_secs(10)).await;
+    let size = 20 * 1024;
+    let large = post(&format!("Content-Length: {size}\r\n"), &"x".repeat(size));
+    let answers = async {
+        let all = futures_util::future::join_all(
+            std::iter::repeat_with(|| exchange(&server, &large, "\r\n\r\n")).take(LARGE_BODIES_MAX + 1),
+        );
+        all.await
+    };
+    let refused_first = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let_go.add_permits(LARGE_BODIES_MAX);
+    };
+    let (answers, ()) = tokio::join!(answers, refused_first);
+    let count = |status: &str| answers.iter().filter(|answer| answer.contains(status)).count();
+    assert_eq!((count("HTTP/1.1 200"), count("HTTP/1.1 503")), (LARGE_BODIES_MAX, 1), "{answers:?}");
 }
 
 #[tokio::test]
