@@ -138,7 +138,7 @@ impl Secrets {
         match source {
             SecretSource::Env(name) => {
                 let value = self.environment.get(name)?;
-                Some(Known { value: Secret::new(value.into()), stamp: None })
+                Some(Known { value: Secret::new(value), stamp: None })
             }
             SecretSource::File(path) => {
                 let path = self.directory.join(path);

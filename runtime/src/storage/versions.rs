@@ -31,13 +31,9 @@ pub async fn activate(
     let mut texts = HashSet::new();
     let mut given = Vec::with_capacity(versions.len());
     for version in versions {
-        let known = match active.get(&(version.bundle.clone(), version.artefact.hash.to_vec())) {
-            Some(id) => Some(VersionId(*id)),
-            None => find(tx, version).await?,
-        };
-        given.push(match known {
-            Some(id) => id,
-            None => insert(tx, ids.next(now_ms), version, now_ms, &mut texts).await?,
+        given.push(match active.get(&(version.bundle.clone(), version.artefact.hash.to_vec())) {
+            Some(id) => VersionId(*id),
+            None => put_in_force(tx, ids.next(now_ms), version, now_ms, &mut texts).await?,
         });
     }
     let before: BTreeSet<i64> = active.into_values().collect();
@@ -45,11 +41,9 @@ pub async fn activate(
     if before == after {
         return Ok((given, epoch.cast_unsigned()));
     }
-    for (changed, active) in [(before.difference(&after), 0), (after.difference(&before), 1)] {
-        for id in changed {
-            let values = [i64::from(active).into(), (*id).into()];
-            tx.execute_raw(statement(tx, "UPDATE version SET active = ? WHERE id = ?", values)).await?;
-        }
+    for id in before.difference(&after) {
+        let end = statement(tx, "UPDATE version SET active = 0 WHERE id = ?", [(*id).into()]);
+        tx.execute_raw(end).await?;
     }
     let epoch = epoch + 1;
     let note = "INSERT INTO meta VALUES ('epoch', ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -85,23 +79,16 @@ pub async fn epoch(tx: &DatabaseTransaction) -> Result<i64, DbErr> {
     row.map_or(Ok(0), |row| row.try_get_by_index(0))
 }
 
-async fn find(tx: &DatabaseTransaction, version: &NewVersion) -> Result<Option<VersionId>, DbErr> {
-    let values = [version.bundle.clone().into(), version.artefact.hash.to_vec().into()];
-    let same = statement(tx, "SELECT id FROM version WHERE bundle = ? AND hash = ?", values);
-    let row = tx.query_one_raw(same).await?;
-    row.map(|row| row.try_get_by_index(0).map(VersionId)).transpose()
-}
-
-/// Stores a version, and those of its texts that are not among `written`.
-async fn insert(
+/// Makes a version active that is not; stores it, and those of its texts that are not among `written`, when it is new.
+async fn put_in_force(
     tx: &DatabaseTransaction,
     id: i64,
     version: &NewVersion,
     now_ms: i64,
     written: &mut HashSet<[u8; HASH_BYTES]>,
 ) -> Result<VersionId, DbErr> {
-    const INSERT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, active) \
-                          VALUES (?, ?, ?, ?, ?, ?, ?, 0)";
+    const PUT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, active) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (bundle, hash) DO UPDATE SET active = 1 RETURNING id";
     const SHARED: &str = "INSERT INTO shared_text (hash, text) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING";
     let artefact = &version.artefact;
     for shared in artefact.shared.iter().filter(|shared| written.insert(shared.hash)) {
@@ -117,8 +104,9 @@ async fn insert(
         artefact.shared.iter().flat_map(|shared| shared.hash).collect::<Vec<u8>>().into(),
         now_ms.into(),
     ];
-    tx.execute_raw(statement(tx, INSERT, values)).await?;
-    Ok(VersionId(id))
+    let row = tx.query_one_raw(statement(tx, PUT, values)).await?;
+    let row = row.ok_or_else(|| DbErr::RecordNotFound("the version that was just put".to_owned()))?;
+    Ok(VersionId(row.try_get_by_index(0)?))
 }
 
 /// The active versions: bundle and hash -> id.
