@@ -23,6 +23,8 @@ pub struct Connection {
     pub time_zone: String,
     /// Generation of its hook's token; raised to rotate the URL.
     pub hook_generation: u32,
+    /// Requests at once through it, over all nodes; `None` when the vendor does not mind.
+    pub concurrency: Option<u32>,
 }
 
 /// Where a secret's value is kept. The value itself is never in a file of the workspace.

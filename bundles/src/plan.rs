@@ -329,6 +329,11 @@ impl Plan {
         self.steps.get(step).map(|step| &step.connection)
     }
 
+    /// The connections its steps use, in order; one may come up again.
+    pub fn step_connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.steps.iter().map(|step| &step.connection)
+    }
+
     /// The hook its events come through.
     pub fn hook(&self) -> &Arc<Hook> {
         &self.hook

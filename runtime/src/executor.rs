@@ -9,8 +9,9 @@ use blake3::Hasher;
 use sheaf_bundles::{
     plan::{After, Next, Plan},
     request::{Encoding, Exchange, Piece, Pieces, Request, TransportError, TransportErrorKind},
+    retry,
     run::RunState,
-    verdict::{Disposition, Judgement},
+    verdict::{Class, Disposition, Judgement},
 };
 use sheaf_connectors::auth::{AuthorizeError, authorize};
 
@@ -18,8 +19,10 @@ use crate::{
     clock::Clock,
     egress::{Egress, Outgoing},
     queue::{
+        breaker::Answered,
         delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
-        types::{Outcome, Settle},
+        gate::GateId,
+        types::{Contact, Outcome, Settle},
     },
     secrets::Secrets,
 };
@@ -33,6 +36,9 @@ pub const LEASE_MARGIN_MS: i64 = 500;
 const LEASE_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LEASE_LOOK: Duration = Duration::from_millis(50);
+
+/// How long a vendor that is busy and does not say for how long is left alone, milliseconds.
+const BUSY_MS: i64 = 5_000;
 
 /// What an attempt needs from outside.
 #[derive(Clone)]
@@ -59,6 +65,7 @@ impl Executor {
     pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
+        let mut contact = None;
         let outcome = loop {
             let after = match plan.next(&state) {
                 Next::Done => break delivered(plan, &state),
@@ -69,6 +76,7 @@ impl Executor {
                     }
                     let (judgement, delivery) = self.deliver(plan, step, &request, attempt).await;
                     deliveries.push(delivery);
+                    contact = Some((GateId::of_step(plan, step), judgement.class, judgement.retry_after_ms));
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
                 }
             };
@@ -80,7 +88,11 @@ impl Executor {
                 }
             }
         };
-        Settle { outcome, started_ms, deliveries }
+        let contact = contact.map(|(through, class, wait_ms)| {
+            let answered = answered(class, wait_ms, self.clock.now_ms());
+            Contact { through, answered }
+        });
+        Settle { outcome, started_ms, deliveries, contact }
     }
 
     /// Whether a request may be sent now. A claim that took longer to commit than its lease lasts comes with a lease that
@@ -179,6 +191,24 @@ fn delivered(plan: &Plan, state: &RunState) -> Outcome {
     match failed.as_slice() {
         [] => Outcome::Delivered,
         failed => Outcome::DeliveredInPart { reason: failed.join("; ") },
+    }
+}
+
+/// What a class says about the vendor, whatever becomes of the run.
+fn answered(class: Class, wait_ms: Option<i64>, now_ms: i64) -> Answered {
+    match class {
+        Class::Ok
+        | Class::Empty
+        | Class::DuplicateOk
+        | Class::PlanDenied
+        | Class::BadRequest
+        | Class::NotFound => Answered::Well,
+        Class::Retry | Class::AuthRefresh | Class::Unknown => Answered::Failing,
+        Class::AuthBroken => Answered::Refused,
+        Class::RateLimited | Class::QuotaExhausted => {
+            let wait_ms = wait_ms.unwrap_or(BUSY_MS).clamp(retry::WAIT_MIN_MS, retry::WAIT_MAX_MS);
+            Answered::Busy { until_ms: now_ms + wait_ms }
+        }
     }
 }
 

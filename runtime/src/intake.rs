@@ -31,6 +31,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Queue,
+        gate::GateId,
         types::{Accepted, Content, Decision, Publish, Published, Verdict},
     },
     secrets::Secrets,
@@ -193,7 +194,7 @@ impl Intake {
                     Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) }
                 }
             };
-            decisions.push(Decision { version: *version, verdict });
+            decisions.push(Decision { version: *version, through: GateId::of_first_step(plan), verdict });
             for parameter in plan.missing_parameters(event) {
                 self.absent(&hook.connection, &plan.bundle, &parameter);
             }

@@ -209,6 +209,7 @@ mod tests {
             authentication: Vec::new(),
             time_zone: "UTC".into(),
             hook_generation: 0,
+            concurrency: None,
         }
     }
 

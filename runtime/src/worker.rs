@@ -82,7 +82,8 @@ impl Worker {
             Err(NotRunnable::Never(reason)) => {
                 warn!(run = %claim.run, reason, "run parked");
                 let state = claim.state.clone().unwrap_or_default();
-                Settle { outcome: Outcome::Parked { reason, state }, started_ms: 0, deliveries: Vec::new() }
+                let outcome = Outcome::Parked { reason, state };
+                Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None }
             }
         };
         self.metrics.settled(&settle);
@@ -203,7 +204,7 @@ mod tests {
         };
         let parked = |reason: &str, deliveries| {
             let outcome = Outcome::Parked { reason: reason.to_owned(), state: Vec::new() };
-            let settle = Settle { outcome, started_ms: 0, deliveries };
+            let settle = Settle { outcome, started_ms: 0, deliveries, contact: None };
             logged(false, || log(RunId(7), "calls", 1, &settle))
         };
         let refused = parked(said, vec![delivery]);

@@ -18,6 +18,10 @@ pub enum Kind {
     RunParked,
     /// A vendor refuses a connection's authorisation, and runs wait for a person.
     AuthorisationBroken,
+    /// The vendor behind a connection fails, or a person paused it: runs wait.
+    ConnectionClosed,
+    /// A person paused a bundle: its runs wait.
+    BundlePaused,
     /// Runs of a connection's events have been waiting for too long.
     WaitingLong,
     /// An equation of a connection's ledger does not hold.
@@ -28,9 +32,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 7] = [
         Kind::RunParked,
         Kind::AuthorisationBroken,
+        Kind::ConnectionClosed,
+        Kind::BundlePaused,
         Kind::WaitingLong,
         Kind::LedgerBroken,
         Kind::QueueFailing,
@@ -41,6 +47,8 @@ impl Kind {
         match self {
             Kind::RunParked => "run_parked",
             Kind::AuthorisationBroken => "authorisation_broken",
+            Kind::ConnectionClosed => "connection_closed",
+            Kind::BundlePaused => "bundle_paused",
             Kind::WaitingLong => "waiting_long",
             Kind::LedgerBroken => "ledger_broken",
             Kind::QueueFailing => "queue_failing",
@@ -50,16 +58,18 @@ impl Kind {
     /// Whether it does harm for as long as it lasts. What merely waits for a person is told again when it grew, else once a day.
     pub fn is_acute(self) -> bool {
         match self {
-            Kind::RunParked | Kind::AuthorisationBroken => false,
-            Kind::WaitingLong | Kind::LedgerBroken | Kind::QueueFailing => true,
+            Kind::RunParked | Kind::AuthorisationBroken | Kind::BundlePaused => false,
+            Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken | Kind::QueueFailing => true,
         }
     }
 
     /// What its subject is called in a message: `bundle` or `connection`; `None` when it has none.
     pub fn subject_key(self) -> Option<&'static str> {
         match self {
-            Kind::RunParked => Some("bundle"),
-            Kind::AuthorisationBroken | Kind::WaitingLong | Kind::LedgerBroken => Some("connection"),
+            Kind::RunParked | Kind::BundlePaused => Some("bundle"),
+            Kind::AuthorisationBroken | Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken => {
+                Some("connection")
+            }
             Kind::QueueFailing => None,
         }
     }

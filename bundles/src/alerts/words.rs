@@ -37,8 +37,8 @@ fn prefixed(en: &str, ru: &str, words: Words) -> Words {
 /// "bundle x: ", "several bundles: ", or nothing.
 fn about(finding: &Finding) -> Words {
     let (one_en, one_ru, many_en, many_ru) = match finding.kind {
-        Kind::RunParked => ("bundle", "связка", "several bundles", "несколько связок"),
-        Kind::AuthorisationBroken | Kind::WaitingLong | Kind::LedgerBroken => {
+        Kind::RunParked | Kind::BundlePaused => ("bundle", "связка", "several bundles", "несколько связок"),
+        Kind::AuthorisationBroken | Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken => {
             ("connection", "подключение", "several connections", "несколько подключений")
         }
         Kind::QueueFailing => return Words::default(),
@@ -60,6 +60,14 @@ fn problem(finding: &Finding) -> Words {
         Kind::AuthorisationBroken => Words::new(
             format!("the vendor refuses its authorisation, runs set aside: {count}"),
             format!("сервис не принимает авторизацию, отложено запусков: {count}"),
+        ),
+        Kind::ConnectionClosed => Words::new(
+            format!("the vendor fails or it is paused, runs wait: {count}"),
+            format!("сервис не отвечает как надо или оно на паузе, ждут запусков: {count}"),
+        ),
+        Kind::BundlePaused => Words::new(
+            format!("it is paused, runs wait: {count}"),
+            format!("на паузе, ждут запусков: {count}"),
         ),
         Kind::WaitingLong => Words::new(
             format!("runs wait for too long: {count}"),
@@ -89,6 +97,8 @@ fn relief(finding: &Finding) -> Words {
             "no run is set aside for its authorisation any more",
             "отложенных из-за авторизации запусков больше нет",
         ),
+        Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
+        Kind::BundlePaused => Words::new("it goes on", "снова работает"),
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
         Kind::LedgerBroken => Words::new("the ledger balances again", "учёт снова сходится"),
         Kind::QueueFailing => Words::new("the queue commits again", "очередь снова записывает"),
@@ -153,6 +163,7 @@ fn commands(finding: &Finding) -> Vec<String> {
             format!("sheaf runs --state pending --connection {}", finding.subject)
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
+        Kind::ConnectionClosed | Kind::BundlePaused => "sheaf ledger".to_owned(),
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
         Kind::QueueFailing => "/readyz".to_owned(),
     };

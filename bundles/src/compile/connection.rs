@@ -66,6 +66,10 @@ pub fn compile(
                 .get("hook_generation")
                 .and_then(Node::as_integer)
                 .map_or(1, |number| number as u32),
+            concurrency: node
+                .get("concurrency")
+                .and_then(Node::as_integer)
+                .and_then(|number| u32::try_from(number).ok()),
             settings,
         }),
         connector: Arc::clone(connector),

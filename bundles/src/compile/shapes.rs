@@ -10,6 +10,9 @@ use crate::{
     types::{Field, Type},
 };
 
+/// The most that `concurrency` may say: more than all slots of many nodes is no limit.
+const CONCURRENCY_MAX: i64 = 10_000;
+
 /// A connection's file; `connector` fixes the connector and with it the settings and secrets.
 pub fn connection(connector: Option<&Manifest>) -> Shape {
     let name = connector.map_or(Shape::Name, |manifest| Shape::Const(manifest.name.clone()));
@@ -36,6 +39,10 @@ pub fn connection(connector: Option<&Manifest>) -> Shape {
         Key::optional("hook_generation", Shape::Integer { min: Some(1), max: Some(i64::from(u32::MAX)) })
             .help("Raise it to change the hook's URL.", "Увеличьте, чтобы сменить адрес вебхука.")
             .default(1),
+        Key::optional("concurrency", Shape::Integer { min: Some(1), max: Some(CONCURRENCY_MAX) }).help(
+            "Runs that may send through it at once, on all nodes together; no limit when it is not there.",
+            "Сколько запусков могут слать через него одновременно, на всех узлах вместе; без ограничения, если не указано.",
+        ),
     ])
 }
 

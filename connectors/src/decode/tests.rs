@@ -30,6 +30,7 @@ fn hook(fields: Vec<HookField>) -> Hook {
         authentication: Vec::new(),
         time_zone: "Europe/Moscow".into(),
         hook_generation: 1,
+        concurrency: None,
     };
     Hook {
         connection: Arc::new(connection),

@@ -151,7 +151,14 @@ fn log(message: &Message, workspace: &str) {
         (Phase::Opened | Phase::Lasting, Kind::LedgerBroken | Kind::QueueFailing) => {
             error!(kind, subject, count, facts = ?message.finding.facts, "{what}");
         }
-        (Phase::Opened | Phase::Lasting, Kind::RunParked | Kind::AuthorisationBroken | Kind::WaitingLong) => {
+        (
+            Phase::Opened | Phase::Lasting,
+            Kind::RunParked
+            | Kind::AuthorisationBroken
+            | Kind::ConnectionClosed
+            | Kind::BundlePaused
+            | Kind::WaitingLong,
+        ) => {
             warn!(kind, subject, count, "{what}");
         }
     }

@@ -5,12 +5,13 @@
 //! rolling update a node that still has the old files, and restarts, does not put them back in force.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, hook::Hook, plan::Plan, words::Language};
+use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook, plan::Plan, words::Language};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -20,7 +21,11 @@ use crate::{
     config::WATCH_MS,
     directory,
     live::{Catalogue, Live},
-    queue::{Queue, QueueError, types::NewVersion},
+    queue::{
+        Queue, QueueError,
+        gate::{GateId, GateKind, Limit},
+        types::NewVersion,
+    },
     secrets::Secrets,
     stop::Stop,
     token::MasterKey,
@@ -91,6 +96,7 @@ async fn activate(
 ) -> Result<Live, AppError> {
     let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
     let versions = plans.iter().map(|plan| new_version(plan)).collect();
+    queue.limit(limits(plans.iter())).await?;
     let activated = queue.activate(versions).await?;
     if !activated.in_force {
         info!("another node has activated other files since these were; they are served here too");
@@ -113,13 +119,26 @@ async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result
     // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
     all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
     all.dedup_by(|a, b| a.connection.name == b.connection.name);
+    queue.limit(limits(plans.iter().map(|(_, plan)| plan))).await?;
     Ok(Live::new(epoch, &all, plans, key))
+}
+
+/// Every connection that plans send through.
+fn limits<'p>(plans: impl Iterator<Item = &'p Arc<Plan>>) -> HashMap<GateId, Limit> {
+    let connections = plans.flat_map(|plan| plan.step_connections());
+    let limit = |connection: &Arc<Connection>| {
+        let concurrency = connection.concurrency.map(|runs| runs as usize);
+        let limit = Limit { name: connection.name.clone(), concurrency };
+        (GateId::of(GateKind::Connection, &connection.name), limit)
+    };
+    connections.map(limit).collect()
 }
 
 fn new_version(plan: &Plan) -> NewVersion {
     NewVersion {
         bundle: plan.bundle.clone(),
         connection: plan.connection.name.clone(),
+        through: GateId::of_first_step(plan),
         artefact: plan.artefact().clone(),
     }
 }

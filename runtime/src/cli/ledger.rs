@@ -6,13 +6,14 @@ use serde_json::json;
 use sheaf_bundles::{duration, words::Language};
 
 use super::{
-    output::{Output, table},
+    output::{Output, table, time},
     project::Project,
 };
 use crate::{
     clock::Clock,
     oversight::Seen,
     queue::{
+        gate::ClosedGate,
         history::{LedgerLine, LedgerMismatch},
         observe::WAITING_ROWS_MAX,
     },
@@ -32,13 +33,13 @@ pub struct Ledger {
 impl Ledger {
     /// Exit code 0 when both equations hold everywhere, 1 otherwise.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        let (lines, mismatches, oldest) = self.project.read(async |store| {
+        let (lines, mismatches, oldest, gates) = self.project.read(async |store| {
             let mismatches = if self.verify { store.verify_ledger().await? } else { Vec::new() };
             let rows_max = if self.verify { u32::MAX } else { WAITING_ROWS_MAX };
             let waiting = store.waiting(rows_max).await?;
             let (parked, _) = store.parked_groups(0).await?;
             let seen = Seen { at_ms: Clock::system().now_ms(), waiting, parked, ..Seen::default() };
-            Ok((store.ledger().await?, mismatches, ages(&seen)))
+            Ok((store.ledger().await?, mismatches, ages(&seen), store.closed_gates().await?))
         })?;
         let spooled_bytes = spool::waiting_bytes(&self.project.data_directory().join(spool::FOLDER))?;
         let balanced =
@@ -49,13 +50,34 @@ impl Ledger {
             "mismatches": mismatches,
             "oldest": oldest,
             "spooled_bytes": spooled_bytes,
+            "held": gates,
         });
         output.print(&all, || {
             let ages = if oldest.is_empty() { String::new() } else { in_table(&oldest, output) + "\n\n" };
-            ages + &in_words(&lines, &mismatches, balanced, output) + &in_spool(spooled_bytes, output)
+            let held = if gates.is_empty() { String::new() } else { held(&gates, output) + "\n\n" };
+            ages + &held + &in_words(&lines, &mismatches, balanced, output) + &in_spool(spooled_bytes, output)
         });
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// Who is held back by what.
+fn held(gates: &[ClosedGate], output: &Output) -> String {
+    let header = match output.language {
+        Language::En => ["HELD BACK", "", "why", "since", "tries again", "waiting"],
+        Language::Ru => ["УДЕРЖАНО", "", "почему", "с какого времени", "снова попробует", "ждут"],
+    };
+    let rows = gates.iter().map(|gate| {
+        [
+            gate.kind.name().to_owned(),
+            gate.name.clone(),
+            gate.why.to_owned(),
+            time(gate.since_ms),
+            gate.until_ms.map(time).unwrap_or_default(),
+            gate.waiting.to_string(),
+        ]
+    });
+    table(header, rows)
 }
 
 /// Requests that this node keeps in its own files are not received yet, as the equations see it.
@@ -94,6 +116,7 @@ fn in_table(ages: &[Age], output: &Output) -> String {
     };
     let state = |name: &'static str| match (output.language, name) {
         (Language::Ru, "ready") => "ждёт очереди",
+        (Language::Ru, "held") => "удержано",
         (Language::Ru, "delayed") => "ждёт времени",
         (Language::Ru, "retrying") => "повторяется",
         (Language::Ru, "parked") => "отложено",

@@ -9,6 +9,7 @@ mod events;
 mod hook;
 mod ledger;
 mod output;
+mod pause;
 mod project;
 mod receiver;
 mod runs;
@@ -62,6 +63,10 @@ enum Command {
     Runs(runs::Runs),
     /// The two equations: nothing is unaccounted for. / Два равенства: ничего не потеряно.
     Ledger(ledger::Ledger),
+    /// Hold the runs of a bundle or a connection; events are taken. / Приостановить запуски; события принимаются.
+    Pause(pause::Pause),
+    /// Let them go on. / Возобновить запуски.
+    Resume(pause::Pause),
     /// Who is told when something is wrong, and whether it works. / Кого оповещаем, и доходит ли.
     Alerts(alerts::AlertsCommand),
     /// The connectors that are known, with their triggers and actions. / Известные коннекторы.
@@ -94,6 +99,8 @@ fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
         Command::Events(command) => command.run(output),
         Command::Runs(command) => command.run(output),
         Command::Ledger(command) => command.run(output),
+        Command::Pause(command) => command.run(true, output),
+        Command::Resume(command) => command.run(false, output),
         Command::Alerts(command) => command.run(output),
         Command::Connectors(command) => command.run(output),
         Command::Schema(command) => command.run(output),

@@ -9,7 +9,11 @@ use sheaf_bundles::{
 };
 
 use super::Seen;
-use crate::queue::observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor};
+use crate::queue::{
+    breaker::Why,
+    gate::{ClosedGate, GateKind, WAITING_COUNT_MAX},
+    observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor},
+};
 
 /// What runs that were parked before a request was made are called in a message.
 const NOT_SENT: &str = "not_sent";
@@ -35,9 +39,12 @@ impl Seen {
             match waiting.waiting_for {
                 // A delay is what the bundle asked for.
                 WaitingFor::Delay => {}
-                WaitingFor::Slot | WaitingFor::Vendor => merge(&mut observed.findings, waits(waiting)),
+                WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor => {
+                    merge(&mut observed.findings, waits(waiting))
+                }
             }
         }
+        observed.findings.extend(self.gates.iter().filter_map(held_back));
         for (parked, examples) in &self.parked {
             merge(&mut observed.findings, set_aside(parked, examples));
         }
@@ -86,6 +93,22 @@ fn waits(waiting: &Waiting) -> Finding {
             waiting.since_ms,
         )
     }
+}
+
+/// A vendor that asked for a pause gets it, and that is nothing to tell of; a refused authorisation is told as such.
+fn held_back(gate: &ClosedGate) -> Option<Finding> {
+    if [Why::Busy, Why::Refused].iter().any(|why| gate.why == why.name()) {
+        return None;
+    }
+    let kind = match gate.kind {
+        GateKind::Connection | GateKind::Source => Kind::ConnectionClosed,
+        GateKind::Bundle => Kind::BundlePaused,
+    };
+    Some(Finding {
+        at_least: gate.waiting >= u64::from(WAITING_COUNT_MAX),
+        parts: vec![(gate.why.to_owned(), gate.waiting)],
+        ..Finding::new(kind, gate.name.as_str(), gate.waiting, gate.since_ms, gate.since_ms)
+    })
 }
 
 /// A refused authorisation is about the connection that was refused, whatever the bundle; all else is about the bundle.
@@ -150,6 +173,30 @@ mod tests {
         );
         assert_eq!((found[0].since_ms, found[0].newest_ms), (50, 110));
         assert_eq!(found[0].parts, [("bad_request".to_owned(), 1_002), (NOT_SENT.to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_broken_connection_and_a_paused_bundle_are_told_and_a_busy_vendor_is_not() {
+        let gate = |kind, name: &str, why| ClosedGate {
+            kind,
+            name: name.to_owned(),
+            why,
+            since_ms: 100,
+            until_ms: None,
+            waiting: 7,
+        };
+        let seen = Seen {
+            gates: vec![
+                gate(GateKind::Connection, "crm", "failing"),
+                gate(GateKind::Connection, "sms", "busy"),
+                gate(GateKind::Connection, "mail", "refused"),
+                gate(GateKind::Bundle, "leads", "paused"),
+            ],
+            ..Seen::default()
+        };
+        let found = seen.observed(0).findings;
+        let told: Vec<_> = found.iter().map(|it| (it.kind, it.subject.as_str(), it.count)).collect();
+        assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), (Kind::BundlePaused, "leads", 7)]);
     }
 
     #[test]

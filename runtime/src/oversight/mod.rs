@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     queue::{
         Health, Queue, QueueError,
+        gate::ClosedGate,
         history::{LedgerLine, LedgerMismatch},
         observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
     },
@@ -40,6 +41,8 @@ pub struct Seen {
     pub ledger: Vec<LedgerLine>,
     /// Pending runs by connection and what they wait for.
     pub waiting: Vec<Waiting>,
+    /// Gates that hold runs back.
+    pub gates: Vec<ClosedGate>,
     /// Parked runs by version and class.
     pub parked: Vec<(Parked, Vec<ParkedExample>)>,
     /// There are more groups of parked runs than were looked at.
@@ -145,6 +148,7 @@ impl Oversight {
         let store = self.queue.store();
         seen.ledger = store.ledger().await?;
         seen.waiting = store.waiting(WAITING_ROWS_MAX).await?;
+        seen.gates = store.closed_gates().await?;
         let (parked, all) = store.parked_groups(EXAMPLES_MAX).await?;
         (seen.parked, seen.parked_more) = (parked, !all);
         if let Some(mismatches) = recount.step(store, seen.at_ms).await? {

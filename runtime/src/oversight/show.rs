@@ -9,6 +9,10 @@ impl Seen {
     pub fn wrong(&self) -> Vec<String> {
         let mut wrong: Vec<String> =
             self.unbalanced().iter().map(|name| format!("the ledger does not balance: {name}")).collect();
+        wrong.extend(self.gates.iter().map(|gate| {
+            let (kind, name, why) = (gate.kind.name(), &gate.name, gate.why);
+            format!("runs are held back: {kind} {name}, {why}, {} waiting", gate.waiting)
+        }));
         wrong.extend(self.failing.then(|| match self.spooled_bytes {
             Some(bytes) => format!("the queue cannot commit; requests are kept in the spool: {bytes} bytes"),
             None => "the queue cannot commit".to_owned(),
@@ -71,6 +75,13 @@ impl Seen {
                  sheaf_ledger_recounted_timestamp_seconds {}\n",
                 recounted_ms / 1_000
             );
+        }
+        page.push_str(
+            "# HELP sheaf_held_runs Runs behind a gate that is closed\n# TYPE sheaf_held_runs gauge\n",
+        );
+        for gate in &self.gates {
+            let (kind, name, why) = (gate.kind.name(), &gate.name, gate.why);
+            let _ = writeln!(page, "sheaf_held_runs{{{kind}=\"{name}\",why=\"{why}\"}} {}", gate.waiting);
         }
         page.push_str("# HELP sheaf_alerts_open What is told of right now\n# TYPE sheaf_alerts_open gauge\n");
         for (kind, count) in &self.open {

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 
 use super::{
     delivery::DeliveryRecord,
+    gate::GateId,
+    gates::{BreakerChange, Gates, Stored},
     types::{Activated, NewVersion, Publish},
 };
 
@@ -37,6 +39,9 @@ pub trait Backend: Send + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Activated, BackendError>> + Send;
 
+    /// Reads what is stored about gates, also by others.
+    fn gates(&mut self) -> impl Future<Output = Result<Stored, BackendError>> + Send;
+
     /// Fires when another process may have made something due. Never relied upon: the writer looks by itself each second.
     fn hint(&self) -> Arc<Notify>;
 
@@ -61,6 +66,10 @@ pub struct Batch<'a> {
     pub claim_max: usize,
     /// Free slots: claimed runs take them first, runs published as due now take the rest.
     pub slots: usize,
+    /// Which runs may run: asked about each that is due, unless all may.
+    pub gates: &'a Gates,
+    /// Breakers to be stored.
+    pub breakers: &'a [BreakerChange],
     /// Publishes, answered in order.
     pub publishes: &'a [Publish],
     /// Write something even if there is nothing to write: the last commit was refused, and this one finds out whether
@@ -79,6 +88,8 @@ pub struct QueueRow {
     pub version: VersionId,
     /// The number of its connection in this database.
     pub connection: i64,
+    /// The gate of the connection that its next step sends through.
+    pub through: GateId,
     /// Grows with every claim; what a settle compares.
     pub fence: u32,
     /// The vendor's refusals.
@@ -100,6 +111,8 @@ pub struct SettleRow {
     pub row: QueueRow,
     /// What becomes of the run.
     pub step: SettleStep,
+    /// The gate that it waits for, if it goes on.
+    pub through: GateId,
     /// When the attempt began, unix milliseconds.
     pub started_ms: i64,
     /// Its deliveries.
@@ -157,8 +170,13 @@ pub struct Committed {
     pub claimed: Vec<ClaimedRow>,
     /// Settles and extensions that found another fence, or no row: run and the fence they came with.
     pub stale: Vec<(RunId, u32)>,
-    /// The soonest due time known after this turn: of the whole queue when all that was due could be claimed, else of
-    /// what this turn itself put in.
+    /// Gates that were looked behind, or that runs were put behind: when to look again, unix milliseconds; `None` when none
+    /// are left there.
+    pub behind: Vec<(GateId, Option<i64>)>,
+    /// Claimed runs that find out whether a vendor is well, and its gate.
+    pub probes: Vec<(RunId, GateId)>,
+    /// The soonest due time known after this turn, apart from runs behind gates: of the whole queue when all that was due
+    /// could be claimed, now when there may be more, else of what this turn itself put in.
     pub soonest_due_ms: Option<i64>,
     /// The catalogue's epoch.
     pub epoch: u64,

@@ -70,7 +70,12 @@ impl Drop for Claim {
             self.end(End::Panicked);
         } else {
             let started_ms = 0;
-            self.end(End::Settled(Settle { outcome: Outcome::Released, started_ms, deliveries: Vec::new() }));
+            self.end(End::Settled(Settle {
+                outcome: Outcome::Released,
+                started_ms,
+                deliveries: Vec::new(),
+                contact: None,
+            }));
         }
     }
 }

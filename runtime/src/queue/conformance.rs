@@ -1,6 +1,7 @@
 //! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
 //! again; a backend instantiates them all with `conformance!`.
 
+pub mod gated;
 pub mod observed;
 
 use std::{future::Future, sync::Arc};
@@ -18,6 +19,7 @@ use super::{
     backend::{CRASH_PAUSE_MS, CRASHES_MAX},
     claim::Claim,
     delivery::{Answer, DeliveryRecord, SentRequest},
+    gate::{GateId, GateKind},
     history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
     types::{
         Accepted, Activated, ClaimedEvent, Content, Decision, NewVersion, Outcome, Publish, Published,
@@ -76,11 +78,11 @@ impl<P: Place> Bench<P> {
     }
 
     fn take(&self, due_ms: i64) -> Decision {
-        Decision { version: self.versions[0], verdict: Verdict::Take { due_ms } }
+        Decision { version: self.versions[0], through: crm(), verdict: Verdict::Take { due_ms } }
     }
 
     fn filtered(&self) -> Decision {
-        Decision { version: self.versions[1], verdict: Verdict::Filtered }
+        Decision { version: self.versions[1], through: crm(), verdict: Verdict::Filtered }
     }
 
     /// An event that one bundle takes and another filters.
@@ -118,7 +120,12 @@ impl<P: Place> Bench<P> {
 pub fn version(bundle: &str, hash: u8) -> NewVersion {
     let shared = vec![SharedText::new("a text of every version"), SharedText::new(format!("text {hash}"))];
     let artefact = Artefact::stored(vec![hash; 100], shared);
-    NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), artefact }
+    NewVersion { bundle: bundle.to_owned(), connection: "calls".to_owned(), through: crm(), artefact }
+}
+
+/// The connection that every version sends through.
+pub fn crm() -> GateId {
+    GateId::of(GateKind::Connection, "crm")
 }
 
 fn received() -> Received {
@@ -162,7 +169,7 @@ pub fn delivered() -> Settle {
 }
 
 fn settle(outcome: Outcome) -> Settle {
-    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)] }
+    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)], contact: None }
 }
 
 pub fn parked() -> Settle {

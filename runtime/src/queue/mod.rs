@@ -1,10 +1,13 @@
 //! The durable queue: publish, claim, settle; one group-committing writer.
 
 pub mod backend;
+pub mod breaker;
 pub mod claim;
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod delivery;
+pub mod gate;
+pub mod gates;
 pub mod history;
 pub mod ids;
 pub mod observe;
@@ -12,7 +15,7 @@ pub mod stats;
 pub mod types;
 mod writer;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -27,6 +30,7 @@ use crate::{
 };
 use backend::Backend;
 use claim::Claim;
+use gate::{GateId, Limit};
 use stats::{Stats, StatsSnapshot};
 use types::{Activated, NewVersion, Publish, Published};
 use writer::{Command, Ends, Writer};
@@ -179,6 +183,14 @@ impl Queue {
     /// `Storage` or `Stopping`.
     pub async fn activate(&self, versions: Vec<NewVersion>) -> Result<Activated, QueueError> {
         self.ask(|answer| Command::Activate(versions, answer)).await?
+    }
+
+    /// What the files in force say of connections. Returns once it holds for every run that is taken from now on.
+    ///
+    /// # Errors
+    /// `Stopping`.
+    pub async fn limit(&self, limits: HashMap<GateId, Limit>) -> Result<(), QueueError> {
+        self.ask(|answer| Command::Limit(limits, answer)).await
     }
 
     /// The stored events, runs and versions.

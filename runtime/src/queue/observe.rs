@@ -16,6 +16,8 @@ pub const PARKED_COUNT_MAX: u32 = 1_000;
 pub enum WaitingFor {
     /// Nothing: it is due, and nobody has taken it.
     Slot,
+    /// A gate: a pause, a vendor that is ill, its connection's turn.
+    Gate,
     /// The time it was delayed to.
     Delay,
     /// The vendor: it was refused at least once and is or will be tried again.
@@ -27,6 +29,7 @@ impl WaitingFor {
     pub fn state(self) -> &'static str {
         match self {
             WaitingFor::Slot => "ready",
+            WaitingFor::Gate => "held",
             WaitingFor::Delay => "delayed",
             WaitingFor::Vendor => "retrying",
         }
@@ -42,9 +45,9 @@ pub struct Waiting {
     pub waiting_for: WaitingFor,
     /// Of those looked at: how many.
     pub count: u64,
-    /// The oldest: due since (`Slot`), made at (`Delay`), first attempt at (`Vendor`); unix milliseconds.
+    /// The oldest: due since (`Slot`, `Gate`), made at (`Delay`), first attempt at (`Vendor`); unix milliseconds.
     pub since_ms: i64,
-    /// The run that waits longest; `None` for those that wait for a slot.
+    /// The run that waits longest; `None` for those that wait for a slot or a gate.
     pub oldest: Option<RunId>,
 }
 

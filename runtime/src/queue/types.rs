@@ -8,7 +8,7 @@ use sheaf_bundles::{
     id::{EventId, RunId, VersionId},
 };
 
-use super::delivery::DeliveryRecord;
+use super::{breaker::Answered, delivery::DeliveryRecord, gate::GateId};
 
 /// A request at a hook, ready to be committed.
 #[derive(Debug, Clone)]
@@ -63,6 +63,8 @@ pub struct Accepted {
 pub struct Decision {
     /// The bundle version.
     pub version: VersionId,
+    /// The gate of the connection that its first step sends through.
+    pub through: GateId,
     /// Its verdict.
     pub verdict: Verdict,
 }
@@ -145,6 +147,17 @@ pub struct Settle {
     pub started_ms: i64,
     /// The deliveries of this attempt, in order.
     pub deliveries: Vec<DeliveryRecord>,
+    /// What the last of them says about its connection; `None` when there was none.
+    pub contact: Option<Contact>,
+}
+
+/// A delivery as seen from its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// The gate of the connection; a run that is tried again waits for this one.
+    pub through: GateId,
+    /// How it went.
+    pub answered: Answered,
 }
 
 /// The event of a claimed run.
@@ -221,6 +234,8 @@ pub struct NewVersion {
     pub bundle: String,
     /// Name of the connection whose events it takes.
     pub connection: String,
+    /// The gate of the connection that its first step sends through.
+    pub through: GateId,
     /// Everything needed to compile this very version again.
     pub artefact: Artefact,
 }

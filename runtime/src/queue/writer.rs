@@ -22,8 +22,10 @@ use super::{
         LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, SettleRow, SettleStep,
     },
     claim::{Claim, End, Ended},
+    gate::{GateId, Limit},
+    gates::Gates,
     stats::Stats,
-    types::{Activated, ClaimedEvent, Content, NewVersion, Outcome, Publish, Published, Settle},
+    types::{Activated, ClaimedEvent, Contact, Content, NewVersion, Outcome, Publish, Published, Settle},
 };
 use crate::clock::Clock;
 
@@ -51,6 +53,7 @@ type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
 pub(super) enum Command {
     Publish(Publish, Answer<Published>),
     Activate(Vec<NewVersion>, Answer<Activated>),
+    Limit(HashMap<GateId, Limit>, oneshot::Sender<()>),
     Flush(Answer<()>),
     Stop(oneshot::Sender<()>),
 }
@@ -61,6 +64,8 @@ struct Held {
     row: QueueRow,
     lease: Arc<AtomicI64>,
     extend_ms: i64,
+    /// The gate of a broken connection that it finds out about.
+    probe: Option<GateId>,
 }
 
 /// What the next turn will carry, and who waits for it.
@@ -69,6 +74,7 @@ struct Gathered {
     publishes: Vec<Publish>,
     publish_answers: Vec<Answer<Published>>,
     activations: Vec<(Vec<NewVersion>, Answer<Activated>)>,
+    limits: Option<(HashMap<GateId, Limit>, oneshot::Sender<()>)>,
     flushes: Vec<Answer<()>>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -81,6 +87,7 @@ impl Gathered {
                 self.publish_answers.push(answer);
             }
             Command::Activate(versions, answer) => self.activations.push((versions, answer)),
+            Command::Limit(limits, answer) => self.limits = Some((limits, answer)),
             Command::Flush(answer) => self.flushes.push(answer),
             Command::Stop(answer) => self.stop = Some(answer),
         }
@@ -89,6 +96,7 @@ impl Gathered {
     fn is_empty(&self) -> bool {
         self.publishes.is_empty()
             && self.activations.is_empty()
+            && self.limits.is_none()
             && self.flushes.is_empty()
             && self.stop.is_none()
     }
@@ -118,6 +126,11 @@ pub(super) struct Writer<B> {
     slots: usize,
     lease_ms: i64,
     held: HashMap<RunId, Held>,
+    gates: Gates,
+    /// When what is stored about gates is read again, unix milliseconds.
+    gates_ms: i64,
+    /// It was read at least once.
+    gates_known: bool,
     settles: Vec<SettleRow>,
     settles_since: Option<Instant>,
     refused_until: Option<Instant>,
@@ -137,6 +150,9 @@ impl<B: Backend> Writer<B> {
             slots: settings.slots,
             lease_ms: settings.lease_ms,
             held: HashMap::new(),
+            gates: Gates::new(settings.slots),
+            gates_ms: i64::MIN,
+            gates_known: false,
             settles: Vec::new(),
             settles_since: None,
             refused_until: None,
@@ -151,6 +167,10 @@ impl<B: Backend> Writer<B> {
         loop {
             let mut gathered = Gathered::default();
             let open = self.gather(&mut gathered).await;
+            if let Some((limits, answer)) = gathered.limits.take() {
+                self.gates.limit(limits);
+                let _ = answer.send(());
+            }
             self.turn(&mut gathered).await;
             self.activate(&mut gathered).await;
             if let Some(answer) = gathered.stop.take() {
@@ -232,8 +252,13 @@ impl<B: Backend> Writer<B> {
 
     /// When the database is to be asked again: something is due and there is room for it, or it is time to look.
     fn wake_ms(&self) -> i64 {
-        let due_ms = if self.free_slots() > 0 { self.soonest_due_ms.min(self.poll_ms) } else { i64::MAX };
+        let due_ms = if self.free_slots() > 0 { self.ready_ms().min(self.poll_ms) } else { i64::MAX };
         due_ms.min(self.extend_ms)
+    }
+
+    /// When a run is due, behind a gate or not.
+    fn ready_ms(&self) -> i64 {
+        self.soonest_due_ms.min(self.gates.wake_ms(self.clock.now_ms()))
     }
 
     fn free_slots(&self) -> usize {
@@ -247,11 +272,29 @@ impl<B: Backend> Writer<B> {
             self.ends.stats.stale(1);
             return;
         }
+        let contact = match &how {
+            End::Settled(settle) => settle.contact.map(|contact| (contact, settle.started_ms)),
+            End::Panicked => None,
+        };
+        self.freed(&held, contact);
         let settle = match how {
             End::Settled(settle) => settle_row(held.row, settle),
             End::Panicked => crashed_row(held.row, self.clock.now_ms()),
         };
         self.push_settle(settle);
+    }
+
+    /// A slot is free, and what its run learned about the vendor is known to the gates.
+    fn freed(&mut self, held: &Held, contact: Option<(Contact, i64)>) {
+        self.gates.gave(held.row.through);
+        let now_ms = self.clock.now_ms();
+        if let Some((Contact { through, answered }, started_ms)) = contact {
+            let probe = held.probe == Some(through);
+            self.gates.answered(through, answered, started_ms, probe, now_ms);
+        }
+        if let Some(gate) = held.probe {
+            self.gates.probing(gate, 0);
+        }
     }
 
     fn push_settle(&mut self, settle: SettleRow) {
@@ -269,9 +312,14 @@ impl<B: Backend> Writer<B> {
             return answer_refused(gathered, &message);
         }
         let now_ms = self.clock.now_ms();
+        if let Err(error) = self.read_gates(now_ms).await {
+            return self.refused(gathered, &error);
+        }
         let extended = self.take_extensions(now_ms);
         let slots = self.free_slots();
         let look = now_ms >= self.soonest_due_ms.min(self.poll_ms);
+        let out = slots > 0 && now_ms >= self.gates.wake_ms(now_ms);
+        let breakers = self.gates.changes();
         self.batches += 1;
         let batch = Batch {
             number: self.batches,
@@ -281,6 +329,8 @@ impl<B: Backend> Writer<B> {
             settles: &self.settles,
             claim_max: if look { slots.min(CLAIM_MAX) } else { 0 },
             slots,
+            gates: &self.gates,
+            breakers: &breakers,
             publishes: &gathered.publishes,
             probe: self.refused_until.is_some(),
         };
@@ -288,7 +338,9 @@ impl<B: Backend> Writer<B> {
             && batch.extended.is_empty()
             && batch.settles.is_empty()
             && batch.publishes.is_empty()
-            && batch.claim_max == 0;
+            && batch.breakers.is_empty()
+            && batch.claim_max == 0
+            && !out;
         if idle {
             answer_all(&mut gathered.flushes, || Ok(()));
             return;
@@ -299,10 +351,31 @@ impl<B: Backend> Writer<B> {
             Ok(committed) => {
                 let sizes = (gathered.publishes.len(), self.settles.len(), committed.claimed.len());
                 self.ends.stats.committed(sizes, begun.elapsed());
+                self.gates.kept(&breakers);
                 self.committed(gathered, committed, claim_max, now_ms, lease_end_ms);
             }
             Err(error) => self.refused(gathered, &error),
         }
+    }
+
+    /// Other processes pause and resume, and break and mend. What was read once holds while it cannot be read again: whether
+    /// the database is there is the turn's to find out.
+    async fn read_gates(&mut self, now_ms: i64) -> Result<(), BackendError> {
+        if now_ms < self.gates_ms {
+            return Ok(());
+        }
+        match self.backend.gates().await {
+            Ok(stored) => {
+                self.gates.stored(stored, now_ms);
+                self.gates_known = true;
+            }
+            Err(error) if self.gates_known => {
+                tracing::debug!(error = %error.message, "the gates cannot be read now");
+            }
+            Err(error) => return Err(error),
+        }
+        self.gates_ms = now_ms + POLL_MS;
+        Ok(())
     }
 
     /// Claims whose lease has run a third; they are extended in this turn.
@@ -333,27 +406,37 @@ impl<B: Backend> Writer<B> {
             }
         };
         self.ends.health.send_if_modified(|now| std::mem::replace(now, health.clone()) != health);
-        self.ends
+        let moved = self
+            .ends
             .epoch
             .send_if_modified(|epoch| std::mem::replace(epoch, committed.epoch) != committed.epoch);
+        if moved {
+            // A pause holds the new versions too.
+            self.gates_ms = i64::MIN;
+        }
         self.ends.stats.stale(committed.stale.len());
 
         let soonest_ms = committed.soonest_due_ms.unwrap_or(i64::MAX);
         if claim_max == 0 {
             self.soonest_due_ms = self.soonest_due_ms.min(soonest_ms);
         } else {
-            let more = committed.claimed.len() == claim_max;
-            self.soonest_due_ms = if more { now_ms } else { soonest_ms };
+            self.soonest_due_ms = soonest_ms;
             self.poll_ms = now_ms + POLL_MS;
         }
         for (run, fence) in committed.stale {
-            if self.held.get(&run).is_some_and(|held| held.row.fence == fence) {
-                self.held.remove(&run);
+            if self.held.get(&run).is_some_and(|held| held.row.fence == fence)
+                && let Some(held) = self.held.remove(&run)
+            {
+                self.freed(&held, None);
             }
         }
         self.renew(now_ms, lease_end_ms);
+        for (gate, at_ms) in committed.behind {
+            self.gates.look_again(gate, at_ms);
+        }
+        let probes = committed.probes;
         for row in committed.claimed {
-            self.hand_out(row, now_ms, lease_end_ms);
+            self.hand_out(row, &probes, now_ms, lease_end_ms);
         }
         let publishes = gathered.publishes.drain(..).zip(gathered.publish_answers.drain(..));
         for ((publish, answer), row) in publishes.zip(committed.published) {
@@ -373,6 +456,9 @@ impl<B: Backend> Writer<B> {
         for held in self.held.values_mut() {
             if held.extend_ms <= now_ms {
                 held.lease.store(lease_end_ms, Ordering::Relaxed);
+                if let Some(gate) = held.probe {
+                    self.gates.probing(gate, lease_end_ms);
+                }
                 held.extend_ms = now_ms + self.lease_ms / 3;
             }
             self.extend_ms = self.extend_ms.min(held.extend_ms);
@@ -393,7 +479,14 @@ impl<B: Backend> Writer<B> {
                 {
                     let shared = Arc::new(Event { id: event, ..accepted.event });
                     for row in handed {
-                        self.give(row, ClaimedEvent::Decoded(shared.clone()), None, now_ms, lease_end_ms);
+                        self.give(
+                            row,
+                            ClaimedEvent::Decoded(shared.clone()),
+                            None,
+                            None,
+                            now_ms,
+                            lease_end_ms,
+                        );
                     }
                 }
                 Published::Accepted { event, runs }
@@ -404,19 +497,25 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    fn hand_out(&mut self, claimed: ClaimedRow, now_ms: i64, lease_end_ms: i64) {
+    fn hand_out(&mut self, claimed: ClaimedRow, probes: &[(RunId, GateId)], now_ms: i64, lease_end_ms: i64) {
         let ClaimedRow { row, connection, received, state } = claimed;
+        let probe = probes.iter().find(|(run, _)| *run == row.run).map(|(_, gate)| *gate);
         if row.lost >= LOST_MAX {
             let reason = format!(
                 "its lease was lost {} times: the process died or stood still while it ran",
                 row.lost
             );
             let step = SettleStep::Parked { reason, state: None };
-            self.push_settle(SettleRow { row, step, started_ms: now_ms, deliveries: Vec::new() });
+            let through = row.through;
+            self.push_settle(SettleRow { row, step, through, started_ms: now_ms, deliveries: Vec::new() });
+            if let Some(gate) = probe {
+                self.gates.probe_noted(gate, lease_end_ms);
+                self.gates.probing(gate, 0);
+            }
             return;
         }
         let event = ClaimedEvent::Stored { id: row.event, connection, received };
-        self.give(row, event, state, now_ms, lease_end_ms);
+        self.give(row, event, state, probe, now_ms, lease_end_ms);
     }
 
     fn give(
@@ -424,13 +523,18 @@ impl<B: Backend> Writer<B> {
         row: QueueRow,
         event: ClaimedEvent,
         state: Option<Vec<u8>>,
+        probe: Option<GateId>,
         now_ms: i64,
         lease_end_ms: i64,
     ) {
+        self.gates.took(row.through);
+        if let Some(gate) = probe {
+            self.gates.probe_noted(gate, lease_end_ms);
+        }
         let lease = Arc::new(AtomicI64::new(lease_end_ms));
         let extend_ms = now_ms + self.lease_ms / 3;
         self.extend_ms = self.extend_ms.min(extend_ms);
-        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms });
+        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms, probe });
         let claim = Claim {
             run: row.run,
             version: row.version,
@@ -469,6 +573,7 @@ impl<B: Backend> Writer<B> {
                 continue;
             }
             let result = self.backend.activate(&versions, self.clock.now_ms()).await;
+            self.gates_ms = i64::MIN;
             let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
         }
     }
@@ -522,7 +627,8 @@ fn answer_all<T>(answers: &mut Vec<Answer<T>>, answer: impl Fn() -> Result<T, Qu
     }
 }
 
-fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries }: Settle) -> SettleRow {
+fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contact }: Settle) -> SettleRow {
+    let through = contact.map_or(row.through, |contact| contact.through);
     let step = match outcome {
         Outcome::Delivered => SettleStep::Delivered { reason: None },
         Outcome::DeliveredInPart { reason } => SettleStep::Delivered { reason: Some(reason) },
@@ -530,7 +636,7 @@ fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries }: Settle)
         Outcome::Retry { due_ms, state } => SettleStep::Retry { due_ms, state },
         Outcome::Released => SettleStep::Released,
     };
-    SettleRow { row, step, started_ms, deliveries }
+    SettleRow { row, step, through, started_ms, deliveries }
 }
 
 fn crashed_row(row: QueueRow, now_ms: i64) -> SettleRow {
@@ -540,5 +646,5 @@ fn crashed_row(row: QueueRow, now_ms: i64) -> SettleRow {
     } else {
         SettleStep::Crashed { due_ms: now_ms + CRASH_PAUSE_MS }
     };
-    SettleRow { row, step, started_ms: 0, deliveries: Vec::new() }
+    SettleRow { row, step, through: row.through, started_ms: 0, deliveries: Vec::new() }
 }

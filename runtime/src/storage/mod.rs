@@ -4,6 +4,7 @@
 //! is the same statement on both.
 
 pub mod database;
+mod gates;
 pub(crate) mod head;
 mod history;
 mod identity;

@@ -11,15 +11,21 @@ use crate::queue::observe::{
 /// Due, and not taken: in the order of the index on due times, so the first of each connection is its oldest.
 pub const READY: &str = "
 SELECT c.name, count(*), min(q.due_ms), NULL
-FROM (SELECT connection, due_ms FROM queue WHERE due_ms <= ?2 ORDER BY due_ms LIMIT ?1) q
+FROM (SELECT connection, due_ms FROM queue WHERE gate IS NULL AND due_ms <= ?2 ORDER BY due_ms LIMIT ?1) q
+JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
+
+/// Behind a gate, the same gate's together and the soonest due of each first.
+pub const HELD: &str = "
+SELECT c.name, count(*), min(q.due_ms), NULL
+FROM (SELECT connection, due_ms FROM queue WHERE gate IS NOT NULL AND gate > 0 ORDER BY gate, due_ms LIMIT ?1) q
 JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
 
 /// Not due yet and never refused, in the order of ids, which is the order they were made in.
 const DELAYED: &str = "
 SELECT c.name, count(*), min(q.id) >> 22, min(q.id)
-FROM (SELECT id, connection, attempt, due_ms, owner FROM queue ORDER BY id LIMIT ?1) q
+FROM (SELECT id, connection, attempt, due_ms, owner, gate FROM queue ORDER BY id LIMIT ?1) q
 JOIN connection c ON c.id = q.connection
-WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 GROUP BY c.name ORDER BY c.name";
+WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 AND q.gate IS NULL GROUP BY c.name ORDER BY c.name";
 
 /// Refused before. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
 const RETRYING: &str = "
@@ -27,9 +33,9 @@ SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run 
     w.oldest
 FROM (
     SELECT c.name AS name, count(*) AS count, min(q.id) AS oldest
-    FROM (SELECT id, connection, attempt FROM queue ORDER BY id LIMIT ?1) q
+    FROM (SELECT id, connection, attempt, gate FROM queue ORDER BY id LIMIT ?1) q
     JOIN connection c ON c.id = q.connection
-    WHERE q.attempt > 0 GROUP BY c.name
+    WHERE q.attempt > 0 AND q.gate IS NULL GROUP BY c.name
 ) w ORDER BY w.name";
 
 /// Pending runs by connection and what they wait for. Looks at no more than `rows_max` rows of each, from the oldest on.
@@ -42,6 +48,7 @@ pub async fn waiting(
     let mut found = Vec::new();
     for (sql, values, waiting_for) in [
         (READY, vec![rows_max.clone(), now_ms.into()], WaitingFor::Slot),
+        (HELD, vec![rows_max.clone()], WaitingFor::Gate),
         (DELAYED, vec![rows_max.clone(), now_ms.into()], WaitingFor::Delay),
         (RETRYING, vec![rows_max], WaitingFor::Vendor),
     ] {

@@ -11,6 +11,8 @@ use super::{
     sqlite::connect::immediate,
 };
 use crate::queue::{
+    delivery::{DeliveryRecord, SentRequest},
+    gate::{GateId, GateKind},
     history::RunStateName,
     types::{Discarded, Replay, ReplayRefusal, Replayed},
 };
@@ -22,8 +24,8 @@ const CHUNK: usize = 200;
 const KEEP: &str = "INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, reason, deliveries) \
                     SELECT id, fence, CASE state WHEN 0 THEN 0 ELSE 1 END, started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
 const ENQUEUE: &str = "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
-                       lost, owner) \
-                       SELECT id, ?, event, coalesce(?, version), connection, fence, 0, generation + ?, 0, 0, 0 \
+                       lost, owner, through) \
+                       SELECT id, ?, event, coalesce(?, version), connection, fence, 0, generation + ?, 0, 0, 0, ? \
                        FROM run WHERE id = ?";
 
 /// Makes finished runs due again.
@@ -71,8 +73,9 @@ async fn replay_one(
     }
     let version = version.map(|version| version.0);
     tx.execute_raw(statement(tx, KEEP, [run.0.into()])).await?;
-    tx.execute_raw(statement(tx, ENQUEUE, [now_ms.into(), version.into(), again.into(), run.0.into()]))
-        .await?;
+    let through = through(tx, run, version).await?;
+    let values = [now_ms.into(), version.into(), again.into(), through.0.into(), run.0.into()];
+    tx.execute_raw(statement(tx, ENQUEUE, values)).await?;
     tx.execute_raw(statement(tx, "DELETE FROM run WHERE id = ?", [run.0.into()])).await?;
     if again > 0 {
         tx.execute_raw(statement(tx, "DELETE FROM run_state WHERE run = ?", [run.0.into()])).await?;
@@ -86,6 +89,23 @@ async fn replay_one(
     }
     audit(tx, run, action, now_ms).await?;
     Ok(None)
+}
+
+/// The gate that a replayed run goes through: of the connection it stopped at, when that was kept, else of its version's
+/// first step.
+async fn through(tx: &DatabaseTransaction, run: RunId, version: Option<i64>) -> Result<GateId, DbErr> {
+    const KEPT: &str = "SELECT coalesce(v.through, 0), r.deliveries FROM run r \
+                        LEFT JOIN version v ON v.id = coalesce(?, r.version) WHERE r.id = ?";
+    let kept = tx.query_one_raw(statement(tx, KEPT, [version.into(), run.0.into()])).await?;
+    let Some(row) = kept else { return Ok(GateId::NONE) };
+    let deliveries: String = row.try_get_by_index(1)?;
+    let deliveries: Vec<DeliveryRecord> = serde_json::from_str(&deliveries).unwrap_or_default();
+    match deliveries.last().map(|last| &last.request) {
+        Some(SentRequest::Stored(request)) if version.is_none() => {
+            Ok(GateId::of(GateKind::Connection, &request.connection))
+        }
+        _ => row.try_get_by_index(0).map(GateId),
+    }
 }
 
 /// Gives up parked runs.

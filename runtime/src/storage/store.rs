@@ -6,11 +6,12 @@ use sea_orm::DatabaseConnection;
 use sheaf_bundles::id::{EventId, RunId, VersionId};
 use tokio::sync::OnceCell;
 
-use super::{database::Database, history, ledger, note, observe, recount, replay, versions};
+use super::{database::Database, gates, history, ledger, note, observe, recount, replay, versions};
 use crate::{
     clock::Clock,
     queue::{
         QueueError,
+        gate::{ClosedGate, GateKind},
         history::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
@@ -188,6 +189,23 @@ impl Store {
     /// `Storage`; chunks committed before it stay discarded.
     pub async fn discard(&self, runs: &[RunId]) -> Result<Discarded, QueueError> {
         Ok(replay::discard(self.writer().await?, runs, self.0.clock.now_ms()).await?)
+    }
+
+    /// Holds the runs of a bundle, or those that a connection brought or that go through it, or lets them go on; `false` when
+    /// it was so already. Noted in the audit log. A serving process follows within a second.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn pause(&self, kind: GateKind, name: &str, paused: bool) -> Result<bool, QueueError> {
+        Ok(gates::pause(self.writer().await?, kind, name, paused, self.0.clock.now_ms()).await?)
+    }
+
+    /// Gates that hold runs back.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn closed_gates(&self) -> Result<Vec<ClosedGate>, QueueError> {
+        Ok(gates::closed(&self.0.readers).await?)
     }
 
     /// Closes the database.

@@ -87,8 +87,9 @@ async fn put_in_force(
     now_ms: i64,
     written: &mut HashSet<[u8; HASH_BYTES]>,
 ) -> Result<VersionId, DbErr> {
-    const PUT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, active) \
-                       VALUES (?, ?, ?, ?, ?, ?, ?, 1) ON CONFLICT (bundle, hash) DO UPDATE SET active = 1 RETURNING id";
+    const PUT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, through, active) \
+                       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) \
+                       ON CONFLICT (bundle, hash) DO UPDATE SET active = 1 RETURNING id";
     const SHARED: &str = "INSERT INTO shared_text (hash, text) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING";
     let artefact = &version.artefact;
     for shared in artefact.shared.iter().filter(|shared| written.insert(shared.hash)) {
@@ -103,6 +104,7 @@ async fn put_in_force(
         artefact.bytes.clone().into(),
         artefact.shared.iter().flat_map(|shared| shared.hash).collect::<Vec<u8>>().into(),
         now_ms.into(),
+        version.through.0.into(),
     ];
     let row = tx.query_one_raw(statement(tx, PUT, values)).await?;
     let row = row.ok_or_else(|| DbErr::RecordNotFound("the version that was just put".to_owned()))?;

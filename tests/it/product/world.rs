@@ -157,12 +157,17 @@ impl World {
 
     /// What the ledger says about the hook's connection, with both equations checked against every row.
     pub async fn ledger(&self) -> LedgerLine {
+        self.line().await.expect("the connection's line")
+    }
+
+    /// `None` before the first request was received.
+    async fn line(&self) -> Option<LedgerLine> {
         let store = self.running.queue().store();
         assert_eq!(store.verify_ledger().await.expect("a ledger"), []);
         let lines = store.ledger().await.expect("a ledger");
-        let line = lines.into_iter().find(|line| line.connection == HOOK).expect("the connection's line");
+        let line = lines.into_iter().find(|line| line.connection == HOOK)?;
         assert!(line.events_balance && line.decisions_balance, "{line:?}");
-        line
+        Some(line)
     }
 
     /// Waits until every run that is due has ended one way or the other, and tells the ledger.
@@ -170,8 +175,7 @@ impl World {
         let waiting = async {
             loop {
                 self.running.queue().flush().await.expect("the queue works");
-                let line = self.ledger().await;
-                if reached(&line) {
+                if let Some(line) = self.line().await.filter(&reached) {
                     return line;
                 }
                 tokio::task::yield_now().await;

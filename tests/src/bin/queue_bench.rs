@@ -17,6 +17,7 @@ use sheaf_runtime::{
     queue::{
         Claims, LEASE_MS, Queue, Settings,
         delivery::{Answer, DeliveryRecord, SentRequest},
+        gate::{GateId, GateKind},
         types::{Accepted, Content, Decision, NewVersion, Outcome, Publish, Published, Settle, Verdict},
     },
     storage::database::Database,
@@ -87,6 +88,7 @@ async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),
         connection: "calls".into(),
+        through: GateId::of(GateKind::Connection, "crm"),
         artefact: Artefact::stored(vec![hash], Vec::new()),
     };
     let active = queue.activate(vec![version("dynamic", 1), version("static", 2)]).await?;
@@ -131,7 +133,8 @@ async fn settle_all(mut claims: Claims, events: u64) {
             message: None,
         };
         let started_ms = 1_772_694_930_000;
-        claim.settle(Settle { outcome: Outcome::Delivered, started_ms, deliveries: vec![delivery] });
+        let deliveries = vec![delivery];
+        claim.settle(Settle { outcome: Outcome::Delivered, started_ms, deliveries, contact: None });
     }
 }
 
@@ -149,9 +152,10 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
     };
     let hash = id.wrapping_add(1).wrapping_mul(SPREAD);
     let event = Event { id: EventId(0), connection: "calls".into(), received_ms, fields: Map::default() };
+    let through = GateId::of(GateKind::Connection, "crm");
     let decisions = vec![
-        Decision { version: versions[0], verdict: Verdict::Take { due_ms: 0 } },
-        Decision { version: versions[1], verdict: Verdict::Filtered },
+        Decision { version: versions[0], through, verdict: Verdict::Take { due_ms: 0 } },
+        Decision { version: versions[1], through, verdict: Verdict::Filtered },
     ];
     let content =
         Content::Event(Accepted { epoch, dedupe: Some([hash, hash.rotate_left(32)]), event, decisions });

@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use super::{
-    claim::Cursor,
+    claim::{Claiming, Claims, Cursor},
     connect::{self, Use},
+    gates,
     keeper::Keeper,
     node::{self, Name, Node},
     publish::{self, Connections, Turn},
@@ -26,6 +27,7 @@ use crate::{
     queue::{
         QueueError,
         backend::{Backend, BackendError, Batch, Committed, Failure},
+        gates::{Door, Stored},
         ids::Ids,
         types::{Activated, NewVersion},
     },
@@ -39,6 +41,8 @@ use crate::{
 /// How long a turn may take before its connection is given up. The server ends each statement sooner; this is for a server
 /// that does not answer at all.
 const TURN_MAX: Duration = Duration::from_secs(40);
+/// How long reading the gates may take.
+const GATES_MAX: Duration = Duration::from_secs(2);
 /// Publishing turns hold this lock together, a change of the catalogue holds it alone: no turn commits between the
 /// comparison of its epoch and the commit of another one.
 const SHARE_CATALOGUE: &str = "SELECT pg_advisory_xact_lock_shared(8325941120250003)";
@@ -90,7 +94,7 @@ struct Unanswered {
 #[derive(Debug)]
 struct Written {
     committed: Committed,
-    cursor: Option<Cursor>,
+    cursor: Cursor,
     /// More is due now than this node has slots for.
     left_over: bool,
 }
@@ -215,28 +219,26 @@ impl PostgresBackend {
         let mut tally = Tally::default();
         let node = *self.node.borrow();
         let stale = settle::settle(connection, &mut tally, batch, node.epoch).await?;
-        let (mut claimed, mut cursor, mut soonest_due_ms) = (Vec::new(), None, None);
-        if batch.claim_max > 0 {
-            let claims = self.cursor.claim(connection, batch, node.epoch).await?;
-            (claimed, cursor, soonest_due_ms) = (claims.rows, Some(claims.next), claims.soonest_due_ms);
-        }
-        let slots = batch.slots.saturating_sub(claimed.len());
+        gates::write(connection, batch.breakers).await?;
+        let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
+        let claims = Claiming { connection, batch, owner: node.epoch }.claim(self.cursor, &mut door).await?;
+        let Claims { rows: claimed, mut behind, probes, soonest_due_ms, next: cursor } = claims;
         let turn = Turn { batch, connections: &self.connections, epoch, owner: node.epoch };
-        let publishing = turn.publish(connection, &mut self.ids, &mut tally, slots).await?;
+        let publishing = turn.publish(connection, &mut self.ids, &mut tally, &mut door).await?;
+        behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
         add(connection, node, tally).await?;
         let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
         let left_over = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
         let soonest_due_ms = retries.chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
+        let published = publishing.published;
         let committed =
-            Committed { published: publishing.published, claimed, stale, soonest_due_ms, epoch, full: None };
+            Committed { published, claimed, stale, behind, probes, soonest_due_ms, epoch, full: None };
         Ok(Written { committed, cursor, left_over })
     }
 
     /// Memory follows the database only after the commit.
     fn apply(&mut self, written: Written) -> Committed {
-        if let Some(cursor) = written.cursor {
-            self.cursor = cursor;
-        }
+        self.cursor = written.cursor;
         if written.left_over {
             self.keeper.announce();
         }
@@ -313,6 +315,13 @@ impl Backend for PostgresBackend {
     async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
         self.switch(versions, now_ms)
             .await
+            .map_err(|error| BackendError { failure: Failure::Refused, message: error.to_string() })
+    }
+
+    async fn gates(&mut self) -> Result<Stored, BackendError> {
+        let stored = timeout(GATES_MAX, gates::read(&self.rare)).await;
+        stored
+            .unwrap_or_else(|_| Err(sea_orm::DbErr::Custom("the database did not answer in time".to_owned())))
             .map_err(|error| BackendError { failure: Failure::Refused, message: error.to_string() })
     }
 

@@ -1,13 +1,17 @@
-//! Taking due runs from the database.
+//! Taking due runs from the database: those that are ready, and those that come out from behind gates.
 
 use std::collections::HashMap;
 
 use sheaf_bundles::id::{EventId, RunId, VersionId};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::publish::count;
+use super::{gates, publish::count};
 use crate::{
-    queue::backend::{Batch, ClaimedRow, QueueRow},
+    queue::{
+        backend::{Batch, ClaimedRow, QueueRow},
+        gate::GateId,
+        gates::{Door, Opening, Place},
+    },
     storage::head,
 };
 
@@ -16,15 +20,39 @@ use crate::{
 const SLACK_MS: i64 = 500;
 /// How often a claim begins at the very first row, milliseconds: what a slow commit put in behind the cursor.
 const SWEEP_MS: i64 = 3_000;
+/// Runs looked at in one go once one of them had to be put behind a gate: its fellows are right behind it.
+const SORTED_AT_ONCE: usize = 1_024;
+/// How often that is done in one turn.
+const SORTS_MAX: usize = 4;
+/// When to ask again for what another node has right now, milliseconds: a probe, a place.
+const ELSEWHERE_MS: i64 = 100;
 
 /// The due time moves forward to the end of the lease; a row whose lease ran out is counted as lost.
 pub const TAKE: &str = "
 WITH due AS (
-    SELECT id, due_ms FROM queue WHERE due_ms <= $1 AND due_ms >= $2 ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED
+    SELECT id, due_ms FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2
+    ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 UPDATE queue q SET due_ms = $4, fence = q.fence + 1, lost = q.lost + (q.owner <> 0)::int, owner = $5
 FROM due WHERE q.id = due.id
-RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, due.due_ms";
+RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through, due.due_ms";
+
+/// What is asked about before it is taken.
+pub const READY: &str = "
+SELECT id, version, through, due_ms FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2
+ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
+pub const BEHIND: &str = "
+SELECT id, version, through, due_ms FROM queue WHERE gate = $1 AND due_ms <= $2
+ORDER BY gate, due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
+
+const TAKE_THESE: &str = "
+UPDATE queue q SET due_ms = $3, fence = q.fence + 1, lost = q.lost + (q.owner <> 0)::int, owner = $4, gate = s.gate
+FROM unnest($1::bigint[], $2::bigint[]) s (id, gate) WHERE q.id = s.id
+RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through";
+
+const PUT_BEHIND: &str = "
+UPDATE queue q SET gate = s.gate, lost = q.lost + (q.owner <> 0)::int, owner = 0
+FROM unnest($1::bigint[], $2::bigint[]) s (id, gate) WHERE q.id = s.id";
 
 const DETAILS: &str = "
 SELECT q.id, c.name, e.received_ms, b.head, b.body, s.state
@@ -33,69 +61,255 @@ FROM unnest($1::bigint[]) r (id) JOIN queue q ON q.id = r.id JOIN event e ON e.i
 
 /// Where claims begin to look. With old snapshots open, the rows that were claimed and settled stay in the index for a
 /// while; a claim that reads past them all became slower and slower.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Cursor {
     from_ms: i64,
     swept_ms: i64,
 }
 
 /// What a claim found.
+#[derive(Default)]
 pub struct Claims {
     /// The runs.
     pub rows: Vec<ClaimedRow>,
-    /// The soonest due time of all that is left, unless there may be more that is due.
+    /// See [`crate::queue::backend::Committed`].
+    pub behind: Vec<(GateId, Option<i64>)>,
+    /// See there.
+    pub probes: Vec<(RunId, GateId)>,
+    /// See there.
     pub soonest_due_ms: Option<i64>,
     /// Where the next claim begins.
     pub next: Cursor,
 }
 
-impl Cursor {
-    /// Claims up to the batch's limit of runs that are due, oldest due time first.
-    pub async fn claim(
-        &self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-        owner: i64,
-    ) -> Result<Claims, sqlx::Error> {
-        // A clock that went back makes rows due behind the cursor.
-        let sweep = batch.now_ms >= self.swept_ms + SWEEP_MS || batch.now_ms < self.swept_ms;
-        let from_ms = if sweep { i64::MIN } else { self.from_ms.saturating_sub(SLACK_MS) };
-        let swept_ms = if sweep { batch.now_ms } else { self.swept_ms };
-        let take = sqlx::query(TAKE).bind(batch.now_ms).bind(from_ms).bind(count(batch.claim_max));
-        let taken = take.bind(batch.lease_end_ms).bind(owner).fetch_all(&mut *connection).await?;
-        let mut rows: Vec<QueueRow> = taken.iter().map(queue_row).collect::<Result<_, _>>()?;
+/// What a turn's claims need.
+pub struct Claiming<'a> {
+    pub connection: &'a mut PgConnection,
+    pub batch: &'a Batch<'a>,
+    /// Marks the rows that are claimed.
+    pub owner: i64,
+}
+
+/// A run that is due.
+struct Candidate {
+    run: i64,
+    version: VersionId,
+    through: GateId,
+    due_ms: i64,
+}
+
+/// Where runs go.
+#[derive(Default)]
+struct Sorted {
+    taken: Vec<i64>,
+    places: Vec<Option<i64>>,
+    put: Vec<i64>,
+    gates: Vec<i64>,
+}
+
+impl Sorted {
+    fn take(&mut self, run: i64, place: Option<i64>) {
+        self.taken.push(run);
+        self.places.push(place);
+    }
+
+    fn put(&mut self, run: i64, gate: GateId) {
+        self.put.push(run);
+        self.gates.push(gate.0);
+    }
+}
+
+impl Claiming<'_> {
+    /// Claims runs that are due, oldest due time first, as long as there are slots for them.
+    pub async fn claim(&mut self, cursor: Cursor, door: &mut Door<'_>) -> Result<Claims, sqlx::Error> {
+        let mut claims = Claims { next: cursor, ..Claims::default() };
+        let mut rows = Vec::new();
+        if self.batch.claim_max > 0 {
+            let now_ms = self.batch.now_ms;
+            // A clock that went back makes rows due behind the cursor.
+            let sweep = now_ms >= cursor.swept_ms + SWEEP_MS || now_ms < cursor.swept_ms;
+            let from_ms = if sweep { i64::MIN } else { cursor.from_ms.saturating_sub(SLACK_MS) };
+            let swept_ms = if sweep { now_ms } else { cursor.swept_ms };
+            let (full, newest_ms) = match door.is_plain(self.batch.claim_max) {
+                true => self.plainly(from_ms, door, &mut rows).await?,
+                false => self.ready(from_ms, door, &mut claims, &mut rows).await?,
+            };
+            claims.next = Cursor { from_ms: if full { newest_ms } else { now_ms }, swept_ms };
+            claims.soonest_due_ms = if full { Some(now_ms) } else { self.soonest_due_ms(from_ms).await? };
+        }
+        for opening in door.openings() {
+            if door.free() > 0 {
+                let again_ms = self.out_of(opening, door, &mut claims, &mut rows).await?;
+                claims.behind.push((opening.gate, again_ms));
+            }
+        }
+        claims.rows = self.details(rows).await?;
+        Ok(claims)
+    }
+
+    /// Takes what is ready. Whether there may be more of it, and the newest due time among it.
+    async fn plainly(
+        &mut self,
+        from_ms: i64,
+        door: &mut Door<'_>,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(bool, i64), sqlx::Error> {
+        let Batch { now_ms, claim_max, lease_end_ms, .. } = self.batch;
+        let take = sqlx::query(TAKE).bind(now_ms).bind(from_ms).bind(count(*claim_max));
+        let taken = take.bind(lease_end_ms).bind(self.owner).fetch_all(&mut *self.connection).await?;
+        let mut newest_ms = from_ms;
+        for row in &taken {
+            newest_ms = newest_ms.max(row.try_get(10)?);
+            rows.push(queue_row(row)?);
+        }
+        rows.iter().for_each(|row| door.took(row.through));
+        Ok((taken.len() == *claim_max, newest_ms))
+    }
+
+    /// The same, asking about each.
+    async fn ready(
+        &mut self,
+        from_ms: i64,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(bool, i64), sqlx::Error> {
+        let (mut wanted, mut newest_ms) = (self.batch.claim_max, from_ms);
+        for _ in 0..SORTS_MAX {
+            let candidates = self.candidates(READY, [self.batch.now_ms, newest_ms, count(wanted)]).await?;
+            let full = candidates.len() == wanted;
+            let mut sorted = Sorted::default();
+            for candidate in candidates {
+                match door.place(candidate.through, candidate.version) {
+                    Place::Slot => sorted.take(candidate.run, None),
+                    Place::Ready => continue,
+                    Place::Behind(gate) => sorted.put(candidate.run, gate),
+                }
+                newest_ms = newest_ms.max(candidate.due_ms);
+            }
+            let all_taken = sorted.put.is_empty();
+            self.write(sorted, claims, rows).await?;
+            if !full || all_taken || door.free() == 0 {
+                return Ok((full, newest_ms));
+            }
+            wanted = SORTED_AT_ONCE;
+        }
+        Ok((true, newest_ms))
+    }
+
+    /// Takes what comes out of an opening; when to look there again.
+    async fn out_of(
+        &mut self,
+        opening: Opening,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        let Batch { now_ms, lease_end_ms, .. } = *self.batch;
+        let elsewhere = Ok(Some(now_ms + ELSEWHERE_MS));
+        let Some(runs_max) = self.room(&opening).await? else { return elsewhere };
+        let candidates = self.candidates(BEHIND, [opening.gate.0, now_ms, count(runs_max)]).await?;
+        if opening.probe && !candidates.is_empty() {
+            let may = gates::probe(self.connection, opening.gate, now_ms, lease_end_ms).await?;
+            if !may {
+                return elsewhere;
+            }
+        }
+        let mut sorted = Sorted::default();
+        for Candidate { run, version, through, .. } in candidates {
+            let own = through == opening.gate;
+            match door.place_from(&opening, through, version) {
+                Place::Slot => {
+                    sorted.take(run, (own && opening.concurrency.is_some()).then(|| through.place()));
+                    if own && opening.probe {
+                        claims.probes.push((RunId(run), through));
+                    }
+                }
+                Place::Behind(gate) if gate != opening.gate => sorted.put(run, gate),
+                Place::Behind(_) | Place::Ready => {}
+            }
+        }
+        let nothing = sorted.taken.is_empty() && sorted.put.is_empty();
+        self.write(sorted, claims, rows).await?;
+        let soonest_ms = self.soonest_behind(opening.gate).await?;
+        // What is due there and could not be had is another node's for now.
+        Ok(soonest_ms
+            .map(|soonest_ms| if nothing { soonest_ms.max(now_ms + ELSEWHERE_MS) } else { soonest_ms }))
+    }
+
+    /// How many may come out, places on other nodes included; `None` when none may for now.
+    async fn room(&mut self, opening: &Opening) -> Result<Option<usize>, sqlx::Error> {
+        let Some(concurrency) = opening.concurrency else { return Ok(Some(opening.runs_max)) };
+        let held = gates::places(self.connection, opening.gate, self.batch.now_ms).await?;
+        let room = held.map_or(0, |held| concurrency.saturating_sub(held).min(opening.runs_max));
+        Ok((room > 0).then_some(room))
+    }
+
+    async fn candidates(
+        &mut self,
+        sql: &'static str,
+        values: [i64; 3],
+    ) -> Result<Vec<Candidate>, sqlx::Error> {
+        let select = values.into_iter().fold(sqlx::query(sql), |select, value| select.bind(value));
+        let candidate = |row: &PgRow| {
+            Ok(Candidate {
+                run: row.try_get(0)?,
+                version: VersionId(row.try_get(1)?),
+                through: GateId(row.try_get(2)?),
+                due_ms: row.try_get(3)?,
+            })
+        };
+        select.fetch_all(&mut *self.connection).await?.iter().map(candidate).collect()
+    }
+
+    async fn write(
+        &mut self,
+        sorted: Sorted,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), sqlx::Error> {
+        if !sorted.put.is_empty() {
+            claims.behind.extend(sorted.gates.iter().map(|gate| (GateId(*gate), Some(self.batch.now_ms))));
+            let put = sqlx::query(PUT_BEHIND).bind(sorted.put).bind(sorted.gates);
+            put.execute(&mut *self.connection).await?;
+        }
+        if !sorted.taken.is_empty() {
+            let take = sqlx::query(TAKE_THESE).bind(sorted.taken).bind(sorted.places);
+            let take = take.bind(self.batch.lease_end_ms).bind(self.owner);
+            for row in take.fetch_all(&mut *self.connection).await? {
+                rows.push(queue_row(&row)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn soonest_due_ms(&mut self, from_ms: i64) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar(SOONEST).bind(from_ms).fetch_optional(&mut *self.connection).await
+    }
+
+    async fn soonest_behind(&mut self, gate: GateId) -> Result<Option<i64>, sqlx::Error> {
+        sqlx::query_scalar(SOONEST_BEHIND).bind(gate.0).fetch_optional(&mut *self.connection).await
+    }
+
+    async fn details(&mut self, mut rows: Vec<QueueRow>) -> Result<Vec<ClaimedRow>, sqlx::Error> {
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         rows.sort_unstable_by_key(|row| row.run);
-        let all = rows.len() < batch.claim_max;
-        let newest_ms = taken
-            .iter()
-            .map(|row| row.try_get::<i64, _>(9))
-            .try_fold(from_ms, |newest, due| Ok::<_, sqlx::Error>(newest.max(due?)))?;
-        let next = Cursor { from_ms: if all { batch.now_ms } else { newest_ms }, swept_ms };
-        let soonest_due_ms = if all { soonest_due_ms(connection, from_ms).await? } else { None };
-        Ok(Claims { rows: details(connection, rows).await?, soonest_due_ms, next })
+        let ids: Vec<i64> = rows.iter().map(|row| row.run.0).collect();
+        let mut by_run: HashMap<i64, PgRow> = HashMap::with_capacity(rows.len());
+        for found in sqlx::query(DETAILS).bind(ids).fetch_all(&mut *self.connection).await? {
+            by_run.insert(found.try_get(0)?, found);
+        }
+        let with_details = |row: QueueRow| Some(claimed_row(row, by_run.get(&row.run.0)?));
+        rows.into_iter().filter_map(with_details).collect()
     }
 }
 
 /// What is left once all that is due was taken.
-pub const SOONEST: &str = "SELECT due_ms FROM queue WHERE due_ms >= $1 ORDER BY due_ms, id LIMIT 1";
-
-async fn soonest_due_ms(connection: &mut PgConnection, from_ms: i64) -> Result<Option<i64>, sqlx::Error> {
-    let row = sqlx::query(SOONEST).bind(from_ms).fetch_optional(connection).await?;
-    row.map(|row| row.try_get(0)).transpose()
-}
-
-async fn details(connection: &mut PgConnection, rows: Vec<QueueRow>) -> Result<Vec<ClaimedRow>, sqlx::Error> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<i64> = rows.iter().map(|row| row.run.0).collect();
-    let mut by_run: HashMap<i64, PgRow> = HashMap::with_capacity(rows.len());
-    for found in sqlx::query(DETAILS).bind(ids).fetch_all(connection).await? {
-        by_run.insert(found.try_get(0)?, found);
-    }
-    let with_details = |row: QueueRow| Some(claimed_row(row, by_run.get(&row.run.0)?));
-    rows.into_iter().filter_map(with_details).collect()
-}
+pub const SOONEST: &str =
+    "SELECT due_ms FROM queue WHERE gate IS NULL AND due_ms >= $1 ORDER BY due_ms, id LIMIT 1";
+pub const SOONEST_BEHIND: &str = "SELECT due_ms FROM queue WHERE gate = $1 ORDER BY gate, due_ms, id LIMIT 1";
 
 fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
     let number = |column: usize| row.try_get::<i32, _>(column).map(i32::cast_unsigned);
@@ -109,6 +323,7 @@ fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
         generation: number(6)?,
         crashes: number(7)?,
         lost: number(8)?,
+        through: GateId(row.try_get(9)?),
         has_state: false,
     })
 }

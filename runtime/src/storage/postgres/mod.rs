@@ -3,6 +3,7 @@
 pub mod backend;
 mod claim;
 pub mod connect;
+mod gates;
 mod keeper;
 pub mod node;
 mod publish;

@@ -158,6 +158,11 @@ pub async fn take_over(pool: &PgPool, own: Node, now_ms: i64, silence_ms: i64) -
 async fn free(connection: &mut PgConnection, epochs: &[i64], now_ms: i64) -> Result<u64, sqlx::Error> {
     const FREE: &str = "UPDATE queue SET due_ms = least(due_ms, $2), owner = 0, lost = lost + 1 \
                         WHERE owner <> 0 AND owner = ANY($1) \
-                        AND due_ms <= $2 + (SELECT value FROM meta WHERE key = 'lease_ms')";
-    Ok(sqlx::query(FREE).bind(epochs).bind(now_ms).execute(connection).await?.rows_affected())
+                        AND due_ms <= $2 + (SELECT value FROM meta WHERE key = 'lease_ms') AND gate IS NULL";
+    /// Places of connections with a limit.
+    const PLACES: &str = "UPDATE queue SET due_ms = least(due_ms, $2), owner = 0, lost = lost + 1, gate = NULL \
+                          WHERE gate IS NOT NULL AND gate < 0 AND owner = ANY($1)";
+    let places =
+        sqlx::query(PLACES).bind(epochs).bind(now_ms).execute(&mut *connection).await?.rows_affected();
+    Ok(places + sqlx::query(FREE).bind(epochs).bind(now_ms).execute(connection).await?.rows_affected())
 }

@@ -11,8 +11,10 @@ use sqlx::{PgConnection, Row as _};
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
+        gate::GateId,
+        gates::{Door, Place},
         ids::Ids,
-        types::{Accepted, Content, Publish, Verdict},
+        types::{Accepted, Content, Decision, Publish, Verdict},
     },
     storage::{
         head,
@@ -41,9 +43,9 @@ const BODY: &str =
     "INSERT INTO body (id, head, body) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[])";
 
 const QUEUE: &str = "
-INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, attempt, generation, crashes, lost)
+INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, attempt, generation, crashes, lost)
 SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
-    $7::int[])";
+    $7::int[], $8::bigint[], $9::bigint[])";
 
 /// The numbers of connections, by name. They are never taken back, so what was read once stays true.
 pub type Connections = HashMap<Arc<str>, i64>;
@@ -81,6 +83,8 @@ pub struct Publishing {
     pub published: Vec<PublishedRow>,
     /// The soonest due time among the runs that were not handed over.
     pub soonest_due_ms: Option<i64>,
+    /// Gates that runs were put behind.
+    pub behind: Vec<GateId>,
 }
 
 /// What does not change while a batch is written.
@@ -94,13 +98,13 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Writes the publishes, handing over at most `slots` runs that are due now.
+    /// Writes the publishes, handing over runs that are due now as long as there are slots for them.
     pub async fn publish(
         &self,
         connection: &mut PgConnection,
         ids: &mut Ids,
         tally: &mut Tally,
-        slots: usize,
+        door: &mut Door<'_>,
     ) -> Result<Publishing, sqlx::Error> {
         let mut identities = Identities::default();
         let candidates: Vec<Candidate<'_>> = self
@@ -110,10 +114,13 @@ impl Turn<'_> {
             .map(|publish| self.candidate(publish, ids, &mut identities))
             .collect();
         let known = identities.take(connection, self.batch.now_ms).await?;
-        let mut rows = Rows { slots, ..Rows::default() };
-        let published = candidates.iter().map(|one| self.decide(one, &known, tally, &mut rows)).collect();
+        let mut rows = Rows::default();
+        let published =
+            candidates.iter().map(|one| self.decide(one, &known, tally, door, &mut rows)).collect();
         rows.write(connection).await?;
-        Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms })
+        rows.behind.sort_unstable();
+        rows.behind.dedup();
+        Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms, behind: rows.behind })
     }
 
     /// Gives ids to a publish, for the case that it is new.
@@ -133,10 +140,10 @@ impl Turn<'_> {
             Content::Quarantine { .. } => Vec::new(),
             Content::Event(accepted) => {
                 let taken = accepted.decisions.iter().filter_map(|decision| match decision.verdict {
-                    Verdict::Take { due_ms } => Some((decision.version.0, due_ms)),
+                    Verdict::Take { due_ms } => Some((decision, due_ms)),
                     Verdict::Filtered => None,
                 });
-                taken.map(|(version, due_ms)| (ids.next(self.batch.now_ms), version, due_ms)).collect()
+                taken.map(|(decision, due_ms)| (ids.next(self.batch.now_ms), *decision, due_ms)).collect()
             }
         };
         let event = match publish.content.dedupe() {
@@ -151,6 +158,7 @@ impl Turn<'_> {
         candidate: &Candidate<'p>,
         known: &Known,
         tally: &mut Tally,
+        door: &mut Door<'_>,
         rows: &mut Rows<'p>,
     ) -> PublishedRow {
         let Candidate { publish, number, event, .. } = candidate;
@@ -172,7 +180,7 @@ impl Turn<'_> {
                 rows.store(candidate, EVENT_QUARANTINED, None, Some(without_nul(reason)));
                 PublishedRow::Quarantined { event: *event }
             }
-            Content::Event(accepted) => self.accept(candidate, accepted, tally, rows),
+            Content::Event(accepted) => self.accept(candidate, accepted, tally, door, rows),
         }
     }
 
@@ -181,32 +189,44 @@ impl Turn<'_> {
         candidate: &Candidate<'p>,
         accepted: &Accepted,
         tally: &mut Tally,
+        door: &mut Door<'_>,
         rows: &mut Rows<'p>,
     ) -> PublishedRow {
         rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
         let mut handed = Vec::new();
-        for (run, version, due_ms) in &candidate.runs {
-            let hand_over = *due_ms <= self.batch.now_ms && rows.slots > 0;
+        for (run, Decision { version, through, .. }, due_ms) in &candidate.runs {
+            let place = match *due_ms <= self.batch.now_ms {
+                true => door.place(*through, *version),
+                false => Place::Ready,
+            };
             let row = QueueRow {
                 run: RunId(*run),
                 event: candidate.event,
-                version: sheaf_bundles::id::VersionId(*version),
+                version: *version,
                 connection: candidate.number,
-                fence: u32::from(hand_over),
+                through: *through,
+                fence: u32::from(place == Place::Slot),
                 attempt: 0,
                 generation: 0,
                 crashes: 0,
                 lost: 0,
                 has_state: false,
             };
-            if hand_over {
-                rows.slots -= 1;
-                rows.enqueue(&row, self.batch.lease_end_ms, self.owner);
-                handed.push(row);
-            } else {
-                let due_ms = (*due_ms).max(self.batch.now_ms);
-                rows.soonest_due_ms = Some(rows.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
-                rows.enqueue(&row, due_ms, 0);
+            let due_ms = (*due_ms).max(self.batch.now_ms);
+            match place {
+                Place::Slot => {
+                    rows.enqueue(&row, None, self.batch.lease_end_ms, self.owner);
+                    handed.push(row);
+                }
+                Place::Ready => {
+                    rows.soonest_due_ms =
+                        Some(rows.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
+                    rows.enqueue(&row, None, due_ms, 0);
+                }
+                Place::Behind(gate) => {
+                    rows.behind.push(gate);
+                    rows.enqueue(&row, Some(gate), due_ms, 0);
+                }
             }
         }
         let (decisions, runs) = (accepted.decisions.len(), candidate.runs.len());
@@ -224,8 +244,8 @@ struct Candidate<'p> {
     publish: &'p Publish,
     number: i64,
     event: EventId,
-    /// Id, version and due time of each run.
-    runs: Vec<(i64, i64, i64)>,
+    /// Id, decision and due time of each run.
+    runs: Vec<(i64, Decision, i64)>,
 }
 
 /// The identities of a batch, with the event each would be. In the order of their hashes: two nodes that bring the same
@@ -276,8 +296,8 @@ fn columns(keys: &BTreeMap<Key, i64>) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
 /// The rows a batch becomes, column by column.
 #[derive(Default)]
 struct Rows<'p> {
-    slots: usize,
     soonest_due_ms: Option<i64>,
+    behind: Vec<GateId>,
     events: Vec<i64>,
     connections: Vec<i32>,
     received: Vec<i64>,
@@ -298,6 +318,8 @@ struct QueueColumns {
     owners: Vec<i64>,
     connections: Vec<i32>,
     fences: Vec<i32>,
+    through: Vec<i64>,
+    gates: Vec<Option<i64>>,
 }
 
 impl<'p> Rows<'p> {
@@ -324,7 +346,7 @@ impl<'p> Rows<'p> {
         self.bodies.push(&received.body);
     }
 
-    fn enqueue(&mut self, row: &QueueRow, due_ms: i64, owner: i64) {
+    fn enqueue(&mut self, row: &QueueRow, gate: Option<GateId>, due_ms: i64, owner: i64) {
         self.queue.runs.push(row.run.0);
         self.queue.due.push(due_ms);
         self.queue.events.push(row.event.0);
@@ -332,6 +354,8 @@ impl<'p> Rows<'p> {
         self.queue.owners.push(owner);
         self.queue.connections.push(narrow(row.connection));
         self.queue.fences.push(row.fence.cast_signed());
+        self.queue.through.push(row.through.0);
+        self.queue.gates.push(gate.map(|gate| gate.0));
     }
 
     async fn write(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -343,10 +367,11 @@ impl<'p> Rows<'p> {
         event.execute(&mut *connection).await?;
         let body = sqlx::query(BODY).bind(&self.events).bind(&self.heads).bind(&self.bodies);
         body.execute(&mut *connection).await?;
-        let QueueColumns { runs, due, events, versions, owners, connections, fences } = &self.queue;
+        let QueueColumns { runs, due, events, versions, owners, connections, fences, through, gates } =
+            &self.queue;
         if !runs.is_empty() {
             let queue = sqlx::query(QUEUE).bind(runs).bind(due).bind(events).bind(versions).bind(owners);
-            queue.bind(connections).bind(fences).execute(connection).await?;
+            queue.bind(connections).bind(fences).bind(through).bind(gates).execute(connection).await?;
         }
         Ok(())
     }

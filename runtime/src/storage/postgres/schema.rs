@@ -15,8 +15,9 @@ struct Migration {
 /// In order; scripts that were released never change.
 ///
 /// Rows are narrow and keyed by time-sorted ids. `queue` has one index beside its key, and it lives at the right end of it.
-const MIGRATIONS: &[Migration] = &[Migration {
-    script: r"
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        script: r"
 -- Numbers of the database itself: the epoch in force.
 CREATE TABLE meta (key text PRIMARY KEY, value bigint NOT NULL);
 
@@ -156,8 +157,37 @@ CREATE TABLE audit (
     run bigint NOT NULL
 );
 ",
-    usable_by: 1,
-}];
+        usable_by: 1,
+    },
+    Migration {
+        script: r"
+-- through: the gate of the connection that the next step sends through. gate: the one that the run waits behind, out of
+-- the way of those that may run; below zero it holds a place of a connection with a limit. A node that does not know of
+-- gates claims what waits behind them as well, and reads the table for it.
+ALTER TABLE queue ADD COLUMN through bigint NOT NULL DEFAULT 0, ADD COLUMN gate bigint;
+DROP INDEX queue_due;
+CREATE INDEX queue_due ON queue (due_ms, id) WHERE gate IS NULL;
+CREATE INDEX queue_gate ON queue (gate, due_ms, id) WHERE gate IS NOT NULL;
+
+-- Gates that are not plainly open. kind: 0 connection, 1 bundle. opened_ms: since when the breaker is open.
+CREATE TABLE gate (
+    id bigint PRIMARY KEY,
+    kind smallint NOT NULL,
+    name text NOT NULL,
+    paused_ms bigint,
+    why text,
+    opened_ms bigint,
+    until_ms bigint,
+    tries integer,
+    probe_until_ms bigint
+);
+
+-- The gate of the connection that the version's first step sends through.
+ALTER TABLE version ADD COLUMN through bigint NOT NULL DEFAULT 0;
+",
+        usable_by: 1,
+    },
+];
 
 /// The lock under which the schema changes, so that nodes which start at once do it one after the other. Any number will
 /// do that nobody else in this database uses.

@@ -36,8 +36,9 @@ FROM gone JOIN unnest($1::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6
 RETURNING id";
 
 const MOVE: &str = "
-UPDATE queue q SET due_ms = s.due_ms, attempt = s.attempt, crashes = s.crashes, owner = 0
-FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[], $5::int[]) s (id, fence, due_ms, attempt, crashes)
+UPDATE queue q SET due_ms = s.due_ms, attempt = s.attempt, crashes = s.crashes, through = s.through, gate = NULL, owner = 0
+FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[], $5::int[], $6::bigint[])
+    s (id, fence, due_ms, attempt, crashes, through)
 WHERE q.id = s.id AND q.fence = s.fence RETURNING q.id";
 
 const ATTEMPT: &str = "
@@ -129,7 +130,8 @@ async fn move_on(
         ((settle.row.attempt + refused).cast_signed(), (settle.row.crashes + crashed).cast_signed())
     };
     let (attempts, crashes): (Vec<i32>, Vec<i32>) = settles.iter().map(counts).unzip();
-    let moved = sqlx::query(MOVE).bind(ids).bind(fences).bind(due).bind(attempts).bind(crashes);
+    let through: Vec<i64> = settles.iter().map(|settle| settle.through.0).collect();
+    let moved = sqlx::query(MOVE).bind(ids).bind(fences).bind(due).bind(attempts).bind(crashes).bind(through);
     runs(&moved.fetch_all(connection).await?)
 }
 

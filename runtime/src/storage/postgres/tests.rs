@@ -14,11 +14,16 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
+        breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
         conformance::{
-            Place, START_MS, conformance, delivered, observed::observed, parked, publish, version,
+            Place, START_MS, conformance, crm, delivered,
+            gated::{ended, gated, limits},
+            observed::observed,
+            parked, publish, version,
         },
+        gate::GateKind,
         history::LedgerLine,
-        types::{Activated, Decision, Publish, Published, Verdict},
+        types::{Activated, Decision, Outcome, Publish, Published, Verdict},
     },
     storage::{database::Database, postgres::node::SILENCE_MS, store::Store},
 };
@@ -71,6 +76,7 @@ impl Place for Shared {
 
 conformance!(Shared);
 observed!(Shared);
+gated!(Shared);
 
 /// Versions that both nodes make active, so that either may publish.
 async fn activate(queue: &Queue, hash: u8) -> Activated {
@@ -78,7 +84,7 @@ async fn activate(queue: &Queue, hash: u8) -> Activated {
 }
 
 fn event(active: &Activated, identity: u64, due_ms: i64) -> Publish {
-    let take = Decision { version: active.versions[0], verdict: Verdict::Take { due_ms } };
+    let take = Decision { version: active.versions[0], through: crm(), verdict: Verdict::Take { due_ms } };
     publish(active.epoch, Some([identity, identity]), vec![take])
 }
 
@@ -242,6 +248,106 @@ async fn the_newest_activation_wins_and_a_node_with_old_files_does_not_undo_it()
     assert_eq!((newest.epoch, newest.in_force), (new.epoch + 1, true));
 }
 
+#[tokio::test]
+async fn of_several_nodes_one_sends_the_probe_and_all_see_a_breaker_and_a_pause() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 8, clock.clone()).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 8, clock.clone()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert_eq!(activate(&b, 1).await, active);
+    for identity in 0..u64::from(FAILURES_MAX) {
+        assert!(is_accepted(&a.publish(event(&active, identity, 0)).await.unwrap()));
+        let claim = of_a.recv().await.expect("in hand");
+        let again = Outcome::Retry { due_ms: i64::MAX / 4, state: Vec::new() };
+        claim.settle(ended(again, crm(), Answered::Failing, START_MS));
+    }
+    a.flush().await.unwrap();
+    set.advance_ms(1_000);
+    for identity in 10..20 {
+        assert!(is_accepted(&b.publish(event(&active, identity, 0)).await.unwrap()));
+    }
+    b.flush().await.unwrap();
+    assert!(of_b.try_recv().is_err(), "it heard of it");
+
+    set.advance_ms(OPEN_MS_FIRST);
+    let (one, two) = tokio::join!(a.flush(), b.flush());
+    one.unwrap();
+    two.unwrap();
+    let mut probes: Vec<_> = [of_a.try_recv(), of_b.try_recv()].into_iter().flatten().collect();
+    assert_eq!(probes.len(), 1);
+    let probe = probes.remove(0);
+    assert!(of_a.try_recv().is_err() && of_b.try_recv().is_err());
+    a.store().pause(GateKind::Connection, "crm", true).await.unwrap();
+    set.advance_ms(1_000);
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    probe.settle(ended(Outcome::Delivered, crm(), Answered::Well, clock.now_ms()));
+    a.flush().await.unwrap();
+    set.advance_ms(1_000);
+    b.flush().await.unwrap();
+    assert!(of_a.try_recv().is_err() && of_b.try_recv().is_err(), "well, and paused");
+    a.store().pause(GateKind::Connection, "crm", false).await.unwrap();
+    set.advance_ms(1_000);
+    for _ in 0..9 {
+        let claim = tokio::select! {
+            Some(claim) = of_a.recv() => claim,
+            Some(claim) = of_b.recv() => claim,
+        };
+        claim.settle(delivered());
+    }
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    let line = line(&a).await;
+    assert_eq!((line.delivered, line.pending), (10, i64::from(FAILURES_MAX)));
+}
+
+#[tokio::test]
+async fn a_limit_is_kept_over_all_nodes() {
+    const PLACES: usize = 3;
+    const EVENTS: u64 = 60;
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, mut of_a) = shared.node("a", 8, Clock::system()).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 8, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    for queue in [&a, &b] {
+        queue.limit(limits(&[("crm", Some(PLACES))])).await.unwrap();
+    }
+    for identity in 0..EVENTS {
+        let queue = if identity % 2 == 0 { &a } else { &b };
+        assert!(is_accepted(&queue.publish(event(&active, identity, 0)).await.unwrap()));
+    }
+    let (mut held, mut ended, mut nodes) = (std::collections::VecDeque::new(), 0, [0, 0]);
+    while ended < EVENTS {
+        let (claim, node) = tokio::select! {
+            Some(claim) = of_a.recv() => (claim, 0),
+            Some(claim) = of_b.recv() => (claim, 1),
+        };
+        nodes[node] += 1;
+        held.push_back(claim);
+        assert!(held.len() <= PLACES, "{} at once", held.len());
+        if held.len() == PLACES || ended + held.len() as u64 == EVENTS {
+            held.pop_front().expect("one is held").settle(delivered());
+            ended += 1;
+        }
+        while ended + held.len() as u64 == EVENTS
+            && let Some(claim) = held.pop_front()
+        {
+            claim.settle(delivered());
+            ended += 1;
+        }
+    }
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    assert_eq!(line(&a).await.delivered, i64::try_from(EVENTS).unwrap());
+}
+
 /// A node whose last process is still closing keeps its directory locked for a moment.
 async fn restarted(shared: &Shared, node: &str) -> (Queue, Claims) {
     loop {
@@ -273,13 +379,22 @@ async fn claims_and_their_sweep_read_the_index_in_its_order() {
     let shared = Shared::default();
     let (_queue, _claims) = shared.node("a", 1, Clock::system()).await.unwrap();
     let mut writer = super::connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
-    for (sql, values) in [(super::claim::TAKE, "(1, 0, 256, 2, 1)"), (super::claim::SOONEST, "(0)")] {
+    for (sql, values) in [
+        (super::claim::TAKE, "(1, 0, 256, 2, 1)"),
+        (super::claim::SOONEST, "(0)"),
+        (super::claim::READY, "(1, 0, 256)"),
+        (super::claim::BEHIND, "(1, 0, 256)"),
+        (super::claim::SOONEST_BEHIND, "(1)"),
+    ] {
         let prepare = sqlx::AssertSqlSafe(format!("PREPARE claim AS {sql}"));
         sqlx::raw_sql(prepare).execute(&mut writer).await.unwrap();
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN EXECUTE claim {values}"));
         let plan: Vec<String> = sqlx::query_scalar(explain).fetch_all(&mut writer).await.unwrap();
         let plan = plan.join("\n");
-        assert!(plan.contains("queue_due") && !plan.contains("Sort"), "{plan}");
+        assert!(
+            (plan.contains("queue_due") || plan.contains("queue_gate")) && !plan.contains("Sort"),
+            "{plan}"
+        );
         sqlx::raw_sql("DEALLOCATE claim").execute(&mut writer).await.unwrap();
     }
 }

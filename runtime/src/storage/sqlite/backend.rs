@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 
 use super::{
     ballast::Ballast,
-    claim,
+    claim::Claiming,
     connect::{self, immediate},
     dedupe::{Dedupe, Slice},
+    gates,
     guard::{self, Guard},
     publish::{self, Publishing},
     schema,
@@ -26,6 +27,7 @@ use crate::{
     queue::{
         QueueError, Settings,
         backend::{Backend, BackendError, Batch, Committed, Failure},
+        gates::{Door, Stored},
         ids::Ids,
         types::{Activated, NewVersion},
     },
@@ -129,17 +131,14 @@ impl SqliteBackend {
         {
             return Ok(None);
         }
-        let mut soonest_due_ms = None;
-        if batch.claim_max > 0 {
-            let (now_ms, end_ms) = (batch.now_ms, batch.lease_end_ms);
-            committed.claimed =
-                claim::claim(tx, &mut self.shapes, now_ms, end_ms, self.owner, batch.claim_max).await?;
-            if committed.claimed.len() < batch.claim_max {
-                soonest_due_ms = claim::soonest_due_ms(tx).await?;
-            }
-        }
-        let slots = batch.slots.saturating_sub(committed.claimed.len());
-        let publishing = publish::publish(self, tx, &mut tally, batch, slots).await?;
+        gates::write(tx, batch.breakers).await?;
+        let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
+        let claims =
+            Claiming { tx, shapes: &mut self.shapes, batch, owner: self.owner }.claim(&mut door).await?;
+        let soonest_due_ms = claims.soonest_due_ms;
+        (committed.claimed, committed.behind, committed.probes) = (claims.rows, claims.behind, claims.probes);
+        let publishing = publish::publish(self, tx, &mut tally, batch, &mut door).await?;
+        committed.behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
         tally::write(tx, &mut self.shapes, tally).await?;
         if batch.probe {
             tx.execute_raw(fixed(NOTE, ["probe".into(), batch.now_ms.into()])).await?;
@@ -233,6 +232,16 @@ impl Backend for SqliteBackend {
         Ok(activated?)
     }
 
+    async fn gates(&mut self) -> Result<Stored, BackendError> {
+        if self.writer.is_none() {
+            self.writer = Some(
+                connect::writer(&self.path, false).await.map_err(|error| DbErr::Custom(error.to_string()))?,
+            );
+        }
+        let Some(writer) = &self.writer else { return Ok(Stored::default()) };
+        Ok(gates::read(writer).await?)
+    }
+
     /// Never fires: no other process claims, and what a person replays is found by looking.
     fn hint(&self) -> Arc<Notify> {
         Arc::default()
@@ -250,13 +259,19 @@ impl Backend for SqliteBackend {
 /// one lease from now, so a million delayed runs cost nothing here.
 async fn take_over(writer: &DatabaseConnection, now_ms: i64, lease_ms: i64) -> Result<i64, DbErr> {
     const FREE: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1 \
-                        WHERE owner <> 0 AND due_ms <= ?";
+                        WHERE owner <> 0 AND due_ms <= ? AND gate IS NULL";
+    /// Places of connections with a limit, and probes: whoever held them is gone.
+    const PLACES: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1, gate = NULL \
+                          WHERE gate IS NOT NULL AND gate < 0";
+    const PROBES: &str = "UPDATE gate SET probe_until_ms = 0";
     let tx = writer.begin_with_options(immediate()).await?;
     let owner = number(&tx, "SELECT value FROM meta WHERE key = 'owner'").await? + 1;
     let longest_ms = number(&tx, "SELECT value FROM meta WHERE key = 'lease_ms'").await?.max(lease_ms);
     tx.execute_raw(fixed(NOTE, ["owner".into(), owner.into()])).await?;
     tx.execute_raw(fixed(NOTE, ["lease_ms".into(), lease_ms.into()])).await?;
     tx.execute_raw(fixed(FREE, [now_ms.into(), (now_ms + longest_ms).into()])).await?;
+    tx.execute_raw(fixed(PLACES, [now_ms.into()])).await?;
+    tx.execute_raw(fixed(PROBES, [])).await?;
     tx.commit().await?;
     Ok(owner)
 }

@@ -5,6 +5,7 @@ mod ballast;
 mod claim;
 pub mod connect;
 mod dedupe;
+mod gates;
 pub mod guard;
 mod publish;
 pub mod schema;

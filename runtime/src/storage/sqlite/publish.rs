@@ -1,6 +1,9 @@
 //! New events: known or new, their runs, handed over at once while there are slots.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
 use sheaf_bundles::id::{EventId, RunId};
@@ -13,6 +16,8 @@ use super::{
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
+        gate::GateId,
+        gates::{Door, Place},
         types::{Accepted, Content, Publish, Verdict},
     },
     storage::{
@@ -31,22 +36,23 @@ pub struct Publishing {
     pub log: i64,
     pub connections: Vec<(Arc<str>, i64)>,
     pub soonest_due_ms: Option<i64>,
+    /// Gates that runs were put behind.
+    pub behind: BTreeSet<GateId>,
     fresh: HashMap<Key, i64>,
-    slots: usize,
     events: Rows,
     bodies: Rows,
     queue: Rows,
 }
 
-/// Writes the publishes of a batch, handing over at most `slots` runs that are due now.
+/// Writes the publishes of a batch, handing over runs that are due now as long as there are slots for them.
 pub async fn publish(
     backend: &mut SqliteBackend,
     tx: &DatabaseTransaction,
     tally: &mut Tally,
     batch: &Batch<'_>,
-    slots: usize,
+    door: &mut Door<'_>,
 ) -> Result<Publishing, DbErr> {
-    let mut work = Publishing { slots, ..Publishing::default() };
+    let mut work = Publishing::default();
     let numbers = connection_numbers(backend, tx, &mut work, batch.publishes).await?;
     let known = look_up(backend, tx, &numbers, batch.publishes).await?;
     for (at, publish) in batch.publishes.iter().enumerate() {
@@ -65,7 +71,7 @@ pub async fn publish(
                     }
                     None => {
                         let event = work.new_event(backend, batch.now_ms, key);
-                        work.take(backend, tally, batch, numbers[at], publish, event)
+                        work.take(backend, tally, batch, door, numbers[at], publish, event)
                     }
                 }
             }
@@ -151,11 +157,16 @@ impl Publishing {
         event
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one place decides about one event; a struct of these would say less"
+    )]
     fn take(
         &mut self,
         backend: &mut SqliteBackend,
         tally: &mut Tally,
         batch: &Batch<'_>,
+        door: &mut Door<'_>,
         connection: i64,
         publish: &Publish,
         event: EventId,
@@ -171,7 +182,7 @@ impl Publishing {
         };
         let filtered = filtered(accepted);
         self.store(event.0, connection, publish, EVENT_ACCEPTED, filtered, Value::String(None));
-        let (runs, handed) = self.runs(backend, batch, connection, event, accepted);
+        let (runs, handed) = self.runs(backend, batch, door, connection, event, accepted);
 
         let decisions = accepted.decisions.len();
         tally.add(connection, Count::Accepted, 1);
@@ -186,6 +197,7 @@ impl Publishing {
         &mut self,
         backend: &mut SqliteBackend,
         batch: &Batch<'_>,
+        door: &mut Door<'_>,
         connection: i64,
         event: EventId,
         accepted: &Accepted,
@@ -195,12 +207,17 @@ impl Publishing {
         for decision in &accepted.decisions {
             let Verdict::Take { due_ms } = decision.verdict else { continue };
             runs += 1;
-            let hand_over = due_ms <= batch.now_ms && self.slots > 0;
+            let place = match due_ms <= batch.now_ms {
+                true => door.place(decision.through, decision.version),
+                false => Place::Ready,
+            };
+            let hand_over = place == Place::Slot;
             let row = QueueRow {
                 run: RunId(backend.ids.next(batch.now_ms)),
                 event,
                 version: decision.version,
                 connection,
+                through: decision.through,
                 fence: u32::from(hand_over),
                 attempt: 0,
                 generation: 0,
@@ -208,20 +225,27 @@ impl Publishing {
                 lost: 0,
                 has_state: false,
             };
-            if hand_over {
-                self.slots -= 1;
-                handed.push(row);
-                self.enqueue(&row, batch.lease_end_ms, backend.owner);
-            } else {
-                let due_ms = due_ms.max(batch.now_ms);
-                self.soonest_due_ms = Some(self.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
-                self.enqueue(&row, due_ms, 0);
+            let due_ms = due_ms.max(batch.now_ms);
+            match place {
+                Place::Slot => {
+                    handed.push(row);
+                    self.enqueue(&row, None, batch.lease_end_ms, backend.owner);
+                }
+                Place::Ready => {
+                    self.soonest_due_ms =
+                        Some(self.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
+                    self.enqueue(&row, None, due_ms, 0);
+                }
+                Place::Behind(gate) => {
+                    self.behind.insert(gate);
+                    self.enqueue(&row, Some(gate), due_ms, 0);
+                }
             }
         }
         (runs, handed)
     }
 
-    fn enqueue(&mut self, row: &QueueRow, due_ms: i64, owner: i64) {
+    fn enqueue(&mut self, row: &QueueRow, gate: Option<GateId>, due_ms: i64, owner: i64) {
         self.queue.push([
             row.run.0.into(),
             due_ms.into(),
@@ -230,6 +254,8 @@ impl Publishing {
             row.connection.into(),
             row.fence.into(),
             owner.into(),
+            row.through.0.into(),
+            gate.map(|gate| gate.0).into(),
         ]);
     }
 
@@ -291,8 +317,9 @@ const BODY: Shape = Shape {
 };
 
 const QUEUE: Shape = Shape {
-    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, attempt, generation, crashes, \
-             lost) SELECT column1, column2, column3, column4, column5, column6, column7, 0, 0, 0, 0 FROM (",
-    columns: 7,
+    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, attempt, generation, \
+             crashes, lost) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
+             0, 0, 0, 0 FROM (",
+    columns: 9,
     after: ") WHERE column1 IS NOT NULL",
 };

@@ -124,6 +124,31 @@ CREATE TABLE note (name TEXT PRIMARY KEY, revision INTEGER NOT NULL, text TEXT N
 ALTER TABLE version ADD COLUMN shared BLOB NOT NULL DEFAULT x'';
 CREATE TABLE shared_text (hash BLOB PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;
 ",
+    r"
+-- through: the gate of the connection that the next step sends through. gate: the one that the run waits behind, out of
+-- the way of those that may run; below zero it holds a place of a connection with a limit.
+ALTER TABLE queue ADD COLUMN through INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE queue ADD COLUMN gate INTEGER;
+DROP INDEX queue_due;
+CREATE INDEX queue_due ON queue (due_ms) WHERE gate IS NULL;
+CREATE INDEX queue_gate ON queue (gate, due_ms) WHERE gate IS NOT NULL;
+
+-- Gates that are not plainly open. kind: 0 connection, 1 bundle. opened_ms: since when the breaker is open.
+CREATE TABLE gate (
+    id INTEGER PRIMARY KEY,
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    paused_ms INTEGER,
+    why TEXT,
+    opened_ms INTEGER,
+    until_ms INTEGER,
+    tries INTEGER,
+    probe_until_ms INTEGER
+);
+
+-- The gate of the connection that the version's first step sends through.
+ALTER TABLE version ADD COLUMN through INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.

@@ -143,7 +143,14 @@ impl Work {
 
     fn move_to(&mut self, settle: &SettleRow, due_ms: i64, attempt: u32, crashes: u32) {
         let row = &settle.row;
-        self.moved.push([row.run.0.into(), row.fence.into(), due_ms.into(), attempt.into(), crashes.into()]);
+        self.moved.push([
+            row.run.0.into(),
+            row.fence.into(),
+            due_ms.into(),
+            attempt.into(),
+            crashes.into(),
+            settle.through.0.into(),
+        ]);
         self.moved_count += 1;
     }
 
@@ -178,8 +185,9 @@ const ALIVE: Shape = Shape {
 };
 
 const MOVE: Shape = Shape {
-    before: "UPDATE queue SET due_ms = v.column3, attempt = v.column4, crashes = v.column5, owner = 0 FROM (",
-    columns: 5,
+    before: "UPDATE queue SET due_ms = v.column3, attempt = v.column4, crashes = v.column5, through = v.column6, \
+             gate = NULL, owner = 0 FROM (",
+    columns: 6,
     after: ") v WHERE queue.id = v.column1 AND queue.fence = v.column2",
 };
 

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
-        conformance::{Bench, Place, conformance, delivered, observed::observed},
+        conformance::{Bench, Place, conformance, delivered, gated::gated, observed::observed},
     },
     storage::{database::Database, observe, recount, store::Store},
 };
@@ -36,6 +36,7 @@ impl Place for Folder {
 
 conformance!(Folder);
 observed!(Folder);
+gated!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.
@@ -103,9 +104,9 @@ async fn a_claim_and_its_sweep_use_the_index_on_due_times() {
     let connection = folder.saboteur().await;
     super::schema::migrate(&connection).await.unwrap();
     for sql in [
-        "SELECT id FROM queue WHERE due_ms <= 1 ORDER BY due_ms, id LIMIT 5",
-        "SELECT min(due_ms) FROM queue",
-        "UPDATE queue SET owner = 0 WHERE owner <> 0 AND due_ms <= 1",
+        super::claim::READY.replace('?', "5").as_str(),
+        "SELECT min(due_ms) FROM queue WHERE gate IS NULL",
+        "UPDATE queue SET owner = 0 WHERE owner <> 0 AND due_ms <= 1 AND gate IS NULL",
     ] {
         let plan = format!("EXPLAIN QUERY PLAN {sql}");
         let rows = connection.query_all_raw(super::shape::fixed(&plan, [])).await.unwrap();
@@ -140,6 +141,13 @@ async fn a_look_reads_no_more_than_its_limits_of_queue_and_history() {
     assert!(parked.matches("run_parked").count() >= 5, "{parked}");
     let examples = plan(&connection, &observe::examples_sql(sea_orm::DbBackend::Sqlite), &[1, 1, 3]).await;
     assert!(examples.contains("run_parked") && !examples.contains("TEMP B-TREE"), "{examples}");
+    let behind = plan(&connection, super::claim::BEHIND, &[1, 2, 5]).await;
+    assert!(
+        behind.contains("queue_gate (gate=? AND due_ms<?)") && !behind.contains("TEMP B-TREE"),
+        "{behind}"
+    );
+    let gates = plan(&connection, crate::storage::gates::BEHIND, &[]).await;
+    assert!(gates.matches("SEARCH queue USING COVERING INDEX queue_gate").count() >= 3, "{gates}");
     let few = plan(&connection, recount::FEW, &[5]).await;
     assert!(few.contains("run_parked"), "{few}");
     let chunk = plan(&connection, recount::CHUNK, &[1, 2]).await;

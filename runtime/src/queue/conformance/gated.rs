@@ -1,0 +1,279 @@
+//! What every backend must do with gates: hold runs back, lose none, let nobody wait for another's vendor.
+
+use std::collections::HashMap;
+
+use super::*;
+use crate::queue::{
+    breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
+    gate::Limit,
+    types::Contact,
+};
+
+const SECOND_MS: i64 = 1_000;
+
+fn sms() -> GateId {
+    GateId::of(GateKind::Connection, "sms")
+}
+
+pub fn limits(connections: &[(&str, Option<usize>)]) -> HashMap<GateId, Limit> {
+    let limit = |(name, concurrency): &(&str, Option<usize>)| {
+        let limit = Limit { name: (*name).to_owned(), concurrency: *concurrency };
+        (GateId::of(GateKind::Connection, name), limit)
+    };
+    connections.iter().map(limit).collect()
+}
+
+/// The end of an attempt as its connection sees it.
+pub fn ended(outcome: Outcome, through: GateId, answered: Answered, started_ms: i64) -> Settle {
+    Settle { started_ms, contact: Some(Contact { through, answered }), ..settle(outcome) }
+}
+
+impl<P: Place> Bench<P> {
+    /// Other processes' changes are seen.
+    async fn a_second_later(&mut self) {
+        self.set.advance_ms(SECOND_MS);
+        self.queue.flush().await.unwrap();
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
+    }
+
+    /// An event whose run goes through this connection.
+    fn event_through(&self, identity: u64, through: GateId) -> Publish {
+        let take = Decision { through, ..self.take(0) };
+        publish(self.epoch, Some([identity, identity]), vec![take])
+    }
+
+    /// The runs that are claimed now, settled as delivered.
+    async fn deliver_all(&mut self) -> Vec<RunId> {
+        let mut runs = Vec::new();
+        loop {
+            self.queue.flush().await.unwrap();
+            let Ok(claim) = self.claims.try_recv() else { return runs };
+            runs.push(claim.run);
+            let now_ms = self.now_ms();
+            claim.settle(ended(Outcome::Delivered, crm(), Answered::Well, now_ms));
+        }
+    }
+
+    /// As many failures as open the breaker.
+    async fn break_crm(&mut self, first_identity: u64) {
+        for identity in (first_identity..).take(FAILURES_MAX as usize) {
+            self.accept(self.event(identity, 0)).await;
+            let claim = self.claim().await;
+            let now_ms = self.now_ms();
+            let again = Outcome::Retry { due_ms: now_ms + 3_600_000, state: Vec::new() };
+            claim.settle(ended(again, crm(), Answered::Failing, now_ms));
+        }
+        self.queue.flush().await.unwrap();
+    }
+}
+
+pub async fn a_paused_bundle_holds_its_runs_and_goes_on_without_having_lost_one<P: Place>() {
+    let mut bench = Bench::<P>::new(2).await;
+    for identity in 0..4 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    // Two are under way, two are ready when the pause comes from another process.
+    let (first, second) = (bench.claim().await, bench.claim().await);
+    let store = bench.place.store(bench.clock.clone()).await.unwrap();
+    assert!(store.pause(GateKind::Bundle, "one", true).await.unwrap());
+    assert!(!store.pause(GateKind::Bundle, "one", true).await.unwrap(), "it is already");
+    bench.a_second_later().await;
+    first.settle(delivered());
+    second.settle(delivered());
+    bench.nothing_to_claim().await;
+    bench.accept(bench.event(10, 0)).await;
+    bench.accept(bench.event(11, bench.now_ms() + SECOND_MS)).await;
+    bench.nothing_to_claim().await;
+    let mut bench = bench.restart(2).await;
+    bench.a_second_later().await;
+    bench.nothing_to_claim().await;
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending), (2, 4));
+    let [held] = store.closed_gates().await.unwrap().try_into().expect("one gate");
+    assert_eq!((held.name.as_str(), held.why, held.waiting), ("one", "paused", 4));
+
+    assert!(store.pause(GateKind::Bundle, "one", false).await.unwrap());
+    assert!(!store.pause(GateKind::Bundle, "one", false).await.unwrap());
+    bench.a_second_later().await;
+    assert_eq!(bench.deliver_all().await.len(), 4);
+    assert_eq!(store.closed_gates().await.unwrap(), []);
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending), (6, 0));
+}
+
+pub async fn a_paused_connection_holds_what_it_brought_and_what_goes_through_it<P: Place>() {
+    for (name, held) in [("calls", 2), ("crm", 1), ("other", 0)] {
+        let mut bench = Bench::<P>::new(8).await;
+        bench.queue.store().pause(GateKind::Connection, name, true).await.unwrap();
+        bench.a_second_later().await;
+        bench.accept(bench.event_through(1, crm())).await;
+        bench.accept(bench.event_through(2, sms())).await;
+        assert_eq!(bench.deliver_all().await.len(), 2 - held, "{name}");
+        assert_eq!(bench.line().await.pending, i64::try_from(held).unwrap());
+        bench.queue.store().pause(GateKind::Connection, name, false).await.unwrap();
+        bench.a_second_later().await;
+        assert_eq!(bench.deliver_all().await.len(), held, "{name}");
+    }
+}
+
+pub async fn a_connection_that_fails_is_left_alone_until_one_run_went_well<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.queue.limit(limits(&[("crm", None)])).await.unwrap();
+    bench.break_crm(100).await;
+    for identity in 0..4 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.nothing_to_claim().await;
+    let mut bench = bench.restart(8).await;
+    bench.queue.limit(limits(&[("crm", None)])).await.unwrap();
+    bench.nothing_to_claim().await;
+    let [open] = bench.queue.store().closed_gates().await.unwrap().try_into().expect("one gate");
+    assert_eq!((open.name.as_str(), open.why, open.waiting), ("crm", "failing", 4));
+
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    let probe = bench.claim().await;
+    bench.nothing_to_claim().await;
+    bench.a_second_later().await;
+    bench.nothing_to_claim().await;
+    let now_ms = bench.now_ms();
+    let again = Outcome::Retry { due_ms: now_ms + 3_600_000, state: Vec::new() };
+    probe.settle(ended(again, crm(), Answered::Failing, now_ms));
+    bench.queue.flush().await.unwrap();
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    bench.nothing_to_claim().await;
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    let probe = bench.claim().await;
+    bench.nothing_to_claim().await;
+    let now_ms = bench.now_ms();
+    probe.settle(ended(Outcome::Delivered, crm(), Answered::Well, now_ms));
+    assert_eq!(bench.deliver_all().await.len(), 2);
+    assert_eq!(bench.queue.store().closed_gates().await.unwrap(), []);
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending), (3, i64::from(FAILURES_MAX) + 1));
+}
+
+pub async fn a_probe_that_was_lost_is_sent_again_after_a_restart<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.break_crm(100).await;
+    bench.accept(bench.event(1, 0)).await;
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    let lost = bench.claim().await;
+    let mut bench = bench.restart(8).await;
+    // On a shared database the lease of the probe has to end.
+    bench.set.advance_ms(LEASE_MS);
+    let again = bench.claim().await;
+    assert_eq!(again.run, lost.run);
+    bench.nothing_to_claim().await;
+}
+
+pub async fn a_vendor_that_asks_for_a_pause_gets_it<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let until_ms = START_MS + 60 * SECOND_MS;
+    let again = Outcome::Retry { due_ms: until_ms, state: Vec::new() };
+    claim.settle(ended(again, crm(), Answered::Busy { until_ms }, START_MS));
+    bench.accept(bench.event(2, 0)).await;
+    bench.set.set_ms(until_ms - 1);
+    bench.nothing_to_claim().await;
+    bench.set.set_ms(until_ms);
+    assert_eq!(bench.deliver_all().await.len(), 2);
+}
+
+pub async fn a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs<P: Place>() {
+    const NOISE: u64 = 3_000;
+    let mut bench = Bench::<P>::new(8).await;
+    bench.queue.limit(limits(&[("crm", None), ("sms", None)])).await.unwrap();
+    let mut publishing = tokio::task::JoinSet::new();
+    for identity in 0..NOISE {
+        let (queue, event) = (bench.queue.clone(), bench.event_through(identity, crm()));
+        publishing.spawn(async move { queue.publish(event).await.is_ok() });
+    }
+    assert!(publishing.join_all().await.into_iter().all(|accepted| accepted));
+    bench.accept(bench.event_through(NOISE, sms())).await;
+    bench.queue.flush().await.unwrap();
+    let mut held = Vec::new();
+    while let Ok(claim) = bench.claims.try_recv() {
+        held.push(claim);
+    }
+    // Nobody of the noisy ones ends; the quiet connection is served all the same.
+    assert_eq!(held.len(), 5, "four of eight, and the quiet one");
+    for identity in NOISE + 1..NOISE + 4 {
+        bench.accept(bench.event_through(identity, sms())).await;
+        let claim = bench.claim().await;
+        claim.settle(ended(Outcome::Delivered, sms(), Answered::Well, START_MS));
+    }
+    drop(held);
+    assert_eq!(bench.deliver_all().await.len() as u64, NOISE + 1);
+    assert_eq!(bench.line().await.pending, 0);
+}
+
+pub async fn runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(parked());
+    bench.queue.flush().await.unwrap();
+    let store = bench.queue.store().clone();
+    store.pause(GateKind::Connection, "crm", true).await.unwrap();
+    store.replay(&[run], Replay::Retry).await.unwrap();
+    bench.a_second_later().await;
+    bench.nothing_to_claim().await;
+    assert_eq!(store.replay(&[run], Replay::Retry).await.unwrap().refused, [(run, ReplayRefusal::Pending)]);
+    store.pause(GateKind::Connection, "crm", false).await.unwrap();
+    bench.a_second_later().await;
+    assert_eq!(bench.deliver_all().await, [run]);
+}
+
+pub async fn a_limit_is_never_passed_and_every_place_is_given_again<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.queue.limit(limits(&[("crm", Some(2))])).await.unwrap();
+    for identity in 0..7 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    let (first, second) = (bench.claim().await, bench.claim().await);
+    bench.nothing_to_claim().await;
+    first.settle(ended(Outcome::Delivered, crm(), Answered::Well, START_MS));
+    let third = bench.claim().await;
+    bench.nothing_to_claim().await;
+    drop(second);
+    let mut bench = bench.restart(8).await;
+    bench.queue.limit(limits(&[("crm", Some(2))])).await.unwrap();
+    bench.a_second_later().await;
+    drop(third);
+    assert_eq!(bench.deliver_all().await.len(), 6);
+    let line = bench.line().await;
+    assert_eq!((line.delivered, line.pending), (7, 0));
+}
+
+/// Instantiates these cases for one kind of place.
+macro_rules! gated {
+    ($place:ty: $($case:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $case() {
+                if !<$place as $crate::queue::conformance::Place>::is_there() {
+                    return;
+                }
+                $crate::queue::conformance::gated::$case::<$place>().await;
+            }
+        )*
+    };
+    ($place:ty) => {
+        $crate::queue::conformance::gated::gated! { $place:
+            a_paused_bundle_holds_its_runs_and_goes_on_without_having_lost_one
+            a_paused_connection_holds_what_it_brought_and_what_goes_through_it
+            a_connection_that_fails_is_left_alone_until_one_run_went_well
+            a_probe_that_was_lost_is_sent_again_after_a_restart
+            a_vendor_that_asks_for_a_pause_gets_it
+            a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
+            runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
+            a_limit_is_never_passed_and_every_place_is_given_again
+        }
+    };
+}
+pub(crate) use gated;

@@ -1,0 +1,162 @@
+//! What may hold runs back: a connection whose vendor is ill, busy or full, a pause that a person asked for.
+//!
+//! A run that meets a closed gate is put behind it, out of the way of those that may run, and comes out when it opens.
+
+use sheaf_bundles::{id::VersionId, plan::Plan};
+
+/// What a gate is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateKind {
+    /// Every run whose next step sends through it.
+    Connection,
+    /// Every run of any version of it.
+    Bundle,
+    /// Every run of an event that came through the connection.
+    Source,
+}
+
+impl GateKind {
+    /// Its stable name, as in commands and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            GateKind::Connection => "connection",
+            GateKind::Bundle => "bundle",
+            GateKind::Source => "source",
+        }
+    }
+}
+
+/// A gate's number: made from kind and name alone, so that every process knows it without asking. Stored, so it never
+/// changes. 50 bits: rows of the queue stay narrow, and among ten thousand names two that meet are one in five million.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GateId(pub i64);
+
+/// Bits of the name's hash.
+const HASH_BITS: u32 = 48;
+
+impl GateId {
+    /// A run that belongs to no connection: nothing holds it back.
+    pub const NONE: GateId = GateId(0);
+
+    /// The gate of a connection or bundle.
+    pub fn of(kind: GateKind, name: &str) -> GateId {
+        let mask = (1 << HASH_BITS) - 1;
+        let hash = (spread(name.as_bytes()) & mask).max(1).cast_signed();
+        match kind {
+            GateKind::Connection => GateId(hash),
+            GateKind::Bundle => GateId(hash | 1 << HASH_BITS),
+            GateKind::Source => GateId(hash | 2 << HASH_BITS),
+        }
+    }
+
+    /// The gate of the connection that a bundle's first step sends through.
+    pub fn of_first_step(plan: &Plan) -> GateId {
+        GateId::of_step(plan, 0)
+    }
+
+    /// The gate of the connection that a step sends through; none for a step that sends nothing.
+    pub fn of_step(plan: &Plan, step: usize) -> GateId {
+        plan.step_connection(step)
+            .map_or(GateId::NONE, |connection| GateId::of(GateKind::Connection, &connection.name))
+    }
+
+    /// Whether it is a connection's.
+    pub fn is_connection(self) -> bool {
+        self.0 >> HASH_BITS == 0
+    }
+
+    /// How a run is marked that holds one of the places of a connection with a limit.
+    pub fn place(self) -> i64 {
+        -self.0
+    }
+}
+
+/// FNV-1a, then SplitMix64's finaliser: neighbouring names give unrelated numbers.
+fn spread(bytes: &[u8]) -> u64 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
+
+/// What may be set for a connection, as the files in force say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// The connection's name.
+    pub name: String,
+    /// Runs at once over all nodes; `None` when the vendor does not mind.
+    pub concurrency: Option<usize>,
+}
+
+/// A gate that is not plainly open, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateRow {
+    /// Its number.
+    pub gate: GateId,
+    /// What it is about.
+    pub kind: GateKind,
+    /// The name of that.
+    pub name: String,
+    /// Since when a person has paused it, unix milliseconds.
+    pub paused_ms: Option<i64>,
+    /// Its breaker.
+    pub breaker: super::breaker::Breaker,
+}
+
+/// A version whose runs a pause holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PausedVersion {
+    /// The version.
+    pub version: VersionId,
+    /// The gate of its bundle, or of the connection its events come through.
+    pub gate: GateId,
+}
+
+/// A gate that holds runs back, for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ClosedGate {
+    /// What it is about.
+    pub kind: GateKind,
+    /// The name of that.
+    pub name: String,
+    /// `paused`, or why its breaker is open: `failing`, `refused`, `busy`.
+    pub why: &'static str,
+    /// Since when, unix milliseconds.
+    pub since_ms: i64,
+    /// When one run tries again, unix milliseconds; `None` for a pause.
+    pub until_ms: Option<i64>,
+    /// Runs behind it; [`WAITING_COUNT_MAX`] stands for that many or more.
+    pub waiting: u64,
+}
+
+/// Runs behind one gate that are counted.
+pub const WAITING_COUNT_MAX: u32 = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_what_older_databases_hold() {
+        assert_eq!(GateId::of(GateKind::Connection, "crm"), GateId(CRM));
+        assert_eq!(GateId::of(GateKind::Bundle, "crm"), GateId(CRM | 1 << 48));
+    }
+
+    /// Written down once: it is stored in rows.
+    const CRM: i64 = 69432125279814;
+
+    #[test]
+    fn ten_thousand_names_are_ten_thousand_gates() {
+        let names = (0..10_000).map(|number| format!("crm-{number}"));
+        let gates: std::collections::HashSet<GateId> = names
+            .flat_map(|name| {
+                [GateKind::Connection, GateKind::Bundle, GateKind::Source].map(|kind| GateId::of(kind, &name))
+            })
+            .collect();
+        assert_eq!(gates.len(), 30_000);
+        assert!(gates.iter().all(|gate| gate.0 > 0));
+    }
+}

@@ -1,0 +1,171 @@
+//! Gates as they are stored: what a person paused, breakers that are open, and who waits behind which.
+
+use std::collections::HashMap;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, TransactionTrait, Value};
+use sheaf_bundles::id::VersionId;
+
+use super::{sql::statement, sqlite::connect::immediate};
+use crate::queue::{
+    breaker::{Breaker, Open, Why},
+    gate::{ClosedGate, GateId, GateKind, GateRow, PausedVersion, WAITING_COUNT_MAX},
+    gates::Stored,
+};
+
+/// Opens a breaker, or goes on with it.
+pub const OPEN: &str = "INSERT INTO gate (id, kind, name, why, opened_ms, until_ms, tries, probe_until_ms) \
+                        VALUES (?, 0, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET why = excluded.why, \
+                        opened_ms = excluded.opened_ms, until_ms = excluded.until_ms, tries = excluded.tries, \
+                        probe_until_ms = excluded.probe_until_ms";
+/// Closes one.
+pub const CLOSE: &str = "UPDATE gate SET opened_ms = NULL WHERE id = ?";
+/// Forgets gates that are open.
+pub const CLEAN: &str = "DELETE FROM gate WHERE opened_ms IS NULL AND paused_ms IS NULL";
+
+const ROWS: &str = "SELECT id, CAST(kind AS BIGINT), name, paused_ms, why, opened_ms, until_ms, CAST(tries AS BIGINT), \
+                    probe_until_ms FROM gate ORDER BY kind, name";
+const VERSIONS: &str = "SELECT v.id, CAST(g.kind AS BIGINT), g.name FROM gate g \
+                        JOIN version v ON CASE g.kind WHEN 0 THEN v.connection ELSE v.bundle END = g.name \
+                        WHERE g.paused_ms IS NOT NULL";
+/// Steps from gate to gate by the index, however many rows are behind each. Below zero are places that runs hold.
+pub const BEHIND: &str = "
+WITH RECURSIVE b (gate) AS (
+    SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > 0
+    UNION ALL
+    SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b WHERE b.gate IS NOT NULL
+)
+SELECT gate, (SELECT min(due_ms) FROM queue WHERE queue.gate = b.gate) FROM b WHERE gate IS NOT NULL";
+
+/// The values of [`OPEN`].
+pub fn opened(gate: GateId, name: &str, open: Open) -> [Value; 7] {
+    [
+        gate.0.into(),
+        name.into(),
+        open.why.name().into(),
+        open.since_ms.into(),
+        open.until_ms.into(),
+        i64::from(open.tries).into(),
+        open.probe_until_ms.into(),
+    ]
+}
+
+/// All that a writer has to know.
+pub async fn stored(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
+    let rows = rows(connection).await?;
+    let versions = if rows.iter().any(|row| row.paused_ms.is_some()) {
+        let found = connection.query_all_raw(statement(connection, VERSIONS, [])).await?;
+        found.iter().map(paused_version).collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
+    let behind = connection.query_all_raw(statement(connection, BEHIND, [])).await?;
+    let behind = behind.iter().map(|row| Ok((GateId(row.try_get_by_index(0)?), row.try_get_by_index(1)?)));
+    Ok(Stored { rows, versions, behind: behind.collect::<Result<_, DbErr>>()? })
+}
+
+async fn rows(connection: &impl ConnectionTrait) -> Result<Vec<GateRow>, DbErr> {
+    let rows = connection.query_all_raw(statement(connection, ROWS, [])).await?;
+    rows.iter().map(row).collect()
+}
+
+fn row(row: &QueryResult) -> Result<GateRow, DbErr> {
+    let why: Option<String> = row.try_get_by_index(4)?;
+    let number = |column: usize| row.try_get_by_index::<Option<i64>>(column).map(Option::unwrap_or_default);
+    let breaker = match row.try_get_by_index::<Option<i64>>(5)? {
+        Some(since_ms) => Breaker::Open(Open {
+            why: Why::from_name(why.as_deref().unwrap_or_default()),
+            since_ms,
+            until_ms: number(6)?,
+            tries: u32::try_from(number(7)?).unwrap_or(u32::MAX),
+            probe_until_ms: number(8)?,
+        }),
+        None => Breaker::default(),
+    };
+    Ok(GateRow {
+        gate: GateId(row.try_get_by_index(0)?),
+        kind: kind(row.try_get_by_index(1)?),
+        name: row.try_get_by_index(2)?,
+        paused_ms: row.try_get_by_index(3)?,
+        breaker,
+    })
+}
+
+fn paused_version(row: &QueryResult) -> Result<PausedVersion, DbErr> {
+    let name: String = row.try_get_by_index(2)?;
+    let kind = match kind(row.try_get_by_index(1)?) {
+        GateKind::Connection => GateKind::Source,
+        other => other,
+    };
+    Ok(PausedVersion { version: VersionId(row.try_get_by_index(0)?), gate: GateId::of(kind, &name) })
+}
+
+fn kind(number: i64) -> GateKind {
+    if number == 0 { GateKind::Connection } else { GateKind::Bundle }
+}
+
+fn kind_number(kind: GateKind) -> i64 {
+    match kind {
+        GateKind::Connection | GateKind::Source => 0,
+        GateKind::Bundle => 1,
+    }
+}
+
+/// Pauses or resumes; `false` when it was so already. Noted in the audit log.
+pub async fn pause(
+    connection: &DatabaseConnection,
+    kind: GateKind,
+    name: &str,
+    paused: bool,
+    now_ms: i64,
+) -> Result<bool, DbErr> {
+    const PAUSE: &str = "INSERT INTO gate (id, kind, name, paused_ms) VALUES (?, ?, ?, ?) \
+                         ON CONFLICT (id) DO UPDATE SET paused_ms = excluded.paused_ms WHERE gate.paused_ms IS NULL";
+    const RESUME: &str = "UPDATE gate SET paused_ms = NULL WHERE id = ? AND paused_ms IS NOT NULL";
+    const AUDIT: &str = "INSERT INTO audit (at_ms, action, run) VALUES (?, ?, 0)";
+    let gate = GateId::of(kind, name);
+    let tx = connection.begin_with_options(immediate()).await?;
+    let change = match paused {
+        true => statement(&tx, PAUSE, [gate.0.into(), kind_number(kind).into(), name.into(), now_ms.into()]),
+        false => statement(&tx, RESUME, [gate.0.into()]),
+    };
+    let changed = tx.execute_raw(change).await?.rows_affected() == 1;
+    if changed {
+        let action = format!("{} {} {name}", if paused { "pause" } else { "resume" }, kind.name());
+        tx.execute_raw(statement(&tx, AUDIT, [now_ms.into(), action.into()])).await?;
+        tx.execute_unprepared(CLEAN).await?;
+    }
+    tx.commit().await?;
+    Ok(changed)
+}
+
+/// Gates that hold runs back, and how many wait behind each.
+pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, DbErr> {
+    const WAITING: &str = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE gate = ? LIMIT ?) AS few";
+    let mut waiting: HashMap<GateId, u64> = HashMap::new();
+    let rows = rows(connection).await?;
+    let gates: Vec<GateId> = rows.iter().flat_map(|row| [Some(row.gate), source(row)]).flatten().collect();
+    for gate in gates {
+        let limit = i64::from(WAITING_COUNT_MAX);
+        let row =
+            connection.query_one_raw(statement(connection, WAITING, [gate.0.into(), limit.into()])).await?;
+        let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+        waiting.insert(gate, count.unsigned_abs());
+    }
+    let behind = |gate: GateId| waiting.get(&gate).copied().unwrap_or(0);
+    let closed = rows.iter().filter_map(|row| {
+        let (why, since_ms, until_ms) = match (row.paused_ms, row.breaker.open()) {
+            (Some(since_ms), _) => ("paused", since_ms, None),
+            (None, Some(open)) => (open.why.name(), open.since_ms, Some(open.until_ms)),
+            (None, None) => return None,
+        };
+        let waiting = behind(row.gate) + source(row).map_or(0, behind);
+        Some(ClosedGate { kind: row.kind, name: row.name.clone(), why, since_ms, until_ms, waiting })
+    });
+    Ok(closed.collect())
+}
+
+/// Where the runs of a paused connection's own events wait.
+fn source(row: &GateRow) -> Option<GateId> {
+    (row.kind == GateKind::Connection && row.paused_ms.is_some())
+        .then(|| GateId::of(GateKind::Source, &row.name))
+}
