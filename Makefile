@@ -41,7 +41,7 @@ bench:
 	$(CARGO) build --release --bins
 	target/release/bench --sheaf $(SHEAF) $(BENCH)
 
-## Every fault the product promises to survive, judged by ledgers outside it; about 3 minutes, FAULTS=--long for hours.
+## Every fault the product promises to survive, judged by ledgers outside it; about 5 minutes, FAULTS=--long for hours.
 faults:
 	@test "$$(id -u)" != 0 || command -v strace faketime >/dev/null || apt-get install --yes --quiet strace faketime >/dev/null || true
 	$(CARGO) build --bins

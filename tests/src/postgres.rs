@@ -24,6 +24,10 @@ const NOBODY: u32 = 65_534;
 const USER: &str = "sheaf";
 /// See above; the server asks for none.
 pub const PASSWORD: &str = "canary-database-password";
+/// Connections that the shared server takes: many tests use it at once.
+const SHARED_CONNECTIONS_MAX: u16 = 200;
+/// Connections that a server of one test takes: few, for some tests use them up.
+const PRIVATE_CONNECTIONS_MAX: u16 = 40;
 /// Ends a shared server once no test process is left. `$1` is the folder.
 const WATCHDOG: &str = r#"
 exec 9>>"$1/users.lock"
@@ -44,6 +48,7 @@ pub struct Server {
     programs: PathBuf,
     folder: PathBuf,
     port: u16,
+    connections_max: u16,
     /// Ends with this value; a shared server is ended by its watchdog.
     private: Option<tempfile::TempDir>,
 }
@@ -57,7 +62,7 @@ pub struct TestDatabase {
 
 /// Whether the server's programs are there. When they are not, that is said, and in CI it is a failure.
 pub fn is_installed() -> bool {
-    let installed = programs().is_some();
+    let installed = missing().is_none();
     if !installed {
         assert!(
             std::env::var_os("CI").is_none(),
@@ -66,6 +71,11 @@ pub fn is_installed() -> bool {
         eprintln!("skipped: PostgreSQL is not installed (`make test` installs it)");
     }
     installed
+}
+
+/// What is missing to start one.
+pub fn missing() -> Option<String> {
+    programs().is_none().then(|| "PostgreSQL".to_owned())
 }
 
 impl TestDatabase {
@@ -130,7 +140,13 @@ impl Server {
         let starting = File::options().create(true).append(true).open(folder.join("start.lock"))?;
         starting.lock()?;
         let found = fs::read_to_string(folder.join("port")).ok().and_then(|port| port.trim().parse().ok());
-        let mut server = Server { programs: required()?, folder, port: found.unwrap_or(0), private: None };
+        let mut server = Server {
+            programs: required()?,
+            folder,
+            port: found.unwrap_or(0),
+            connections_max: SHARED_CONNECTIONS_MAX,
+            private: None,
+        };
         if found.is_none() || server.sql("postgres", "SELECT 1").is_err() {
             server.start_shared()?;
         }
@@ -142,7 +158,13 @@ impl Server {
         let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
         let folder = home.path().to_owned();
         give(&folder)?;
-        let server = Server { programs: required()?, folder, port: free_port()?, private: Some(home) };
+        let server = Server {
+            programs: required()?,
+            folder,
+            port: free_port()?,
+            connections_max: PRIVATE_CONNECTIONS_MAX,
+            private: Some(home),
+        };
         server.make()?;
         server.start()?;
         Ok(server)
@@ -176,12 +198,16 @@ impl Server {
         run(&mut initdb).map(drop)
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts it, and waits until it takes connections.
     pub fn start(&self) -> io::Result<()> {
         let settings = format!(
-            "-p {} -k {} -c listen_addresses=127.0.0.1 -c max_connections=200 -c shared_buffers=64MB",
-            self.port,
-            self.folder.display(),
+            "-p {} -c unix_socket_directories='' -c listen_addresses=127.0.0.1 -c max_connections={} -c shared_buffers=64MB",
+            self.port, self.connections_max,
         );
         let mut start = self.program("pg_ctl");
         start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));
@@ -215,7 +241,8 @@ impl Server {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    fn data(&self) -> PathBuf {
+    /// Its files.
+    pub fn data(&self) -> PathBuf {
         self.folder.join("data")
     }
 

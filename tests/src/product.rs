@@ -117,6 +117,13 @@ struct Addresses {
 }
 
 impl Setup {
+    /// The same with one setting in place of what it had.
+    pub fn with(mut self, name: &str, value: &str) -> Setup {
+        self.settings.retain(|(own, _)| own != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(&self) -> anyhow::Result<Product> {
         self.spawn()?.ready().await

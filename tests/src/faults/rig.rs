@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     clock::unix_ns,
+    postgres::TestDatabase,
     process::Process,
     product::{self, Product, Setup},
     wire::Server,
@@ -30,6 +31,8 @@ const DRAIN_STUCK: Duration = Duration::from_secs(60);
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// A fault that could not bite within this time makes the run invalid.
 const BITE_WITHIN: Duration = Duration::from_secs(10);
+/// Nodes that serve the same hooks have it in common.
+const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// Runs the product has under way at most.
 pub const SLOTS: usize = 32;
 /// Senders, so requests in flight at most.
@@ -59,6 +62,11 @@ impl Plan {
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Plan {
         self.settings.push((name, value.to_string()));
         self
+    }
+
+    /// The same on a PostgreSQL, where every node has one master key.
+    pub fn on(self, database: &TestDatabase) -> Plan {
+        self.with("SHEAF_DATABASE", database.url()).with("SHEAF_MASTER_KEY", MASTER_KEY)
     }
 
     /// The product with its files and data in that folder.

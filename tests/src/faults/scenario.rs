@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::{
     calls, clocks, duplicates, errors, kills,
     lab::Lab,
-    overload, poison, power,
+    nodes, overload, poison, postgres, power,
     report::{Finding, Outcome},
     rig::Plan,
     stop, switch, two, vendor, zombie,
@@ -38,6 +38,10 @@ enum Kind {
     Overload,
     Poison,
     Zombie,
+    PostgresKills,
+    PostgresAway,
+    PostgresZombie,
+    Nodes,
     Switch,
     Clocks,
     Duplicates,
@@ -117,6 +121,46 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 3,
         fault: Some("no-fence"),
         kind: Kind::Zombie,
+    },
+    Scenario {
+        name: "postgres-kills",
+        about: "F6 PostgreSQL and all its processes are killed -9 under load: every call is answered ok and arrives, once",
+        short: 2,
+        long: 50,
+        fault: None,
+        kind: Kind::PostgresKills,
+    },
+    Scenario {
+        name: "postgres-away",
+        about: "F6 PostgreSQL stands still, has no connection left, is away for long: the same",
+        short: 3,
+        long: 15,
+        fault: None,
+        kind: Kind::PostgresAway,
+    },
+    Scenario {
+        name: "nodes",
+        about: "F7 one of two nodes is killed, or cut from the database: the other takes its runs, nothing acknowledged is lost",
+        short: 2,
+        long: 40,
+        fault: None,
+        kind: Kind::Nodes,
+    },
+    Scenario {
+        name: "postgres-zombie",
+        about: "F7 a node is stopped past its lease, another takes its runs, it wakes up: no stale settle counts",
+        short: 1,
+        long: 200,
+        fault: None,
+        kind: Kind::PostgresZombie,
+    },
+    Scenario {
+        name: "postgres-no-fence",
+        about: "a build that takes any settle must be caught by such zombies",
+        short: 1,
+        long: 3,
+        fault: Some("no-fence"),
+        kind: Kind::PostgresZombie,
     },
     Scenario {
         name: "switch",
@@ -235,6 +279,14 @@ impl Scenario {
             Kind::Duplicates => duplicates::run(plan, cycles).await,
             Kind::Stop => stop::run(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
+            Kind::PostgresZombie => {
+                zombie::on_postgres(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await
+            }
+            Kind::PostgresKills => postgres::kills(lab, plan, cycles).await,
+            Kind::PostgresAway => postgres::away(lab, plan, cycles).await,
+            Kind::Nodes => {
+                nodes::run(lab, plan.with("SHEAF_LEASE_MS", nodes::LEASE.as_millis()), cycles).await
+            }
             Kind::Switch => switch::run(lab, plan.with("SHEAF_WATCH_MS", switch::WATCH_MS), cycles).await,
         }
     }

@@ -1,10 +1,9 @@
 //! F7 on one machine: a server is stopped past its lease, another takes its runs, the first wakes up with the answers.
 //!
-//! One file has one server, by a lock beside it. Here that lock is taken away, as a person does who thinks it is left over,
+//! One file has one server, by a lock beside it. There that lock is taken away, as a person does who thinks it is left over,
 //! or a disk shared by two machines; then the fence alone stands between the two.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -20,6 +19,7 @@ use super::{database::Reader, report::Outcome, rig::Plan};
 use crate::{
     clock::unix_ns,
     load::Template,
+    postgres::{self, TestDatabase},
     product::{Product, Setup, get},
     wire::{Client, Reply, Server},
 };
@@ -42,57 +42,66 @@ struct Gate {
     allowed: watch::Sender<usize>,
 }
 
-/// So many zombies.
+/// The database of both servers.
+enum Place {
+    /// One file; the second server has the same data directory.
+    File,
+    /// One PostgreSQL; the second server is another node.
+    Postgres(TestDatabase),
+}
+
+/// So many zombies on one file.
 pub async fn run(plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     for number in 1..=cycles {
-        let folder = tempfile::Builder::new().prefix("zombie-").tempdir_in(&plan.data_root)?;
-        let gate = Gate::start().await?;
-        let setup = plan.setup(folder.path(), gate.server.origin())?;
-        cycle(&setup, &gate, &mut outcome).await.with_context(|| format!("zombie {number}"))?;
+        one(&plan, &Place::File, &mut outcome).await.with_context(|| format!("zombie {number}"))?;
     }
     Ok(outcome)
 }
 
-async fn cycle(setup: &Setup, gate: &Gate, outcome: &mut Outcome) -> anyhow::Result<()> {
+/// So many zombies among the nodes of one PostgreSQL.
+pub async fn on_postgres(plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome { missing_tool: postgres::missing(), ..Outcome::default() };
+    let cycles = if outcome.missing_tool.is_some() { 0 } else { cycles };
+    for number in 1..=cycles {
+        let database = TestDatabase::new();
+        let plan = plan.clone().on(&database);
+        let place = Place::Postgres(database);
+        one(&plan, &place, &mut outcome).await.with_context(|| format!("zombie {number}"))?;
+    }
+    Ok(outcome)
+}
+
+async fn one(plan: &Plan, place: &Place, outcome: &mut Outcome) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("zombie-").tempdir_in(&plan.data_root)?;
+    let gate = Gate::start().await?;
+    let setup = plan.setup(folder.path(), gate.server.origin())?;
+    cycle(&setup, place, &gate, outcome).await
+}
+
+async fn cycle(setup: &Setup, place: &Place, gate: &Gate, outcome: &mut Outcome) -> anyhow::Result<()> {
     let first = setup.start().await?;
     send(&first, &setup.hook_path()?).await?;
     outcome.count("acknowledged", RUNS);
     gate.came(RUNS).await?;
-    let _second = take_over(setup, &first).await?;
+    let _second = place.take_over(setup, &first).await?;
     // The second has taken all of them, and asks the receiver again.
     gate.came(2 * RUNS).await?;
     tokio::time::sleep(LEASE).await;
     gate.allowed.send_replace(RUNS);
     first.process.signal(Signal::CONT)?;
-    let refused = ended(&first, &setup.data).await?;
-    let accepted = stale(&setup.data).await?;
+    let refused = ended(&first, setup, place).await?;
+    let accepted = place.stale(setup).await?;
     outcome.count("stale settles refused", refused);
     outcome.count("stale settles accepted", accepted);
     outcome
         .expect(accepted == 0, || format!("{accepted} settles of a server that had lost its lease counted"));
 
     gate.allowed.send_replace(usize::MAX);
-    let settled = until(async || Ok(finished(&setup.data).await? >= RUNS)).await?;
+    let settled = until(async || Ok(place.finished(setup).await? >= RUNS)).await?;
     outcome.expect(settled || accepted > 0, || "the second server did not settle what it took".to_owned());
     outcome.cycle(format!("{RUNS} runs taken over, {refused} stale settles refused"), refused + accepted > 0);
     Ok(())
-}
-
-/// The first is stopped, its lock is taken away, the second starts.
-async fn take_over(setup: &Setup, first: &Product) -> anyhow::Result<Product> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        first.process.signal(Signal::STOP)?;
-        std::fs::remove_file(setup.data.join("sheaf.db.lock")).context("the lock is there")?;
-        match setup.start().await {
-            Ok(second) => return Ok(second),
-            // It stopped inside a commit, and holds the database's own lock.
-            Err(error) if tries == TRIES => return Err(error),
-            Err(_) => first.process.signal(Signal::CONT)?,
-        }
-    }
 }
 
 async fn send(product: &Product, path: &str) -> anyhow::Result<()> {
@@ -107,35 +116,69 @@ async fn send(product: &Product, path: &str) -> anyhow::Result<()> {
 }
 
 /// Waits until the woken server has tried to settle, one way or the other: how many of its claims were refused.
-async fn ended(first: &Product, data: &Path) -> anyhow::Result<usize> {
+async fn ended(first: &Product, setup: &Setup, place: &Place) -> anyhow::Result<usize> {
     let refused = async || {
         let page = get(first.management, "/metrics").await?;
         let line = page.lines().find_map(|line| line.strip_prefix("sheaf_queue_stale_total "));
         Ok::<usize, anyhow::Error>(line.context("the metric of stale settles")?.parse()?)
     };
-    until(async || Ok(refused().await? >= RUNS || stale(data).await? >= RUNS)).await?;
+    until(async || Ok(refused().await? >= RUNS || place.stale(setup).await? >= RUNS)).await?;
     refused().await
 }
 
-/// Ends of attempts with the first server's fence, after the second took all of them.
-async fn stale(data: &Path) -> anyhow::Result<usize> {
-    count(
-        data,
-        "SELECT (SELECT count(*) FROM run WHERE fence < 2) + (SELECT count(*) FROM attempt WHERE fence < 2)",
-    )
-    .await
-}
+impl Place {
+    /// The first is stopped, the second starts.
+    async fn take_over(&self, setup: &Setup, first: &Product) -> anyhow::Result<Product> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            first.process.signal(Signal::STOP)?;
+            match self.second(setup)?.start().await {
+                Ok(second) => return Ok(second),
+                // It stopped inside a commit, and holds the database's own lock.
+                Err(error) if tries == TRIES => return Err(error),
+                Err(_) => first.process.signal(Signal::CONT)?,
+            }
+        }
+    }
 
-async fn finished(data: &Path) -> anyhow::Result<usize> {
-    count(data, "SELECT count(*) FROM run").await
-}
+    /// How the second server is started.
+    fn second(&self, setup: &Setup) -> anyhow::Result<Setup> {
+        match self {
+            Place::File => {
+                std::fs::remove_file(setup.data.join("sheaf.db.lock")).context("the lock is there")?;
+                Ok(setup.clone())
+            }
+            Place::Postgres(_) => {
+                Ok(Setup { data: setup.data.with_file_name("second-data"), ..setup.clone() })
+            }
+        }
+    }
 
-async fn count(data: &Path, sql: &str) -> anyhow::Result<usize> {
-    let reader = Reader::open(data).await?;
-    let rows = reader.rows(sql).await?;
-    let counted: i64 = rows.first().context("a count")?.try_get_by_index(0)?;
-    reader.close().await?;
-    Ok(usize::try_from(counted)?)
+    /// Runs that are over.
+    async fn finished(&self, setup: &Setup) -> anyhow::Result<usize> {
+        self.count(setup, "SELECT count(*) FROM run").await
+    }
+
+    /// Ends of attempts by the first server, after the second took all of them and before it ended one.
+    async fn stale(&self, setup: &Setup) -> anyhow::Result<usize> {
+        const STALE: &str =
+            "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM attempt WHERE fence < 2)";
+        self.count(setup, STALE).await
+    }
+
+    async fn count(&self, setup: &Setup, sql: &str) -> anyhow::Result<usize> {
+        match self {
+            Place::File => {
+                let reader = Reader::open(&setup.data).await?;
+                let rows = reader.rows(sql).await?;
+                let counted: i64 = rows.first().context("a count")?.try_get_by_index(0)?;
+                reader.close().await?;
+                Ok(usize::try_from(counted)?)
+            }
+            Place::Postgres(database) => Ok(database.sql(sql).parse()?),
+        }
+    }
 }
 
 /// Whether it came to that in time.

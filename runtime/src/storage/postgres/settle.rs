@@ -75,6 +75,18 @@ pub async fn settle(
     Ok(stale)
 }
 
+#[cfg(not(feature = "faulty"))]
+fn fenced(sql: &'static str) -> &'static str {
+    sql
+}
+
+/// A build with this promise broken does not compare fences.
+#[cfg(feature = "faulty")]
+fn fenced(sql: &'static str) -> sqlx::AssertSqlSafe<String> {
+    let broken = crate::faulty::has(crate::faulty::Fault::NoFence);
+    sqlx::AssertSqlSafe(if broken { sql.replace(" AND q.fence = s.fence", "") } else { sql.to_owned() })
+}
+
 async fn extend(
     connection: &mut PgConnection,
     batch: &Batch<'_>,
@@ -85,7 +97,7 @@ async fn extend(
     }
     let (ids, fences): (Vec<i64>, Vec<i32>) =
         batch.extended.iter().map(|(run, fence)| (run.0, fence.cast_signed())).unzip();
-    let extend = sqlx::query(EXTEND).bind(ids).bind(fences).bind(batch.lease_end_ms).bind(owner);
+    let extend = sqlx::query(fenced(EXTEND)).bind(ids).bind(fences).bind(batch.lease_end_ms).bind(owner);
     let alive = runs(&extend.fetch_all(connection).await?)?;
     Ok(batch.extended.iter().filter(|(run, _)| !alive.contains(run)).copied().collect())
 }
@@ -109,7 +121,7 @@ async fn finish(
     let texts: Vec<String> = settles.iter().map(|settle| deliveries(&settle.deliveries)).collect();
     let class = |settle: &&SettleRow| settle.deliveries.last().map_or("", |last| last.class.name());
     let classes: Vec<&str> = settles.iter().map(class).collect();
-    let finish = sqlx::query(FINISH).bind(ids).bind(fences).bind(states).bind(started).bind(reasons);
+    let finish = sqlx::query(fenced(FINISH)).bind(ids).bind(fences).bind(states).bind(started).bind(reasons);
     runs(&finish.bind(texts).bind(classes).bind(now_ms).fetch_all(connection).await?)
 }
 
@@ -131,7 +143,8 @@ async fn move_on(
     };
     let (attempts, crashes): (Vec<i32>, Vec<i32>) = settles.iter().map(counts).unzip();
     let through: Vec<i64> = settles.iter().map(|settle| settle.through.0).collect();
-    let moved = sqlx::query(MOVE).bind(ids).bind(fences).bind(due).bind(attempts).bind(crashes).bind(through);
+    let moved =
+        sqlx::query(fenced(MOVE)).bind(ids).bind(fences).bind(due).bind(attempts).bind(crashes).bind(through);
     runs(&moved.fetch_all(connection).await?)
 }
 
