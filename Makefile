@@ -5,7 +5,7 @@ DEMO ?=
 BENCH ?=
 FAULTS ?=
 
-.PHONY: run test postgres lint gen bench faults
+.PHONY: run test postgres lint gen bench bench-postgres faults
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
@@ -40,6 +40,12 @@ gen:
 bench:
 	$(CARGO) build --release --bins
 	target/release/bench --sheaf $(SHEAF) $(BENCH)
+
+## The queue on PostgreSQL beside batched publish and settle, in pairs: empty, then with a million runs in it.
+bench-postgres:
+	$(CARGO) build --release --package sheaf-tests --bin queue_bench
+	target/release/queue_bench postgres $(BENCH)
+	target/release/queue_bench postgres --filled 1000000 $(BENCH)
 
 ## Every fault the product promises to survive, judged by ledgers outside it; about 5 minutes, FAULTS=--long for hours.
 faults:

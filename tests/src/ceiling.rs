@@ -4,6 +4,7 @@
 //! (a) answers at once and keeps nothing. (b) answers after a group-committed, fsynced append of the raw body, and flags
 //! what was delivered in batches, in the same single writer's transactions.
 
+pub mod postgres;
 pub mod process;
 pub mod store;
 

@@ -89,6 +89,19 @@ impl TestDatabase {
         TestDatabase::on(Server::private().expect("PostgreSQL starts"))
     }
 
+    /// A fresh database on the same server, which must not be dropped before.
+    pub fn beside(&self) -> TestDatabase {
+        let Server { programs, folder, port, connections_max, private: _ } = &self.server;
+        let (programs, folder) = (programs.clone(), folder.clone());
+        TestDatabase::on(Server {
+            programs,
+            folder,
+            port: *port,
+            connections_max: *connections_max,
+            private: None,
+        })
+    }
+
     fn on(server: Server) -> TestDatabase {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));

@@ -1,6 +1,10 @@
-//! The queue alone, beside ceiling (b)'s plain store: what one event costs from publish to settle, without HTTP.
+//! The queue alone, beside a plain store: what one event costs from publish to settle, without HTTP.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use axum::body::Bytes;
@@ -24,7 +28,8 @@ use sheaf_runtime::{
 };
 use sheaf_tests::{
     calltouch::{Moment, Payload, Spaces},
-    ceiling::store::Store,
+    ceiling::{self, store::Store},
+    postgres::TestDatabase,
     process::own_usage,
 };
 use tokio::task::JoinSet;
@@ -42,27 +47,38 @@ struct Options {
     /// Publishers at once, each waiting for its answer.
     #[arg(long, default_value_t = 128)]
     waiting: u64,
+    /// Of PostgreSQL: the queue and the plain store in turns, so often.
+    #[arg(long, default_value_t = 3)]
+    pairs: usize,
+    /// Of PostgreSQL: runs that are in both already, due much later.
+    #[arg(long, default_value_t = 0)]
+    filled: u64,
 }
 
-#[derive(Clone, Copy, ValueEnum, Debug)]
+#[derive(Clone, Copy, PartialEq, ValueEnum, Debug)]
 enum What {
     /// The product's queue.
     Queue,
     /// A body row and a done flag.
     Plain,
+    /// The product's queue on PostgreSQL beside batched publish and settle, on a server of its own.
+    Postgres,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if options.what == What::Postgres {
+        return postgres_pairs(&options).await;
+    }
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("bench.db");
     let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
     let before = own_usage()?;
     let begun = Instant::now();
     let commits = match options.what {
-        What::Queue => queue(&options, &file, &body).await?,
-        What::Plain => plain(&options, &file, &body).await?,
+        What::Queue => queue(&options, Database::File(file), &body, async |_| Ok(())).await?.1,
+        What::Plain | What::Postgres => plain(&options, &file, &body).await?,
     };
     let seconds = begun.elapsed().as_secs_f64();
     let after = own_usage()?;
@@ -81,8 +97,93 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow::Result<u64> {
-    let database = Database::File(file.to_owned());
+/// The product's queue and its ceiling in turns, each on a database of its own; the ratio of each pair.
+async fn postgres_pairs(options: &Options) -> anyhow::Result<()> {
+    let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
+    let server = TestDatabase::alone();
+    let events = options.events as f64;
+    let mut ratios = Vec::new();
+    for pair in 1..=options.pairs {
+        let (folder, database) = (tempfile::tempdir()?, server.beside());
+        let place = Database::of(Some(&database.url().parse()?), folder.path().to_owned());
+        let fill = async |version| fill(&database, version, options.filled);
+        let (took, commits) = queue(options, place, &body, fill).await?;
+        let queue = events / took.as_secs_f64();
+        drop(database);
+        let (took, plain_commits) = plain_postgres(options, &server.beside(), &body).await?;
+        let plain = events / took.as_secs_f64();
+        println!(
+            "pair {pair}: queue {queue:.0} events/s ({:.1} per commit), batched publish and settle {plain:.0} ({:.1}): {:.0} %",
+            events / commits as f64,
+            events / plain_commits as f64,
+            100.0 * queue / plain
+        );
+        ratios.push(100.0 * queue / plain);
+    }
+    ratios.sort_unstable_by(f64::total_cmp);
+    let median = ratios.get(ratios.len() / 2).context("at least one pair")?;
+    println!("median {median:.0} % of the ceiling, with {} runs in it before", options.filled);
+    Ok(())
+}
+
+/// Runs that are due in a year, with their events, identities and counts, as if the node had taken them just now.
+fn fill(database: &TestDatabase, version: VersionId, runs: u64) -> anyhow::Result<()> {
+    /// The low bits of an id below its millisecond.
+    const ONE_MS: i64 = 1 << 22;
+    const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1_000;
+    let now_ms = Clock::system().now_ms();
+    let (newest, due_ms) = (now_ms * ONE_MS, now_ms + YEAR_MS);
+    let id = format!("{newest} - n * {ONE_MS}");
+    let rows = format!("FROM generate_series(1, {runs}) n, connection c");
+    database.sql(&format!(
+        "INSERT INTO connection (name) VALUES ('calls') ON CONFLICT DO NOTHING;
+         INSERT INTO event SELECT {id}, c.id, {now_ms}, 0, NULL, NULL {rows};
+         INSERT INTO body SELECT {id}, '{{\"m\":\"POST\"}}', '' {rows};
+         INSERT INTO dedupe SELECT hashint8extended(n, 1), hashint8extended(n, 2), {id} {rows};
+         INSERT INTO queue SELECT {id}, {due_ms} + n, {id}, {}, 0, c.id, 0, 0, 0, 0, 0 {rows};
+         INSERT INTO ledger_of_node (node, connection, received, accepted, duplicate, quarantined, unrouted,
+             decisions, delivered, filtered, parked, pending, discarded)
+         SELECT 0, id, {runs}, {runs}, 0, 0, 0, {runs}, 0, 0, 0, {runs}, 0 FROM connection",
+        version.0
+    ));
+    database.sql("VACUUM ANALYZE");
+    database.sql("CHECKPOINT");
+    Ok(())
+}
+
+async fn plain_postgres(
+    options: &Options,
+    database: &TestDatabase,
+    body: &[u8],
+) -> anyhow::Result<(Duration, u64)> {
+    let store = ceiling::postgres::Store::open(&database.url(), options.filled).await?;
+    let body = Bytes::copy_from_slice(body);
+    let begun = Instant::now();
+    let mut publishing = JoinSet::new();
+    for publisher in 0..options.waiting {
+        let (store, body) = (store.clone(), body.clone());
+        let (events, waiting) = (options.events, options.waiting);
+        publishing.spawn(async move {
+            for _ in (publisher..events).step_by(usize::try_from(waiting)?) {
+                let row = store.publish(body.clone()).await.context("not stored")?;
+                store.settle(row).await;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(ended) = publishing.join_next().await {
+        ended??;
+    }
+    Ok((begun.elapsed(), store.commits()))
+}
+
+/// From the first publish to the last settle: how long, and in how many commits. `prepare` fills the database before.
+async fn queue(
+    options: &Options,
+    database: Database,
+    body: &[u8],
+    prepare: impl AsyncFnOnce(VersionId) -> anyhow::Result<()>,
+) -> anyhow::Result<(Duration, u64)> {
     let settings = Settings { database, slots: SLOTS, lease_ms: LEASE_MS, clock: Clock::system() };
     let (queue, claims) = Queue::serve(settings).await?;
     let version = |name: &str, hash| NewVersion {
@@ -92,6 +193,9 @@ async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
         artefact: Artefact::stored(vec![hash], Vec::new()),
     };
     let active = queue.activate(vec![version("dynamic", 1), version("static", 2)]).await?;
+    prepare(active.versions[0]).await?;
+    let before = queue.stats().commits;
+    let begun = Instant::now();
     let settling = tokio::spawn(settle_all(claims, options.events));
     let versions: Arc<[VersionId]> = active.versions.into();
     let mut publishing = JoinSet::new();
@@ -113,11 +217,14 @@ async fn queue(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow
     }
     settling.await?;
     queue.flush().await?;
+    let took = begun.elapsed();
     let ledger = queue.store().ledger().await?;
     let line = ledger.first().context("a connection")?;
     anyhow::ensure!(line.delivered == i64::try_from(options.events)?, "{line:?}");
     anyhow::ensure!(queue.store().verify_ledger().await?.is_empty(), "the ledger differs from the rows");
-    Ok(queue.stats().commits)
+    let commits = queue.stats().commits - before;
+    queue.stop().await;
+    Ok((took, commits))
 }
 
 async fn settle_all(mut claims: Claims, events: u64) {
@@ -162,7 +269,7 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
     Publish { connection: Arc::from("calls"), received, content }
 }
 
-async fn plain(options: &Options, file: &std::path::Path, body: &[u8]) -> anyhow::Result<u64> {
+async fn plain(options: &Options, file: &Path, body: &[u8]) -> anyhow::Result<u64> {
     let store = Store::open(file).await?;
     let body = Bytes::copy_from_slice(body);
     let mut publishing = JoinSet::new();

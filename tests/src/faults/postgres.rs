@@ -91,8 +91,12 @@ async fn run(lab: &Lab, plan: Plan, faults: impl Iterator<Item = Fault>) -> anyh
         outcome.count("kept in the spool", kept);
         outcome.cycle(
             format!("{fault:?}: {} in flight, {kept} kept in the spool", struck.in_flight),
-            struck.bit() && kept > 0,
+            struck.bit() && (kept > 0 || matches!(fault, Fault::Killed(_))),
         );
+    }
+    // A short absence may be over before a request goes to the spool; not all of them are.
+    if outcome.figures.get("kept in the spool").is_none_or(|kept| *kept == 0.0) {
+        outcome.invalid.push("nothing was kept in the spool".to_owned());
     }
     outcome.figure("longest until all of it was in the database, s", longest.as_secs_f64());
     rig.end_load().await?;
