@@ -167,10 +167,23 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         settings_are_given: true,
         ..Names::default()
     };
-    let spec = &action.request;
-    let parts =
-        [&spec.method, &spec.url, &spec.query, &spec.headers, &spec.encoding, &spec.content_type, &spec.body];
-    parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+    for spec in [&action.request].into_iter().chain(action.probe.as_ref().map(|probe| &probe.request)) {
+        let parts = [
+            &spec.method,
+            &spec.url,
+            &spec.query,
+            &spec.headers,
+            &spec.encoding,
+            &spec.content_type,
+            &spec.body,
+        ];
+        parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+    }
+    if let Some(probe) = &action.probe {
+        let answers = Names { settings: Some(settings), response: true, ..Names::default() };
+        condition::compile(&probe.found, &answers, out);
+        condition::compile(&probe.absent, &answers, out);
+    }
 }
 
 fn check_verdict(rule: &VerdictRule, manifest: &Manifest, names: &Names<'_>, out: &mut Diagnostics) {

@@ -6,8 +6,8 @@ use super::{condition, connection::Compiled, names::Names};
 use crate::{
     diagnostic::Diagnostics,
     filter::Filter,
-    judge::Rule,
-    manifest::action::{VerdictRule, VerdictWhen},
+    judge::{Presence, Rule},
+    manifest::action::{ProbeSpec, VerdictRule, VerdictWhen},
     template::Template,
 };
 
@@ -16,6 +16,13 @@ pub fn compile(compiled: &Compiled) -> Arc<[Rule]> {
     let names = answer_names(compiled);
     let rules = compiled.connector.manifest.verdicts.iter();
     rules.filter_map(|rule| compile_rule(rule, compiled, &names)).collect()
+}
+
+/// How the answer to an action's probe is read; the manifest's own check has reported what is wrong.
+pub fn presence(compiled: &Compiled, probe: &ProbeSpec) -> Option<Presence> {
+    let names = answer_names(compiled);
+    let filter = |node| condition::compile(node, &names, &mut Diagnostics::default());
+    Some(Presence { found: filter(&probe.found)?, absent: filter(&probe.absent)? })
 }
 
 /// The filters in a connection's settings, checked where they stand.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sheaf_runtime::queue::history::{RunDetail, RunStateName};
+use sheaf_runtime::queue::{
+    history::{RunDetail, RunStateName},
+    types::Replay,
+};
 use sheaf_tests::{
     calltouch::{Method, Moment, Payload},
     receiver::{Behaviour, Receiver},
@@ -23,7 +26,23 @@ name: vendor
 title: {en: Vendor, ru: Сервис}
 settings:
   base_url: {type: url, default: "https://vendor.example", title: {en: Address, ru: Адрес}}
+secrets:
+  key: {required: true, title: {en: Key, ru: Ключ}}
+secret_hosts: ["{{ connection.settings.base_url }}"]
+authentication:
+  - headers: {X-Key: "{{ connection.secrets.key }}"}
 actions:
+  order:
+    title: {en: Place an order, ru: Создать заказ}
+    input:
+      number: {type: text, required: true, title: {en: Number, ru: Номер}}
+    request:
+      url: "{{ connection.settings.base_url }}/orders"
+      body: {number: "{{ input.number }}"}
+    probe:
+      request: {url: "{{ connection.settings.base_url }}/orders", query: {number: "{{ input.number }}"}}
+      found: response.status = 200 and response.body.total > 0
+      absent: response.status = 200 and response.body.total = 0
   create:
     title: {en: Create a lead, ru: Создать лид}
     input:
@@ -36,7 +55,10 @@ verdicts:
   - {when: 'response.body.say = "refused"', verdict: bad_request}
 "#;
 
-const CONNECTION: &str = "kind: connection\nname: vendor-main\nconnector: vendor\n";
+const CONNECTION: &str =
+    "kind: connection\nname: vendor-main\nconnector: vendor\nsecrets: {key: {env: VENDOR_KEY}}\n";
+/// What the vendor asks for.
+const KEY: &str = "s3cr3t-of-the-vendor";
 
 /// A vendor, and a server whose bundle for calls has these steps.
 async fn start(steps: &str) -> (World, Receiver) {
@@ -52,7 +74,7 @@ async fn start(steps: &str) -> (World, Receiver) {
         ("bundles/mindbox-dynamic.yaml", &bundle),
     ];
     let origin = vendor.origin();
-    let world = World::start_set("calltouch-mindbox", &files, &[], |config| {
+    let world = World::start_set("calltouch-mindbox", &files, &[("VENDOR_KEY", KEY)], |config| {
         config.egress_override.push(format!("https://vendor.example={origin}").parse().expect("an override"));
     })
     .await;
@@ -87,6 +109,109 @@ fn failure() -> Behaviour {
 fn judged(run: &RunDetail, attempt: usize) -> Vec<(&str, &str)> {
     let deliveries = run.attempts[attempt].deliveries.iter();
     deliveries.map(|delivery| (delivery.step.as_str(), delivery.class.name())).collect()
+}
+
+/// Places an order, and asks about it after these waits.
+fn order(own: &str) -> String {
+    format!(
+        "steps:\n  - {{name: order, action: vendor.order, connection: vendor-main, retry: {{after: [1m, 10m]}}, \
+         {own}with: {{number: '{{{{ id }}}}'}}}}\n"
+    )
+}
+
+/// What the vendor says of how many such orders it has.
+fn total(count: u32) -> Behaviour {
+    Behaviour::Status(200, format!(r#"{{"total":{count}}}"#))
+}
+
+fn methods(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(Message::method).collect()
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_is_asked_about_and_not_repeated_when_the_vendor_has_it() {
+    let (world, vendor) = start(&order("")).await;
+    vendor.script([Behaviour::Cut, total(1)]);
+    call(&world).await;
+    world.attempted(1).await;
+    assert_eq!(methods(&vendor.messages()), ["POST"], "it may still be at it");
+    assert_eq!((world.ledger().await.pending, world.ledger().await.delivered), (1, 0));
+    world.pass(Duration::from_secs(66));
+    let run = world.attempted(2).await;
+    assert_eq!((run.summary.state, run.summary.is_in_part()), (RunStateName::Delivered, false));
+    let messages = vendor.messages();
+    assert_eq!(methods(&messages), ["POST", "GET"]);
+    assert_eq!(messages[1].query(), [("number".to_owned(), "1".to_owned())]);
+    assert!(
+        messages.iter().all(|message| message.header("X-Key") == Some(KEY)),
+        "a question is authorised too"
+    );
+    assert_eq!(
+        (judged(&run, 0), judged(&run, 1)),
+        (vec![("order", "unknown")], vec![("order", "duplicate_ok")])
+    );
+    assert!(!run.attempts[0].deliveries[0].probe && run.attempts[1].deliveries[0].probe);
+    assert!(!format!("{run:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_is_repeated_when_the_vendor_does_not_have_it() {
+    let (world, vendor) = start(&order("")).await;
+    vendor.script([Behaviour::Cut, total(0), Behaviour::HalfAnswer, total(0)]);
+    call(&world).await;
+    world.attempted(1).await;
+    world.pass(Duration::from_secs(66));
+    let run = world.attempted(2).await;
+    assert_eq!(judged(&run, 1), [("order", "not_found"), ("order", "unknown")]);
+    world.pass(Duration::from_secs(660));
+    let run = world.attempted(3).await;
+    assert_eq!(run.summary.state, RunStateName::Delivered);
+    assert_eq!(judged(&run, 2), [("order", "not_found"), ("order", "ok")]);
+    let messages = vendor.messages();
+    assert_eq!(methods(&messages), ["POST", "GET", "POST", "GET", "POST"]);
+    assert!(messages[0].body == messages[2].body && messages[2].body == messages[4].body);
+}
+
+#[tokio::test]
+async fn a_vendor_that_cannot_say_is_asked_on_the_schedule_then_a_person_is_and_a_replay_asks_first() {
+    let (world, vendor) = start(&order("on_failure: continue, ")).await;
+    vendor.script([Behaviour::Cut, failure(), Behaviour::Cut, total(1)]);
+    call(&world).await;
+    world.attempted(1).await;
+    world.pass(Duration::from_secs(66));
+    world.attempted(2).await;
+    world.pass(Duration::from_secs(660));
+    let run = world.attempted(3).await;
+    assert_eq!(run.summary.state, RunStateName::Parked, "it has not failed: nobody knows");
+    let store = world.running().queue().store();
+    store.replay(&[run.summary.id], Replay::Retry).await.expect("replayed");
+    // What another process put into the queue is found at the next look.
+    world.pass(Duration::from_secs(1));
+    let run = world.attempted(4).await;
+    assert_eq!(run.summary.state, RunStateName::Delivered);
+    assert_eq!(methods(&vendor.messages()), ["POST", "GET", "GET", "GET"]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_waits_for_a_person_where_nobody_can_be_asked_and_is_repeated_only_on_demand() {
+    for (own, requests, state) in [
+        ("", 1, RunStateName::Parked),
+        ("unknown: park, ", 1, RunStateName::Parked),
+        ("unknown: repeat, ", 2, RunStateName::Delivered),
+    ] {
+        let action = if own.is_empty() { "action: vendor.create" } else { "action: vendor.order" };
+        let with = if own.is_empty() { "with: {lead:" } else { "with: {number:" };
+        let steps = order(own).replace("action: vendor.order", action).replace("with: {number:", with);
+        let (world, vendor) = start(&steps).await;
+        vendor.script([Behaviour::Cut]);
+        call(&world).await;
+        world.attempted(1).await;
+        world.pass(Duration::from_secs(66));
+        let ledger = world.until(|ledger| ledger.pending == 0).await;
+        assert_eq!(ledger.delivered + ledger.parked, 1, "{own}");
+        let run = world.attempted(requests).await;
+        assert_eq!((run.summary.state, vendor.messages().len()), (state, requests), "{own}");
+    }
 }
 
 #[tokio::test]
