@@ -48,6 +48,8 @@ pub struct Rule {
     pub message: Words,
     /// What the vendor said.
     pub detail: Option<Template>,
+    /// When to try again.
+    pub until: Option<Template>,
 }
 
 impl Judge {
@@ -94,6 +96,8 @@ impl Judge {
         let class = rule.map_or_else(|| class_of_status(response.status), |rule| rule.class);
         let own = rule.map(|rule| rule.message.clone()).filter(|words| !words.en.is_empty());
         let detail = rule.and_then(|rule| rule.detail.as_ref()).and_then(|detail| detail_text(detail, &env));
+        let until = rule.and_then(|rule| text_at(rule.until.as_ref()?, &env));
+        let asked_ms = until.and_then(|until| wait_ms(&until, response));
         let delivered = matches!(class, Class::Ok | Class::Empty | Class::DuplicateOk);
         let message = own.unwrap_or_else(|| match class {
             // The status says it all.
@@ -104,7 +108,7 @@ impl Judge {
             class,
             message: with_detail(message, detail),
             status: Some(response.status),
-            retry_after_ms: retry_after_ms(response),
+            retry_after_ms: asked_ms.or_else(|| retry_after_ms(response)),
             body: (self.keeps_body && delivered).then(|| env.into_body()),
         }
     }
@@ -182,16 +186,35 @@ fn detail_text(detail: &Template, env: &ResponseEnvironment<'_>) -> Option<Strin
     Some(excerpt(&text))
 }
 
-/// The wait the vendor asks for: seconds, or a date taken from the answer's own `Date`, so that no clock of ours matters.
+/// The text a template makes of an answer; none when it makes none.
+fn text_at(template: &Template, env: &ResponseEnvironment<'_>) -> Option<String> {
+    let value = template.eval(env).ok()?;
+    Some(text_of(&value).ok()??.into_owned())
+}
+
+/// The wait the vendor asks for in the header made for it.
 fn retry_after_ms(response: &Response) -> Option<i64> {
-    let header = |name| response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
-    let asked = header("retry-after")?;
-    if let Ok(seconds) = asked.parse::<u32>() {
-        return Some(i64::from(seconds) * 1_000);
-    }
-    let until = DateTime::parse_from_rfc2822(asked).ok()?;
-    let now = DateTime::parse_from_rfc2822(header("date")?).ok()?;
+    wait_ms(header(response, "retry-after")?, response)
+}
+
+/// From this number on, seconds count from 1970 and not from the answer: no vendor asks for thirty years.
+const UNIX_SECONDS_MIN: i64 = 1_000_000_000;
+
+/// Seconds, or a moment; a moment is compared with the answer's own `Date`, so that no clock of ours matters.
+fn wait_ms(asked: &str, response: &Response) -> Option<i64> {
+    let until = match asked.trim().parse::<i64>() {
+        Ok(seconds) if seconds < UNIX_SECONDS_MIN => return Some(seconds.max(0) * 1_000),
+        Ok(seconds) => DateTime::from_timestamp(seconds, 0)?.fixed_offset(),
+        Err(_) => DateTime::parse_from_rfc2822(asked.trim())
+            .or_else(|_| DateTime::parse_from_rfc3339(asked.trim()))
+            .ok()?,
+    };
+    let now = DateTime::parse_from_rfc2822(header(response, "date")?).ok()?;
     Some((until - now).num_milliseconds().max(0))
+}
+
+fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
@@ -255,6 +278,9 @@ mod tests {
         assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT"), date]), Some(30_000));
         assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT")]), None);
         assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(wait(&[("retry-after", "1772694990"), date]), Some(60_000), "seconds since 1970");
+        assert_eq!(wait(&[("retry-after", "2026-03-05T10:16:00+03:00"), date]), Some(30_000));
+        assert_eq!(wait(&[("retry-after", "-5")]), Some(0));
     }
 
     #[test]

@@ -154,6 +154,9 @@ impl Executor {
             Purpose::Act => plan.judge(step, &exchange),
             Purpose::Ask => plan.judge_probe(step, &exchange),
         };
+        if judgement.class == Class::AuthRefresh {
+            self.secrets.refresh();
+        }
         // A question is kept as it was sent: it is not what the step sends.
         let done = purpose == Purpose::Act && judgement.class.disposition() == Disposition::Delivered;
         let record = DeliveryRecord {

@@ -9,6 +9,7 @@ use crate::{
     judge::{Presence, Rule},
     manifest::action::{ProbeSpec, VerdictRule, VerdictWhen},
     template::Template,
+    yaml::Node,
 };
 
 /// The rules of every step that uses a connection; its manifest's own check and [`check_settings`] report what is wrong.
@@ -57,10 +58,12 @@ fn compile_rule(rule: &VerdictRule, compiled: &Compiled, names: &Names<'_>) -> O
         VerdictWhen::SettingGiven(name) if compiled.is_given(name) => Vec::new(),
         VerdictWhen::SettingGiven(_) => return None,
     };
-    let detail = rule.detail.as_ref().and_then(|node| {
+    let mut template = |node: &Option<Node>| {
+        let node = node.as_ref()?;
         let mut template = Template::parse(node, &mut ignored)?;
         template.check(names, node.span, false, &mut ignored)?;
         Some(template)
-    });
-    Some(Rule { when, class: rule.class, message: rule.message.clone(), detail })
+    };
+    let (detail, until) = (template(&rule.detail), template(&rule.until));
+    Some(Rule { when, class: rule.class, message: rule.message.clone(), detail, until })
 }

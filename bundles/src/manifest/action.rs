@@ -108,6 +108,8 @@ pub struct VerdictRule {
     pub message: Words,
     /// A template over the answer: what the vendor said.
     pub detail: Option<Node>,
+    /// A template over the answer: when to try again, in seconds or as a moment.
+    pub until: Option<Node>,
 }
 
 /// When a rule about answers holds.
@@ -179,6 +181,7 @@ pub fn read_verdict(node: &Node) -> VerdictRule {
         class: Class::from_name(&text(node, "verdict")).unwrap_or(Class::Retry),
         message: words(node, "message"),
         detail: node.get("detail").cloned(),
+        until: node.get("until").cloned(),
     }
 }
 

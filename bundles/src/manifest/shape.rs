@@ -234,5 +234,9 @@ fn verdict() -> Shape {
         Key::required("verdict", Shape::choice(Class::ALL.map(Class::name))),
         Key::optional("message", Shape::words()),
         Key::optional("detail", Shape::template(Shape::Text)),
+        Key::optional("until", Shape::template(Shape::Text)).help(
+            "When to try again: seconds from now, seconds since 1970, or a date. Without it, `Retry-After`.",
+            "Когда повторить: через сколько секунд, секунды с 1970 года или дата. Без него — `Retry-After`.",
+        ),
     ])
 }
