@@ -53,10 +53,20 @@ impl Template {
         if !known {
             payload = payload.set("sessionId", "").set("attrs", "");
         }
+        Template::of(&payload, address, path)
+    }
+
+    /// A call of a known visitor who came by that campaign.
+    pub fn call_of_campaign(address: SocketAddr, path: &str, campaign: &str) -> Template {
+        let payload = Payload::call(Moment::CallEnded, PLACE).set("utm_campaign", campaign);
+        Template::of(&payload, address, path)
+    }
+
+    fn of(payload: &Payload, address: SocketAddr, path: &str) -> Template {
         let method = Method::Post;
         let webhook =
             Webhook { address, path: path.to_owned(), method, model: Model::Simple, spaces: Spaces::Percent };
-        let request = webhook.request(&payload);
+        let request = webhook.request(payload);
         let body_bytes = payload.encode(Spaces::Percent).len();
         let place = PLACE.to_string();
         let at = request.windows(place.len()).position(|it| it == place.as_bytes()).unwrap_or(request.len());

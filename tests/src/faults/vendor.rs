@@ -1,10 +1,11 @@
-//! F8: a vendor answers badly in every way. Each call is repeated on the schedule and arrives, or is parked; no answer holds
-//! a slot longer than its time; another vendor's calls do not notice.
+//! F8: vendors answer badly in every way. Each call is repeated on the schedule and arrives, or is parked; no answer holds a
+//! slot longer than its time; another vendor's calls do not notice, not even when a vendor that does not answer at all has
+//! many more calls than there are slots.
 //!
-//! The sick calls are fewer than the slots: that a vendor cannot take all of them is another promise.
+//! Each sickness has a connection of its own: one that fails again and again would be left alone, and off the schedule.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -13,7 +14,11 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use super::{equations, report::Outcome, rig::Plan};
+use super::{
+    equations,
+    report::Outcome,
+    rig::{Plan, SLOTS},
+};
 use crate::{
     clock::unix_ns,
     latencies::Latencies,
@@ -50,9 +55,10 @@ verdicts:
   - {when: response.status >= 500, verdict: retry}
   - {when: response.status >= 300, verdict: bad_request}
 ";
-const CONNECTION: &str = "{kind: connection, name: sick-main, connector: sick}\n";
-const STEP: &str =
-    "steps: [{name: send, action: sick.send, connection: sick-main, with: {callId: '{{ id }}'}}]\n";
+/// Calls to the vendor that does not answer at all: many more than there are slots.
+const FLOOD: i64 = 10 * SLOTS as i64;
+/// The campaign that leads to it.
+const FLOODED: usize = SICKNESSES.len();
 /// Where the sick vendor and the healthy one are in production.
 const ORIGINS: [&str; 2] = ["https://sick.example", "https://api.mindbox.ru"];
 /// The longest exchange that connector allows.
@@ -158,6 +164,9 @@ impl Sickness {
 struct Book {
     sick: HashMap<i64, Sickness>,
     came: HashMap<i64, Vec<i64>>,
+    /// Calls of the vendor that does not answer, and whether it still does not.
+    flood: HashSet<i64>,
+    silent: bool,
 }
 
 /// Every sickness so often.
@@ -177,6 +186,7 @@ pub async fn run(plan: Plan, rounds: usize) -> anyhow::Result<Outcome> {
     let path = setup.hook_path()?;
     for _ in 0..rounds {
         round(&product, &path, &book, &healthy, &mut outcome).await?;
+        flood(&product, &path, &book, &healthy, &mut outcome).await?;
     }
     let parked = SICKNESSES.iter().filter(|it| **it == Sickness::Redirect).count() * rounds;
     drained(&setup, parked as u64).await?;
@@ -229,6 +239,47 @@ async fn round(
     Ok(())
 }
 
+/// One vendor does not answer, and has far more calls than there are slots.
+async fn flood(
+    product: &Product,
+    path: &str,
+    book: &Mutex<Book>,
+    healthy: &Sink,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    let mut usual = latencies(product, path, healthy).await?;
+    lock(book).silent = true;
+    let template = Template::call_of_campaign(product.hooks, path, &campaign(FLOODED));
+    let (mut client, mut buffer) = (Client::connect(product.hooks).await?, Vec::new());
+    for _ in 0..FLOOD {
+        let id = unix_ns();
+        lock(book).flood.insert(id);
+        template.fill(id, &mut buffer);
+        let status = client.exchange(&buffer).await?.status();
+        ensure!(status == 200, "a call was answered {status}");
+    }
+    let beside = latencies(product, path, healthy).await?;
+    let came = {
+        let mut book = lock(book);
+        book.silent = false;
+        book.flood.iter().filter(|id| book.came.contains_key(id)).count()
+    };
+    usual.merge(&latencies(product, path, healthy).await?);
+    let (usual_ms, beside_ms) = (usual.points().p99_ms, beside.points().p99_ms);
+    outcome.count("acknowledged", FLOOD as usize);
+    outcome.figure("other vendor's p99 beside a silent one with a backlog, ms", beside_ms);
+    outcome.cycle(format!("flood: {came} of {FLOOD} calls reached the silent vendor"), came > 0);
+    outcome.expect(beside_ms < (2.0 * usual_ms).max(NOISE_MS), || {
+        format!("beside a silent vendor the other's p99 went from {usual_ms:.1} to {beside_ms:.1} ms")
+    });
+    Ok(())
+}
+
+/// The campaign whose calls go to the connection of that number.
+fn campaign(number: usize) -> String {
+    format!("sick-{number}")
+}
+
 fn is_done(book: &Mutex<Book>, id: i64, sickness: Sickness) -> bool {
     let wanted = if sickness.expected() == Expected::Once { 1 } else { 2 };
     lock(book).came.get(&id).is_some_and(|came| came.len() >= wanted)
@@ -240,9 +291,9 @@ async fn sick_calls(
     path: &str,
     book: &Mutex<Book>,
 ) -> anyhow::Result<Vec<(i64, Sickness)>> {
-    let template = Template::call(product.hooks, path, true);
     let (mut client, mut buffer, mut calls) = (Client::connect(product.hooks).await?, Vec::new(), Vec::new());
-    for sickness in SICKNESSES {
+    for (number, sickness) in SICKNESSES.into_iter().enumerate() {
+        let template = Template::call_of_campaign(product.hooks, path, &campaign(number));
         let id = unix_ns();
         lock(book).sick.insert(id, sickness);
         template.fill(id, &mut buffer);
@@ -285,7 +336,8 @@ async fn vendor(book: Arc<Mutex<Book>>) -> anyhow::Result<Server> {
             let came = book.came.entry(id).or_default();
             came.push(unix_ns());
             let first = came.len() == 1;
-            book.sick.get(&id).copied().filter(|_| first)
+            let silent = (book.silent && book.flood.contains(&id)).then_some(Sickness::Silence);
+            silent.or(book.sick.get(&id).copied().filter(|_| first))
         };
         async move {
             match sickness {
@@ -298,16 +350,26 @@ async fn vendor(book: Arc<Mutex<Book>>) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-/// The calls of known visitors go to the sick vendor.
+/// The calls of known visitors go to the sick vendor, each campaign's through a connection of its own.
 fn write_files(directory: &Path) -> anyhow::Result<()> {
     let connector = directory.join("connectors/sick");
     fs::create_dir_all(&connector)?;
     fs::write(connector.join("connector.yaml"), CONNECTOR)?;
-    fs::write(directory.join("connections/sick-main.yaml"), CONNECTION)?;
     let bundle = directory.join("bundles/mindbox-dynamic.yaml");
     let text = fs::read_to_string(&bundle)?;
-    let (before, _) = text.split_once("steps:").context("a bundle has steps")?;
-    Ok(fs::write(&bundle, format!("{before}{STEP}"))?)
+    let (before, _) = text.split_once("filter:").context("a bundle has a filter")?;
+    fs::remove_file(&bundle)?;
+    for name in (0..=FLOODED).map(campaign) {
+        let connection = format!("{{kind: connection, name: {name}, connector: sick}}\n");
+        fs::write(directory.join(format!("connections/{name}.yaml")), connection)?;
+        let before = before.replace("name: mindbox-dynamic", &format!("name: {name}"));
+        let filter = format!("filter: sessionId is not empty and utm_campaign = \"{name}\"\n");
+        let step = format!(
+            "steps: [{{name: send, action: sick.send, connection: {name}, with: {{callId: '{{{{ id }}}}'}}}}]\n"
+        );
+        fs::write(directory.join(format!("bundles/{name}.yaml")), before + &filter + &step)?;
+    }
+    Ok(())
 }
 
 /// Nothing is left to do, exactly so many are parked, and both equations hold.
