@@ -25,9 +25,9 @@ pub struct Observed {
 pub struct State {
     groups: Vec<Group>,
     pub(super) letters: Vec<super::letters::Letter>,
-    /// The channels there were when something was last told.
+    /// The channels that any node has named lately.
     #[serde(default)]
-    pub(super) channels: Vec<String>,
+    pub(super) known: Vec<super::letters::Known>,
     /// Numbers messages of one millisecond.
     sequence: u64,
 }

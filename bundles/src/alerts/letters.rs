@@ -17,6 +17,20 @@ pub const PAUSES_MS: [i64; 7] = [10_000, 30_000, 60_000, 300_000, 900_000, 1_800
 /// Letters sent at one look.
 pub const LETTERS_AT_ONCE_MAX: usize = 32;
 
+/// A channel, or a letter to it, is forgotten when no node's files have named the channel for so long, milliseconds: one
+/// day. Until then a node with other files, or with none that can be read, takes nothing away from the others.
+pub const UNNAMED_MS_MAX: i64 = 24 * 3_600_000;
+/// How exactly it is remembered when a channel was last named, milliseconds: each note of it is a write.
+const NAMED_EVERY_MS: i64 = 3_600_000;
+
+/// A channel that some node's files name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    name: String,
+    /// When it was last named, unix milliseconds.
+    named_ms: i64,
+}
+
 /// One message on its way to one channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
@@ -59,14 +73,15 @@ fn same(one: &Finding, other: &Finding) -> bool {
 }
 
 impl State {
-    /// Puts messages on their way to these channels. News about a thing takes the place of older news about it that has
-    /// not arrived, so what waits is bounded by the things that are told. A channel that is new hears of all that is open.
+    /// Puts messages on their way to these channels, and to those that other nodes have named lately. News about a thing
+    /// takes the place of older news about it that has not arrived, so what waits is bounded by the things that are told. A
+    /// channel that is new hears of all that is open.
     pub fn post(&mut self, messages: &[Message], channels: &[String], now_ms: i64) {
+        let new = self.know(channels, now_ms);
         for message in messages {
             self.letters.retain(|letter| !same(&letter.message.finding, &message.finding));
-            self.letters.extend(channels.iter().map(|channel| Letter::new(channel, message, now_ms)));
+            self.letters.extend(self.known.iter().map(|known| Letter::new(&known.name, message, now_ms)));
         }
-        let new: Vec<&String> = channels.iter().filter(|channel| !self.channels.contains(channel)).collect();
         if !new.is_empty() {
             let told = |open: &Finding| messages.iter().any(|message| same(&message.finding, open));
             let open: Vec<Finding> = self.open().filter(|open| !told(open)).cloned().collect();
@@ -75,15 +90,30 @@ impl State {
                 self.letters.extend(new.iter().map(|channel| Letter::new(channel, &message, now_ms)));
             }
         }
-        if self.channels != channels {
-            self.channels = channels.to_vec();
-        }
     }
 
-    /// Takes the letters that are due; those to channels that are not there any more are dropped.
+    /// Remembers that these channels are named now; those that were not known.
+    fn know<'a>(&mut self, channels: &'a [String], now_ms: i64) -> Vec<&'a String> {
+        let mut new = Vec::new();
+        for channel in channels {
+            match self.known.iter_mut().find(|known| known.name == *channel) {
+                Some(known) if (0..NAMED_EVERY_MS).contains(&(now_ms - known.named_ms)) => {}
+                Some(known) => known.named_ms = now_ms,
+                None => {
+                    self.known.push(Known { name: channel.clone(), named_ms: now_ms });
+                    new.push(channel);
+                }
+            }
+        }
+        self.known.retain(|known| now_ms - known.named_ms < UNNAMED_MS_MAX);
+        new
+    }
+
+    /// Takes the letters to these channels that are due. Those to other channels are for the nodes that name them.
     pub fn take(&mut self, channels: &[String], now_ms: i64) -> Vec<Letter> {
-        self.letters.retain(|letter| channels.contains(&letter.channel));
-        let due = self.letters.iter_mut().filter(|letter| letter.next_ms <= now_ms);
+        let named = |letter: &Letter| channels.contains(&letter.channel);
+        self.letters.retain(|letter| named(letter) || now_ms - letter.message.at_ms < UNNAMED_MS_MAX);
+        let due = self.letters.iter_mut().filter(|letter| letter.next_ms <= now_ms && named(letter));
         let take = |letter: &mut Letter| {
             letter.attempts += 1;
             letter.next_ms = now_ms + ATTEMPT_MS;

@@ -4,7 +4,7 @@ use super::{
     Destination,
     decide::{OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
     file,
-    letters::{ATTEMPT_MS, Fate, PAUSES_MS},
+    letters::{ATTEMPT_MS, Fate, PAUSES_MS, UNNAMED_MS_MAX},
     message::{Finding, Kind, MANY, Message, Phase},
 };
 use crate::{
@@ -212,8 +212,37 @@ fn newer_news_takes_the_place_of_older_news_that_did_not_arrive() {
 #[test]
 fn a_channel_that_was_taken_out_gets_nothing_more() {
     let (mut state, _) = posted(&["webhooks.gone".to_owned()]);
-    assert_eq!(state.take(&["webhooks.other".to_owned()], 0), []);
+    let other = ["webhooks.other".to_owned()];
+    assert_eq!(state.take(&other, UNNAMED_MS_MAX - 1), []);
+    assert_eq!(state.letters().len(), 1, "another node may have it");
+    assert_eq!(state.take(&other, UNNAMED_MS_MAX), []);
     assert_eq!(state.letters(), []);
+    let (mut state, messages) =
+        decide(state, &seen([finding(Kind::QueueFailing, "", 1, 0)]), REPEAT_MS, UNNAMED_MS_MAX);
+    state.post(&messages, &other, UNNAMED_MS_MAX);
+    assert!(state.letters().iter().all(|letter| letter.channel == other[0]), "nothing is written to it");
+}
+
+#[test]
+fn nodes_whose_files_name_other_channels_tell_each_channel_once_and_take_nothing_away() {
+    let (one, two) = (["webhooks.one".to_owned()], ["webhooks.two".to_owned()]);
+    let (mut state, first) = posted(&one);
+    // One after another they look at the same memory; a third cannot read its files.
+    let mut heard = Vec::new();
+    for look in 0..30 {
+        let names = [one.as_slice(), two.as_slice(), &[]][look % 3];
+        let now_ms = i64::try_from(look).expect("few") * 1_000;
+        state.post(&[], names, now_ms);
+        for letter in state.take(names, now_ms) {
+            assert_eq!(state.attempted(&letter, true, now_ms), Fate::Arrived);
+            heard.push(letter.channel);
+        }
+    }
+    assert_eq!(heard, ["webhooks.one", "webhooks.two"]);
+    let over = Message { id: "msg_over".to_owned(), phase: Phase::Over, ..first };
+    state.post(std::slice::from_ref(&over), &[], 40_000);
+    assert_eq!(state.take(&two, 40_000).len(), 1, "what another node tells is told here too");
+    assert_eq!(state.take(&one, 40_000).len(), 1);
 }
 
 #[test]
