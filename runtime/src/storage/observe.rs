@@ -28,8 +28,10 @@ JOIN connection c ON c.id = q.connection
 WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 AND q.gate IS NULL GROUP BY c.name ORDER BY c.name";
 
 /// Refused before. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
+/// An attempt that was an end (outcomes 0 and 1) is of a time before a replay, with all that were before it.
 const RETRYING: &str = "
-SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run = w.oldest AND started_ms > 0), w.oldest >> 22),
+SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run = w.oldest AND started_ms > 0
+        AND fence > coalesce((SELECT max(fence) FROM attempt WHERE run = w.oldest AND outcome < 2), -1)), w.oldest >> 22),
     w.oldest
 FROM (
     SELECT c.name AS name, count(*) AS count, min(q.id) AS oldest

@@ -23,9 +23,10 @@ const CHUNK: usize = 200;
 /// The finished attempt moves to the history of attempts, the run back to the queue, due now.
 const KEEP: &str = "INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, reason, deliveries) \
                     SELECT id, fence, CASE state WHEN 0 THEN 0 ELSE 1 END, started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
+/// Under another fence: an end of the attempt before that comes late is not the replay's.
 const ENQUEUE: &str = "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
                        lost, owner, through) \
-                       SELECT id, ?, event, coalesce(?, version), connection, fence, 0, generation + ?, 0, 0, 0, ? \
+                       SELECT id, ?, event, coalesce(?, version), connection, fence + 1, 0, generation + ?, 0, 0, 0, ? \
                        FROM run WHERE id = ?";
 
 /// Makes finished runs due again.
