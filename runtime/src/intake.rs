@@ -236,8 +236,8 @@ impl Intake {
                     info!(%event, "an event could not be decoded and is kept as received");
                     return Ok(());
                 }
-                Ok(Published::StaleEpoch { epoch, publish: stale }) => {
-                    publish = self.decide_again(*stale, epoch).await?
+                Ok(Published::StaleEpoch { publish: stale, .. }) => {
+                    publish = self.decide_again(*stale).await?
                 }
                 Err(error) => {
                     warn!(%error, "an event could not be committed");
@@ -249,13 +249,13 @@ impl Intake {
     }
 
     /// The catalogue changed between the decision and the commit: the same request under the epoch that is in force now.
-    async fn decide_again(&self, mut stale: Publish, epoch: u64) -> Result<Publish, Refusal> {
-        let live = self.catalogue.at_least(epoch).await.ok_or(Refusal::Unavailable)?;
+    async fn decide_again(&self, mut stale: Publish) -> Result<Publish, Refusal> {
+        // What was not decided is never stale.
+        let Content::Event(accepted) = &mut stale.content else { return Ok(stale) };
+        let live = self.catalogue.after(accepted.epoch).await.ok_or(Refusal::Unavailable)?;
         let hook = live.hook_of(&stale.connection).ok_or(Refusal::NotFound)?;
-        if let Content::Event(accepted) = &mut stale.content {
-            accepted.decisions = self.decisions(hook, &accepted.event);
-            accepted.epoch = hook.epoch;
-        }
+        accepted.decisions = self.decisions(hook, &accepted.event);
+        accepted.epoch = hook.epoch;
         Ok(stale)
     }
 }

@@ -147,11 +147,12 @@ impl Catalogue {
         self.live.borrow().clone()
     }
 
-    /// The epoch in force once it is at least this one; `None` when that takes too long.
-    pub async fn at_least(&self, epoch: u64) -> Option<Arc<Live>> {
+    /// The epoch in force once it is not this one any more, which was refused; `None` when that takes too long. Mostly a later
+    /// one; an earlier one after a restore.
+    pub async fn after(&self, refused: u64) -> Option<Arc<Live>> {
         let mut live = self.live.subscribe();
         let switched =
-            timeout(Duration::from_millis(SWITCH_MS), live.wait_for(|live| live.epoch >= epoch)).await;
+            timeout(Duration::from_millis(SWITCH_MS), live.wait_for(|live| live.epoch != refused)).await;
         Some(switched.ok()?.ok()?.clone())
     }
 

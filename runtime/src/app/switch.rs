@@ -171,6 +171,7 @@ impl Switch {
         let every = Duration::from_millis(if every_ms > 0 { every_ms } else { WATCH_MS });
         let mut epoch = self.queue.epoch();
         let mut unapplied = false;
+        let mut moved = false;
         loop {
             tokio::select! {
                 () = tokio::time::sleep(every) => {
@@ -181,11 +182,16 @@ impl Switch {
                         }
                     }
                 }
-                Ok(()) = epoch.changed() => {}
+                Ok(()) = epoch.changed() => moved = true,
                 () = stop.ordered() => return,
             }
-            if *epoch.borrow_and_update() > self.catalogue.live().epoch {
-                self.follow().await;
+            // Behind what is live means, unless it was just heard, that no turn has seen our own activation yet; once it is
+            // heard, the database has lost the latest ones.
+            let (theirs, ours) = (*epoch.borrow_and_update(), self.catalogue.live().epoch);
+            if theirs > ours || (moved && theirs != ours) {
+                moved = !self.follow().await;
+            } else {
+                moved = false;
             }
         }
     }
@@ -202,7 +208,7 @@ impl Switch {
         match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
             Ok(live) => {
                 self.told.send_replace(Told::of(&integration));
-                info!(epoch = live.epoch, bundles = live.plans().count(), "changed files are live");
+                info!(epoch = live.epoch, bundles = live.plans().count(), "the catalogue is switched");
                 self.catalogue.switch(live);
                 warn_of_missing(&self.secrets, &integration);
             }
@@ -215,16 +221,20 @@ impl Switch {
         Ok(())
     }
 
-    /// Another node moved the epoch. Until this one has followed, it publishes nothing.
-    async fn follow(&self) {
+    /// Another node moved the epoch, or a restore did. Until this one has followed, it publishes nothing. Whether it has.
+    async fn follow(&self) -> bool {
         let live = self.catalogue.live();
         let hooks: Vec<Arc<Hook>> = live.hooks().map(|hook| hook.decoder.hook().clone()).collect();
         match in_force(&self.queue, &hooks, &self.key).await {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
                 self.catalogue.switch(live);
+                true
             }
-            Err(error) => error!(%error, "what another node made active cannot be served here"),
+            Err(error) => {
+                error!(%error, "what another node made active cannot be served here");
+                false
+            }
         }
     }
 }

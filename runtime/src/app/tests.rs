@@ -350,7 +350,7 @@ async fn a_run_under_way_finishes_on_its_own_version_and_the_next_event_takes_th
     let epoch = running.catalogue().live().epoch;
     world.write("bundles/order.yaml", "kind: bundle\nname: order\n");
     world.write("bundles/order.yaml", &bundle("0m", "new {{ number }}"));
-    running.catalogue().at_least(epoch + 1).await.unwrap();
+    running.catalogue().after(epoch).await.unwrap();
     assert!(is_ok(&post(&running, &hook, r#"{"number": "A-2"}"#).await));
     assert!(world.requests.recv().await.unwrap().ends_with(r#"{"number":"new A-2"}"#));
     world.set.advance_ms(300_000);

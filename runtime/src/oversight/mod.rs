@@ -146,17 +146,25 @@ impl Oversight {
 
     async fn read(&self, seen: &mut Seen, recount: &mut Recount) -> Result<(), QueueError> {
         let store = self.queue.store();
-        seen.ledger = store.ledger().await?;
-        seen.waiting = store.waiting(WAITING_ROWS_MAX).await?;
-        seen.gates = store.closed_gates().await?;
-        let (parked, all) = store.parked_groups(EXAMPLES_MAX).await?;
-        (seen.parked, seen.parked_more) = (parked, !all);
-        if let Some(mismatches) = recount.step(store, seen.at_ms).await? {
+        // One that cannot be read hides none of the others. At once: when the database is away each takes its time to fail.
+        let (ledger, waiting, gates, parked, recounted) = tokio::join!(
+            store.ledger(),
+            store.waiting(WAITING_ROWS_MAX),
+            store.closed_gates(),
+            store.parked_groups(EXAMPLES_MAX),
+            recount.step(store, seen.at_ms),
+        );
+        let ledger = ledger.map(|ledger| seen.ledger = ledger);
+        let waiting = waiting.map(|waiting| seen.waiting = waiting);
+        let gates = gates.map(|gates| seen.gates = gates);
+        let parked = parked.map(|(parked, all)| (seen.parked, seen.parked_more) = (parked, !all));
+        let recounted = recounted.map(|mismatches| {
+            let Some(mismatches) = mismatches else { return };
             for LedgerMismatch { connection, counter, counted, rows } in &mismatches {
                 error!(connection, counter, counted, rows, "THE LEDGER DIFFERS FROM THE ROWS IT COUNTS");
             }
             (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
-        }
-        Ok(())
+        });
+        ledger.and(waiting).and(gates).and(parked).and(recounted)
     }
 }

@@ -184,6 +184,27 @@ pub struct Committed {
     pub full: Option<String>,
 }
 
+impl Committed {
+    /// The first event that this turn put in.
+    pub fn first_event(&self) -> Option<EventId> {
+        self.published.iter().find_map(|published| match published {
+            PublishedRow::Accepted { event, .. } | PublishedRow::Quarantined { event } => Some(*event),
+            PublishedRow::Duplicate { .. } | PublishedRow::StaleEpoch { .. } => None,
+        })
+    }
+
+    /// Others have taken over what this turn claimed: it is due by now, for whoever claims it anew.
+    pub fn keep_nothing(&mut self, now_ms: i64) {
+        self.claimed.clear();
+        for published in &mut self.published {
+            if let PublishedRow::Accepted { handed, .. } = published {
+                handed.clear();
+            }
+        }
+        self.soonest_due_ms = Some(now_ms);
+    }
+}
+
 /// What became of one publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublishedRow {

@@ -18,7 +18,7 @@ use super::{
     Claims, LEASE_MS, Queue, QueueError,
     backend::{CRASH_PAUSE_MS, CRASHES_MAX},
     claim::Claim,
-    delivery::{Answer, DeliveryRecord, SentRequest},
+    delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
     gate::{GateId, GateKind},
     history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
     types::{
@@ -154,7 +154,6 @@ fn quarantine() -> Publish {
 fn delivery(class: Class) -> DeliveryRecord {
     DeliveryRecord {
         step: "send".to_owned(),
-        probe: false,
         started_ms: START_MS,
         took_ms: 12,
         request: SentRequest::Hash("ab".repeat(32)),

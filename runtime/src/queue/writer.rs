@@ -585,10 +585,14 @@ async fn commit<B: Backend>(
     batch: &Batch<'_>,
     health: &watch::Sender<Health>,
 ) -> Result<Committed, BackendError> {
-    let until = Instant::now() + UNKNOWN_MAX;
+    // Counted from the first lost answer: the commit itself may have taken longer.
+    let mut until = None;
     loop {
         match backend.commit(batch).await {
-            Err(error) if error.failure == Failure::Unknown && Instant::now() < until => {
+            Err(error)
+                if error.failure == Failure::Unknown
+                    && Instant::now() < *until.get_or_insert_with(|| Instant::now() + UNKNOWN_MAX) =>
+            {
                 tell(health, &error);
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }

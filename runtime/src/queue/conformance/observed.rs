@@ -98,6 +98,46 @@ pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place
     assert_eq!(groups.iter().map(|(parked, _)| parked.class.as_str()).collect::<Vec<_>>(), ["bad_request"]);
 }
 
+pub async fn a_replayed_run_that_is_refused_again_waits_since_its_replay<P: Place>() {
+    let mut bench = Bench::<P>::new(1).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    claim.settle(parked());
+    bench.queue.flush().await.unwrap();
+    bench.set.advance_ms(60 * MINUTE_MS);
+    bench.queue.store().replay(&[run], Replay::Retry).await.unwrap();
+    bench.set.advance_ms(1_000);
+    let again = Outcome::Retry { due_ms: START_MS + 120 * MINUTE_MS, state: Vec::new() };
+    let started_ms = START_MS + 60 * MINUTE_MS;
+    bench.claim().await.settle(Settle { started_ms, ..settle(again) });
+    bench.queue.flush().await.unwrap();
+    let waiting = bench.queue.store().waiting(100).await.unwrap();
+    assert_eq!(waiting, [waits(WaitingFor::Vendor, 1, started_ms, Some(run))]);
+}
+
+pub async fn an_answer_with_a_nul_hides_no_parked_run<P: Place>() {
+    let mut bench = Bench::<P>::new(1).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    let body = BodyText { text: "no such\0customer".to_owned(), cut: false };
+    let refused = DeliveryRecord {
+        answer: Answer::Response { status: 400, body: Some(body) },
+        message: Some("no such\0customer".to_owned()),
+        ..delivery(Class::BadRequest)
+    };
+    claim.settle(Settle { deliveries: vec![refused], ..parked() });
+    bench.queue.flush().await.unwrap();
+    let (groups, _) = bench.queue.store().parked_groups(1).await.unwrap();
+    let [(parked, examples)] = groups.try_into().expect("one group");
+    assert_eq!((parked.count, parked.class.as_str()), (1, "bad_request"));
+    assert_eq!((examples[0].run, examples[0].step.as_str(), examples[0].status), (run, "send", Some(400)));
+    let detail = bench.queue.store().run(run).await.unwrap().expect("known");
+    let message = detail.attempts[0].deliveries[0].message.as_deref().unwrap_or_default();
+    assert!(message.starts_with("no such") && message.ends_with("customer"), "{message:?}");
+}
+
 pub async fn rows_come_to_what_the_counters_say_while_runs_go_on<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     for identity in 0..6 {
@@ -202,6 +242,8 @@ macro_rules! observed {
             who_waits_is_told_by_what_for_and_since_when
             ages_are_told_from_the_oldest_rows_on
             parked_runs_are_told_by_bundle_and_class_with_their_newest
+            a_replayed_run_that_is_refused_again_waits_since_its_replay
+            an_answer_with_a_nul_hides_no_parked_run
             rows_come_to_what_the_counters_say_while_runs_go_on
             a_whole_recount_finds_nothing_where_nothing_is_wrong
             of_two_who_change_a_note_at_once_one_wins

@@ -81,7 +81,7 @@ pub struct PostgresBackend {
     keeper: Keeper,
 }
 
-/// A turn whose commit was sent and not answered: it happened or it did not.
+/// A turn whose commit was sent and not answered yet: it happened or it did not.
 #[derive(Debug)]
 struct Unanswered {
     batch: u64,
@@ -91,7 +91,7 @@ struct Unanswered {
 }
 
 /// A written turn on its way to its commit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Written {
     committed: Committed,
     cursor: Cursor,
@@ -121,7 +121,7 @@ impl PostgresBackend {
         let name = Name::of(&membership.data)?;
         let rare = connect::pool(&membership.url, Use::Write);
         schema::migrate(&rare).await?;
-        super::keeper::follow_time(rare.get_postgres_connection_pool(), &membership.clock).await?;
+        super::keeper::take_time(rare.get_postgres_connection_pool(), &membership.clock).await?;
         let mut writer = connect::writer(&membership.url).await?;
         let now_ms = membership.clock.now_ms();
         let node = node::register(&mut writer, &name, now_ms, membership.lease_ms).await?;
@@ -151,7 +151,11 @@ impl PostgresBackend {
     async fn writer(&mut self) -> Result<PgConnection, sqlx::Error> {
         match self.writer.take() {
             Some(writer) => Ok(writer),
-            None => connect::writer(&self.membership.url).await,
+            None => {
+                // It may be another server by now that never got the latest numbers.
+                self.connections.clear();
+                connect::writer(&self.membership.url).await
+            }
         }
     }
 
@@ -166,13 +170,32 @@ impl PostgresBackend {
         let stored =
             read.fetch_optional(&mut writer).await?.map(|row| row.try_get::<i64, _>(0)).transpose()?;
         self.writer = Some(writer);
-        let Some(lost) = self.unanswered.take() else { return Ok(None) };
-        if stored == Some(turn) && lost.batch == batch {
-            return Ok(Some(self.apply(lost.written)));
+        let fenced = stored.is_none();
+        let happened = if fenced { self.has_stored_events().await? } else { stored == Some(turn) };
+        let Some(lost) = self.unanswered.take().filter(|lost| happened && lost.batch == batch) else {
+            // What happened all the same and is not known here: settles come back as stale ones, publishes as duplicates,
+            // and what was claimed is due again when the lease ends.
+            return Ok(None);
+        };
+        let mut committed = self.apply(lost.written);
+        if fenced {
+            committed.keep_nothing(self.membership.clock.now_ms());
         }
-        // A turn that others fenced off since may have happened or not. Then its settles come back as stale ones, its
-        // publishes as duplicates, and what it claimed is due again when the lease ends.
-        Ok(None)
+        Ok(Some(committed))
+    }
+
+    /// Whether the unanswered turn put events in that are there. Its epoch is gone, so its turn cannot be read any more;
+    /// and an event without an identity would not be known when it came again.
+    async fn has_stored_events(&mut self) -> Result<bool, sqlx::Error> {
+        const IS_THERE: &str = "SELECT 1 FROM event WHERE id = $1";
+        let lost = self.unanswered.as_ref();
+        let Some(event) = lost.and_then(|lost| lost.written.committed.first_event()) else {
+            return Ok(false);
+        };
+        let mut writer = self.writer().await?;
+        let row = sqlx::query(IS_THERE).bind(event.0).fetch_optional(&mut writer).await?;
+        self.writer = Some(writer);
+        Ok(row.is_some())
     }
 
     async fn turn(&mut self, batch: &Batch<'_>) -> Result<Committed, TurnError> {
@@ -183,11 +206,12 @@ impl PostgresBackend {
             return Err(TurnError::Fenced);
         };
         let written = self.write(&mut tx, batch, epoch).await?;
-        if let Err(error) = tx.commit().await {
-            let (node, turn) = (*self.node.borrow(), self.turn);
-            self.unanswered = Some(Unanswered { batch: batch.number, node, turn, written });
-            return Err(TurnError::Unanswered(error));
-        }
+        let (node, turn) = (*self.node.borrow(), self.turn);
+        // Noted before it is sent: this future may be dropped while it waits.
+        let sent = self.unanswered.insert(Unanswered { batch: batch.number, node, turn, written });
+        tx.commit().await.map_err(TurnError::Unanswered)?;
+        let written = std::mem::take(&mut sent.written);
+        self.unanswered = None;
         self.writer = Some(writer);
         Ok(self.apply(written))
     }
@@ -198,8 +222,8 @@ impl PostgresBackend {
         connection: &mut PgConnection,
         batch: &Batch<'_>,
     ) -> Result<Option<u64>, sqlx::Error> {
-        const ENTER: &str = "UPDATE node SET turn = $3, seen_ms = $4 WHERE id = $1 AND epoch = $2 \
-                             RETURNING coalesce((SELECT value FROM meta WHERE key = 'epoch'), 0)";
+        const ENTER: &str = "UPDATE node SET turn = $3, seen_ms = greatest(seen_ms, $4) \
+                             WHERE id = $1 AND epoch = $2 RETURNING coalesce((SELECT value FROM meta WHERE key = 'epoch'), 0)";
         if !batch.publishes.is_empty() {
             sqlx::query(SHARE_CATALOGUE).execute(&mut *connection).await?;
         }
@@ -296,10 +320,14 @@ impl Backend for PostgresBackend {
                     self.join_again(batch.now_ms).await?;
                     self.turn(batch).await
                 }
+                Err(TurnError::Refused(error)) if is_of_the_moment(&error) => self.turn(batch).await,
                 other => other,
             }
         });
-        let result = in_time.await.unwrap_or(Err(TurnError::Refused(sqlx::Error::PoolTimedOut)));
+        let result = in_time.await.unwrap_or_else(|_| match self.unanswered {
+            Some(_) => Err(TurnError::Unanswered(sqlx::Error::PoolTimedOut)),
+            None => Err(TurnError::Refused(sqlx::Error::PoolTimedOut)),
+        });
         result.map_err(|error| match error {
             TurnError::Refused(error) => error.into(),
             TurnError::Unanswered(error) => {
@@ -337,6 +365,14 @@ impl Backend for PostgresBackend {
         }
         let _ = self.rare.close().await;
     }
+}
+
+/// A deadlock, or a conflict with another transaction: it was ended for the others' sake, and goes through when tried again.
+fn is_of_the_moment(error: &sqlx::Error) -> bool {
+    const DEADLOCK: &str = "40P01";
+    const SERIALIZATION: &str = "40001";
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some(DEADLOCK | SERIALIZATION))
 }
 
 /// Adds to this node's own counters.

@@ -129,7 +129,7 @@ pub async fn last_id_ms(connection: &mut PgConnection) -> Result<i64, sqlx::Erro
 
 /// A sign of life.
 pub async fn beat(pool: &PgPool, node: Node, now_ms: i64) -> Result<(), sqlx::Error> {
-    const BEAT: &str = "UPDATE node SET seen_ms = $3 WHERE id = $1 AND epoch = $2";
+    const BEAT: &str = "UPDATE node SET seen_ms = greatest(seen_ms, $3) WHERE id = $1 AND epoch = $2";
     sqlx::query(BEAT).bind(node.id).bind(node.epoch).bind(now_ms).execute(pool).await?;
     Ok(())
 }

@@ -41,11 +41,14 @@ FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::int[], $5::int[], $6::big
     s (id, fence, due_ms, attempt, crashes, through)
 WHERE q.id = s.id AND q.fence = s.fence RETURNING q.id";
 
+/// A batch that was stored, whose answer was lost, and that was given up leaves its settles with the writer: they come again
+/// in another one, and a run that was moved on and not claimed since has their fence still.
 const ATTEMPT: &str = "
 INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, deliveries)
 SELECT s.run, s.fence, s.outcome, s.started_ms, $6, s.deliveries
 FROM unnest($1::bigint[], $2::int[], $3::smallint[], $4::bigint[], $5::text[])
-    s (run, fence, outcome, started_ms, deliveries)";
+    s (run, fence, outcome, started_ms, deliveries)
+ON CONFLICT (run, fence) DO NOTHING";
 
 const STATE: &str = "
 INSERT INTO run_state (run, state) SELECT * FROM unnest($1::bigint[], $2::bytea[])
@@ -208,7 +211,46 @@ fn runs(rows: &[PgRow]) -> Result<HashSet<RunId>, sqlx::Error> {
     rows.iter().map(|row| row.try_get(0).map(RunId)).collect()
 }
 
-/// As text. PostgreSQL's text cannot hold a NUL, and an answer may: JSON writes it as an escape.
+/// As JSON that PostgreSQL can look into. A vendor's answer may hold a NUL, and PostgreSQL's text cannot: as an escape it is
+/// stored, but a query that reads anything of that JSON fails.
 fn deliveries(deliveries: &[DeliveryRecord]) -> String {
-    serde_json::to_string(deliveries).expect("records of texts and numbers are always JSON")
+    let json = serde_json::to_string(deliveries).expect("records of texts and numbers are always JSON");
+    without_nul_escapes(json)
+}
+
+/// Puts U+FFFD where a NUL is escaped; a backslash that is itself escaped is passed over with what it escapes.
+fn without_nul_escapes(json: String) -> String {
+    const NUL: &str = r"\u0000";
+    if !json.contains(NUL) {
+        return json;
+    }
+    let mut clean = String::with_capacity(json.len());
+    let mut rest = json.as_str();
+    while let Some(at) = rest.find('\\') {
+        clean.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix(NUL) {
+            clean.push('\u{fffd}');
+            rest = after;
+        } else {
+            // What is escaped is one byte: JSON escapes quotes, backslashes and letters.
+            let (escape, after) = rest.split_at(2);
+            clean.push_str(escape);
+            rest = after;
+        }
+    }
+    clean + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_is_replaced_and_a_text_that_looks_like_its_escape_is_not() {
+        let said = "a\0b\n\\u0000 \\\0\"я\0";
+        let json = without_nul_escapes(serde_json::to_string(said).unwrap());
+        let read: String = serde_json::from_str(&json).unwrap();
+        assert_eq!(read, said.replace('\0', "\u{fffd}"));
+    }
 }

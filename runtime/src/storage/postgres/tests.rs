@@ -14,6 +14,7 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
+        backend::{Backend as _, Batch, PublishedRow, SettleRow, SettleStep},
         breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
         conformance::{
             Place, START_MS, conformance, crm, delivered,
@@ -22,10 +23,18 @@ use crate::{
             parked, publish, version,
         },
         gate::GateKind,
+        gates::Gates,
         history::LedgerLine,
-        types::{Activated, Decision, Outcome, Publish, Published, Verdict},
+        types::{Activated, Decision, Outcome, Publish, Published, Replay, Verdict},
     },
-    storage::{database::Database, postgres::node::SILENCE_MS, store::Store},
+    storage::{
+        database::Database,
+        postgres::{
+            backend::{Membership, PostgresBackend},
+            node::SILENCE_MS,
+        },
+        store::Store,
+    },
 };
 
 #[path = "../../../../tests/src/postgres.rs"]
@@ -57,6 +66,37 @@ impl Shared {
     async fn node(&self, node: &str, slots: usize, clock: Clock) -> Result<(Queue, Claims), QueueError> {
         let database = self.seen_by(node);
         Queue::serve(Settings { database, slots, lease_ms: LEASE_MS, clock }).await
+    }
+}
+
+impl Shared {
+    /// The writing side alone, for what a writer does only after faults.
+    async fn backend(&self, node: &str, clock: Clock) -> PostgresBackend {
+        let membership = Membership {
+            url: self.database.url().parse().unwrap(),
+            data: self.folder.path().join(node),
+            silence_ms: SILENCE_MS,
+            lease_ms: LEASE_MS,
+            clock,
+        };
+        PostgresBackend::open(membership).await.unwrap()
+    }
+}
+
+/// A turn of this test's time with room for runs.
+fn batch<'a>(number: u64, gates: &'a Gates, settles: &'a [SettleRow], publishes: &'a [Publish]) -> Batch<'a> {
+    Batch {
+        number,
+        now_ms: START_MS,
+        lease_end_ms: START_MS + LEASE_MS,
+        extended: &[],
+        settles,
+        claim_max: 4,
+        slots: 4,
+        gates,
+        breakers: &[],
+        publishes,
+        probe: false,
     }
 }
 
@@ -428,6 +468,153 @@ async fn a_commit_whose_answer_was_lost_is_found_and_counted_once() {
     of_a.recv().await.expect("and its run is in hand").settle(delivered());
     let line = line(&a).await;
     assert_eq!((line.received, line.accepted, line.duplicate, line.delivered), (2, 2, 0, 1));
+    assert_eq!(a.stats().stale, 0);
+}
+
+#[tokio::test]
+async fn the_wait_for_a_connection_does_not_move_the_clock() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1);
+    let pool = pool.connect(&shared.database.url()).await.unwrap();
+    let clock = Clock::system();
+    let mut held = pool.acquire().await.unwrap();
+    let holding = tokio::spawn(async move {
+        sqlx::query("SELECT pg_sleep(2)").execute(&mut *held).await.unwrap();
+    });
+    let before_ms = clock.now_ms() - Clock::system().now_ms();
+    super::keeper::take_time(&pool, &clock).await.unwrap();
+    let moved_ms = clock.now_ms() - Clock::system().now_ms() - before_ms;
+    assert!(
+        moved_ms.abs() < 500,
+        "the database is on this machine, and has its time; moved by {moved_ms} ms"
+    );
+    holding.await.unwrap();
+}
+
+#[tokio::test]
+async fn identities_past_their_window_are_forgotten_and_no_others() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert!(is_accepted(&a.publish(event(&active, 7, i64::MAX)).await.unwrap()));
+    a.stop().await;
+    shared.database.sql("INSERT INTO dedupe VALUES (1, 1, 1)");
+    let (_a, _of_a) = restarted(&shared, "a").await;
+    while shared.database.sql("SELECT count(*) FROM dedupe") != "1" {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lost_the_latest_numbers_of_connections_gets_new_ones() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert!(is_accepted(&a.publish(event(&active, 1, i64::MAX)).await.unwrap()));
+    // As after a failover to a standby that did not have them yet.
+    shared.database.sql(
+        "TRUNCATE connection, event, body, dedupe, queue, ledger_of_node;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    a.health().wait_for(|health| matches!(health, Health::Failing(_))).await.unwrap();
+    a.health().wait_for(|health| *health == Health::Ready).await.unwrap();
+    assert!(is_accepted(&a.publish(event(&active, 2, i64::MAX)).await.unwrap()));
+    assert_eq!(line(&a).await.accepted, 1);
+}
+
+#[tokio::test]
+async fn settles_of_a_batch_that_was_given_up_although_it_was_stored_may_come_again_in_another() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, _) = Clock::stopped_at(START_MS);
+    let mut backend = shared.backend("a", clock.clone()).await;
+    let gates = Gates::new(4);
+    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let events = [1, 2, 3, 4].map(|identity| event(&active, identity, 0));
+    let published = backend.commit(&batch(1, &gates, &[], &events)).await.unwrap().published;
+    let rows = published.into_iter().map(|one| match one {
+        PublishedRow::Accepted { handed, .. } => handed[0],
+        other => panic!("{other:?}"),
+    });
+    let due_ms = START_MS + 5_000;
+    let steps = [
+        SettleStep::Retry { due_ms, state: b"sent".to_vec() },
+        SettleStep::Crashed { due_ms },
+        SettleStep::Delivered { reason: None },
+        SettleStep::Parked { reason: "refused".to_owned(), state: None },
+    ];
+    let settles: Vec<SettleRow> = rows
+        .zip(steps)
+        .map(|(row, step)| SettleRow {
+            row,
+            step,
+            through: row.through,
+            started_ms: START_MS,
+            deliveries: Vec::new(),
+        })
+        .collect();
+    backend.commit(&batch(2, &gates, &settles, &[])).await.unwrap();
+    // The writer never heard of it, and brings them with what has come since; one has been replayed meanwhile.
+    let store = shared.store(clock).await.unwrap();
+    store.replay(&[settles[3].row.run], Replay::Retry).await.unwrap();
+    let more = [event(&active, 5, i64::MAX)];
+    let again = backend.commit(&batch(3, &gates, &settles, &more)).await.unwrap();
+    let ended: Vec<_> = settles[2..].iter().map(|settle| (settle.row.run, settle.row.fence)).collect();
+    assert_eq!(again.stale, ended, "what is moved on is moved there again");
+    backend.close().await;
+    assert_eq!(store.verify_ledger().await.unwrap(), []);
+    let [line] = store.ledger().await.unwrap().try_into().expect("one connection");
+    assert_eq!((line.accepted, line.delivered, line.parked, line.pending), (5, 1, 0, 4));
+    assert_eq!(store.run(settles[0].row.run).await.unwrap().expect("known").attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_without_an_identity_is_stored_once_though_the_node_was_taken_over_before_it_heard() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared { database: TestDatabase::alone(), ..Shared::default() };
+    let (a, mut of_a) = shared.node("a", 4, Clock::system()).await.unwrap();
+    let active = activate(&a, 1).await;
+    let nameless = publish(active.epoch, None, vec![]);
+    let verdict = Verdict::Take { due_ms: 0 };
+    let take = Decision { version: active.versions[0], through: crm(), verdict };
+    let taken = publish(active.epoch, None, vec![take]);
+    assert!(is_accepted(&a.publish(nameless).await.unwrap()));
+    shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    shared.database.sql("SELECT pg_reload_conf()");
+    let publishing = tokio::spawn({
+        let a = a.clone();
+        async move { a.publish(taken).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+    while shared.database.sql(waiting) == "0" {
+        tokio::task::yield_now().await;
+    }
+    shared.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    // In one go: the connection ends, the commit was never answered, and others fence the node off and free what it held.
+    shared.database.sql(
+        "SET synchronous_commit = local;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT';
+         UPDATE node SET epoch = 0;
+         UPDATE queue SET due_ms = 0, owner = 0, lost = lost + 1 WHERE owner <> 0;
+         SELECT pg_reload_conf()",
+    );
+    assert!(is_accepted(&publishing.await.unwrap().unwrap()));
+    of_a.recv().await.expect("its run is due again").settle(delivered());
+    let line = line(&a).await;
+    assert_eq!((line.received, line.accepted, line.delivered, line.pending), (2, 2, 1, 0));
     assert_eq!(a.stats().stale, 0);
 }
 
