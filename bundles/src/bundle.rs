@@ -41,6 +41,8 @@ pub struct Step<'n> {
     pub retry: Option<&'n Node>,
     /// What follows when it has failed.
     pub on_failure: OnFailure<'n>,
+    /// What to do when its answer was lost: `repeat`, `probe` or `park`.
+    pub unknown: Option<(&'n str, Span)>,
 }
 
 /// What follows when a step has failed.
@@ -117,6 +119,10 @@ fn step(first: bool) -> Shape {
                 "Что делать, если шаг не удался: отложить, продолжить или выполнить другие шаги.",
             )
             .default("park"),
+        Key::optional("unknown", Shape::choice(["repeat", "probe", "park"])).help(
+            "What to do when the answer was lost and a repeat may do the same twice.",
+            "Что делать, если ответ потерян, а повтор может сделать то же дважды.",
+        ),
     ])
 }
 
@@ -153,6 +159,7 @@ fn read_step(node: &Node) -> Step<'_> {
         with: node.entry("with").filter(|entry| entry.value.as_map().is_some()),
         retry: node.get("retry"),
         on_failure: read_on_failure(node),
+        unknown: named(node, "unknown"),
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{
     expression::text_of,
     filter::Filter,
     json,
-    manifest::action::Repeat,
     request::{Exchange, Response, TransportError, TransportErrorKind},
     template::Template,
     value::{Map, Value},
@@ -23,10 +22,19 @@ use crate::{
 pub struct Judge {
     /// In order; the first that holds decides.
     pub rules: Arc<[Rule]>,
-    /// What a repeat after a lost answer does.
-    pub repeat: Repeat,
+    /// Whether a request whose answer was lost is sent again all the same.
+    pub repeats: bool,
     /// Whether a later step reads the answer.
     pub keeps_body: bool,
+}
+
+/// How a vendor's answer to a question about a lost request is read; neither or both: it does not say.
+#[derive(Debug)]
+pub struct Presence {
+    /// It has what was sent.
+    pub found: Filter,
+    /// It does not have it.
+    pub absent: Filter,
 }
 
 /// One rule.
@@ -40,6 +48,8 @@ pub struct Rule {
     pub message: Words,
     /// What the vendor said.
     pub detail: Option<Template>,
+    /// When to try again.
+    pub until: Option<Template>,
 }
 
 impl Judge {
@@ -47,8 +57,37 @@ impl Judge {
     pub fn judge(&self, exchange: &Exchange, settings: &Map) -> Judgement {
         match exchange {
             Ok(response) => self.judge_response(response, settings),
-            Err(error) => self.judge_failure(error),
+            Err(error) => judge_failure(error, self.repeats),
         }
+    }
+
+    /// Judges the answer to a question: `duplicate_ok` when the vendor has what was sent, `not_found` when it does not
+    /// have it, and else a class that is neither.
+    pub fn judge_probe(&self, presence: &Presence, exchange: &Exchange, settings: &Map) -> Judgement {
+        let response = match exchange {
+            Ok(response) => response,
+            // A question changes nothing, so it may always be repeated.
+            Err(error) => return judge_failure(error, true),
+        };
+        let env = ResponseEnvironment::new(response, settings);
+        let judgement = self.judge_response(response, settings);
+        let (class, message) = match (presence.found.eval(&env), presence.absent.eval(&env)) {
+            (true, false) => (Class::DuplicateOk, Words::new("the vendor has it", "у сервиса это есть")),
+            (false, true) => {
+                (Class::NotFound, Words::new("the vendor does not have it", "у сервиса этого нет"))
+            }
+            (true, true) | (false, false) => match judgement.class {
+                Class::Ok | Class::Empty | Class::DuplicateOk | Class::NotFound => (
+                    Class::Unknown,
+                    Words::new(
+                        "the answer does not say whether the vendor has it",
+                        "из ответа не видно, есть ли это у сервиса",
+                    ),
+                ),
+                other => (other, judgement.message),
+            },
+        };
+        Judgement { class, message, body: None, ..judgement }
     }
 
     fn judge_response(&self, response: &Response, settings: &Map) -> Judgement {
@@ -57,6 +96,8 @@ impl Judge {
         let class = rule.map_or_else(|| class_of_status(response.status), |rule| rule.class);
         let own = rule.map(|rule| rule.message.clone()).filter(|words| !words.en.is_empty());
         let detail = rule.and_then(|rule| rule.detail.as_ref()).and_then(|detail| detail_text(detail, &env));
+        let until = rule.and_then(|rule| text_at(rule.until.as_ref()?, &env));
+        let asked_ms = until.and_then(|until| wait_ms(&until, response));
         let delivered = matches!(class, Class::Ok | Class::Empty | Class::DuplicateOk);
         let message = own.unwrap_or_else(|| match class {
             // The status says it all.
@@ -67,26 +108,24 @@ impl Judge {
             class,
             message: with_detail(message, detail),
             status: Some(response.status),
-            retry_after_ms: retry_after_ms(response),
+            retry_after_ms: asked_ms.or_else(|| retry_after_ms(response)),
             body: (self.keeps_body && delivered).then(|| env.into_body()),
         }
     }
+}
 
-    fn judge_failure(&self, error: &TransportError) -> Judgement {
-        let class = match error.kind {
+fn judge_failure(error: &TransportError, repeats: bool) -> Judgement {
+    let class =
+        match error.kind {
             TransportErrorKind::Dns | TransportErrorKind::Connect | TransportErrorKind::Tls => Class::Retry,
             TransportErrorKind::Blocked => Class::BadRequest,
             TransportErrorKind::Secret => Class::AuthBroken,
             TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => {
-                match self.repeat {
-                    Repeat::Idempotent | Repeat::Keyed => Class::Retry,
-                    Repeat::None => Class::Unknown,
-                }
+                if repeats { Class::Retry } else { Class::Unknown }
             }
         };
-        let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
-        Judgement { class, message, status: None, retry_after_ms: None, body: None }
-    }
+    let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
+    Judgement { class, message, status: None, retry_after_ms: None, body: None }
 }
 
 /// What a status means when no rule of the connector says otherwise.
@@ -147,24 +186,43 @@ fn detail_text(detail: &Template, env: &ResponseEnvironment<'_>) -> Option<Strin
     Some(excerpt(&text))
 }
 
-/// The wait the vendor asks for: seconds, or a date taken from the answer's own `Date`, so that no clock of ours matters.
+/// The text a template makes of an answer; none when it makes none.
+fn text_at(template: &Template, env: &ResponseEnvironment<'_>) -> Option<String> {
+    let value = template.eval(env).ok()?;
+    Some(text_of(&value).ok()??.into_owned())
+}
+
+/// The wait the vendor asks for in the header made for it.
 fn retry_after_ms(response: &Response) -> Option<i64> {
-    let header = |name| response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
-    let asked = header("retry-after")?;
-    if let Ok(seconds) = asked.parse::<u32>() {
-        return Some(i64::from(seconds) * 1_000);
-    }
-    let until = DateTime::parse_from_rfc2822(asked).ok()?;
-    let now = DateTime::parse_from_rfc2822(header("date")?).ok()?;
+    wait_ms(header(response, "retry-after")?, response)
+}
+
+/// From this number on, seconds count from 1970 and not from the answer: no vendor asks for thirty years.
+const UNIX_SECONDS_MIN: i64 = 1_000_000_000;
+
+/// Seconds, or a moment; a moment is compared with the answer's own `Date`, so that no clock of ours matters.
+fn wait_ms(asked: &str, response: &Response) -> Option<i64> {
+    let until = match asked.trim().parse::<i64>() {
+        Ok(seconds) if seconds < UNIX_SECONDS_MIN => return Some(seconds.max(0) * 1_000),
+        Ok(seconds) => DateTime::from_timestamp(seconds, 0)?.fixed_offset(),
+        Err(_) => DateTime::parse_from_rfc2822(asked.trim())
+            .or_else(|_| DateTime::parse_from_rfc3339(asked.trim()))
+            .ok()?,
+    };
+    let now = DateTime::parse_from_rfc2822(header(response, "date")?).ok()?;
     Some((until - now).num_milliseconds().max(0))
+}
+
+fn header<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn judge(repeat: Repeat) -> Judge {
-        Judge { rules: Arc::new([]), repeat, keeps_body: true }
+    fn judge(repeats: bool) -> Judge {
+        Judge { rules: Arc::new([]), repeats, keeps_body: true }
     }
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Exchange {
@@ -191,7 +249,7 @@ mod tests {
             (503, Class::Retry),
         ] {
             assert_eq!(
-                judge(Repeat::None).judge(&answer(status, &[], ""), &Map::default()).class,
+                judge(false).judge(&answer(status, &[], ""), &Map::default()).class,
                 class,
                 "{status}"
             );
@@ -201,31 +259,33 @@ mod tests {
     #[test]
     fn a_lost_answer_is_unknown_unless_a_repeat_is_safe() {
         for kind in [TransportErrorKind::Timeout, TransportErrorKind::Cut, TransportErrorKind::TooLarge] {
-            let class = |repeat| judge(repeat).judge(&failure(kind), &Map::default()).class;
-            assert_eq!(class(Repeat::None), Class::Unknown);
-            assert_eq!(class(Repeat::Keyed), Class::Retry);
-            assert_eq!(class(Repeat::Idempotent), Class::Retry);
+            let class = |repeats| judge(repeats).judge(&failure(kind), &Map::default()).class;
+            assert_eq!(class(false), Class::Unknown);
+            assert_eq!(class(true), Class::Retry);
         }
         for kind in [TransportErrorKind::Dns, TransportErrorKind::Connect, TransportErrorKind::Tls] {
-            assert_eq!(judge(Repeat::None).judge(&failure(kind), &Map::default()).class, Class::Retry);
+            assert_eq!(judge(false).judge(&failure(kind), &Map::default()).class, Class::Retry);
         }
     }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_by_the_vendors_own_clock() {
         let wait = |headers: &[(&str, &str)]| {
-            judge(Repeat::None).judge(&answer(503, headers, ""), &Map::default()).retry_after_ms
+            judge(false).judge(&answer(503, headers, ""), &Map::default()).retry_after_ms
         };
         assert_eq!(wait(&[("retry-after", "120")]), Some(120_000));
         let date = ("date", "Thu, 05 Mar 2026 07:15:30 GMT");
         assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT"), date]), Some(30_000));
         assert_eq!(wait(&[("retry-after", "Thu, 05 Mar 2026 07:16:00 GMT")]), None);
         assert_eq!(wait(&[("retry-after", "soon")]), None);
+        assert_eq!(wait(&[("retry-after", "1772694990"), date]), Some(60_000), "seconds since 1970");
+        assert_eq!(wait(&[("retry-after", "2026-03-05T10:16:00+03:00"), date]), Some(30_000));
+        assert_eq!(wait(&[("retry-after", "-5")]), Some(0));
     }
 
     #[test]
     fn an_answer_is_kept_for_later_steps_as_json_or_text() {
-        let body = |text| judge(Repeat::None).judge(&answer(200, &[], text), &Map::default()).body;
+        let body = |text| judge(false).judge(&answer(200, &[], text), &Map::default()).body;
         assert_eq!(body("7"), Some(Value::from(7)));
         assert_eq!(body("ок"), Some(Value::from("ок")));
     }

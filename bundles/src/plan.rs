@@ -13,7 +13,7 @@ use crate::{
     expression::lookup,
     filter::Filter,
     hook::{Hook, Trigger},
-    judge::Judge,
+    judge::{Judge, Presence},
     outgoing::Outgoing,
     path::Path,
     request::{Exchange, Request},
@@ -85,6 +85,14 @@ pub enum Next {
         /// The request, secrets as placeholders.
         request: Request,
     },
+    /// The answer to a request was lost. Authorise and send this, which asks the vendor whether it has what was sent, then
+    /// [`Plan::judge_probe`] and [`Plan::record_probe`].
+    Ask {
+        /// Index of the step.
+        step: usize,
+        /// The request, secrets as placeholders.
+        request: Request,
+    },
     /// There is no further step.
     Done,
     /// The request cannot be built from this event: tell [`Plan::fail`].
@@ -140,6 +148,17 @@ pub struct Step {
     pub retry: Schedule,
     /// What follows when it has failed.
     pub on_failure: OnFailure,
+    /// How the vendor is asked when the answer was lost; none to park the run then.
+    pub probe: Option<Probe>,
+}
+
+/// A question to a vendor: does it have what was sent?
+#[derive(Debug)]
+pub struct Probe {
+    /// How the question is built.
+    pub outgoing: Outgoing,
+    /// How its answer is read.
+    pub presence: Presence,
 }
 
 impl Plan {
@@ -227,7 +246,14 @@ impl Plan {
     /// The next thing to do. Pure: the same state gives the same request, byte for byte.
     pub fn next(&self, state: &RunState) -> Next {
         let (_, Some(step)) = self.walk(state) else { return Next::Done };
-        match state.pending.clone().map_or_else(|| self.build(step, state), Ok) {
+        let own = &self.steps[step];
+        if let Some(probe) = own.probe.as_ref().filter(|_| state.asking) {
+            return match self.build(own, &probe.outgoing, state) {
+                Ok(request) => Next::Ask { step, request },
+                Err(reason) => Next::Fail { step, reason },
+            };
+        }
+        match state.pending.clone().map_or_else(|| self.build(own, &own.outgoing, state), Ok) {
             Ok(request) => Next::Send { step, request },
             Err(reason) => Next::Fail { step, reason },
         }
@@ -240,6 +266,16 @@ impl Plan {
     pub fn judge(&self, step: usize, exchange: &Exchange) -> Judgement {
         let step = &self.steps[step];
         step.judge.judge(exchange, &step.connection.settings)
+    }
+
+    /// What the answer to a question means; see [`Judge::judge_probe`].
+    ///
+    /// # Panics
+    /// There is no such step, or it has no question; use the index that [`Next::Ask`] gave.
+    pub fn judge_probe(&self, step: usize, exchange: &Exchange) -> Judgement {
+        let step = &self.steps[step];
+        let probe = step.probe.as_ref().expect("a step that asked has a question");
+        step.judge.judge_probe(&probe.presence, exchange, &step.connection.settings)
     }
 
     /// Writes the judgement of the step that is next into the state, and says what follows: every class of answer is acted
@@ -260,10 +296,9 @@ impl Plan {
             }
             Disposition::Repeat => {
                 state.pending = Some(request);
-                state.failures += 1;
                 let schedule = &self.steps[step].retry;
-                match schedule.next(state.failures, judgement.retry_after_ms, now_ms, seed) {
-                    Some(due_ms) => After::Again { due_ms },
+                match later(state, schedule, judgement, now_ms, seed) {
+                    Some(again) => again,
                     None => self.fail(state, given_up(schedule, judgement)),
                 }
             }
@@ -274,8 +309,43 @@ impl Plan {
             // It may have worked, so neither a repeat nor other steps are sure to do no harm.
             Disposition::Unknown => {
                 state.pending = Some(request);
-                park(state, judgement.message.clone())
+                state.asking = self.steps[step].probe.is_some();
+                if state.asking {
+                    self.ask_later(state, step, judgement, now_ms, seed)
+                } else {
+                    park(state, judgement.message.clone())
+                }
             }
+        }
+    }
+
+    /// Writes what the vendor answered to a question into the state: it has what was sent, so the step is done; it does not
+    /// have it, so it is sent again at once; or it does not say, so it is asked again on the schedule.
+    pub fn record_probe(&self, state: &mut RunState, judgement: &Judgement, now_ms: i64, seed: u64) -> After {
+        let (_, Some(step)) = self.walk(state) else { return After::Go };
+        match judgement.class {
+            Class::DuplicateOk => put_behind(state, StepResult { status: 0, body: None, failed: None }),
+            Class::NotFound => {
+                state.asking = false;
+                After::Go
+            }
+            _ => self.ask_later(state, step, judgement, now_ms, seed),
+        }
+    }
+
+    /// As long as nobody knows, no other step is run; a replay asks first.
+    fn ask_later(
+        &self,
+        state: &mut RunState,
+        step: usize,
+        judgement: &Judgement,
+        now_ms: i64,
+        seed: u64,
+    ) -> After {
+        let schedule = &self.steps[step].retry;
+        match later(state, schedule, judgement, now_ms, seed) {
+            Some(again) => again,
+            None => park(state, given_up(schedule, judgement)),
         }
     }
 
@@ -283,6 +353,7 @@ impl Plan {
     pub fn fail(&self, state: &mut RunState, reason: Words) -> After {
         let (_, Some(step)) = self.walk(state) else { return After::Go };
         match self.steps[step].on_failure {
+            _ if state.asking => park(state, reason),
             OnFailure::Park => park(state, reason),
             OnFailure::Continue | OnFailure::Steps(_) => {
                 put_behind(state, StepResult { status: 0, body: None, failed: Some(reason.en) })
@@ -299,7 +370,8 @@ impl Plan {
 
     /// The request a step would send in this state, when it can be built.
     pub fn request(&self, step: usize, state: &RunState) -> Option<Request> {
-        self.build(step, state).ok()
+        let step = self.steps.get(step)?;
+        self.build(step, &step.outgoing, state).ok()
     }
 
     /// The steps that are behind, in the order they were run, and the one that is next.
@@ -360,8 +432,7 @@ impl Plan {
         trigger.when.iter().chain(options).find(|filter| !filter.eval(environment))
     }
 
-    fn build(&self, step: usize, state: &RunState) -> Result<Request, Words> {
-        let step = &self.steps[step];
+    fn build(&self, step: &Step, outgoing: &Outgoing, state: &RunState) -> Result<Request, Words> {
         let key =
             Value::text(delivery_key(state.event.id, &self.artefact.hash, &step.name, state.generation));
         let steps = self.answers(state);
@@ -371,7 +442,7 @@ impl Plan {
             key: &key,
             ..self.hook.environment(&state.event.fields)
         };
-        step.outgoing.build(environment, &step.connection.name).map_err(|error| error.0)
+        outgoing.build(environment, &step.connection.name).map_err(|error| error.0)
     }
 
     /// What later steps see of the earlier ones.
@@ -393,7 +464,21 @@ fn put_behind(state: &mut RunState, result: StepResult) -> After {
     state.done.push(result);
     state.pending = None;
     state.failures = 0;
+    state.asking = false;
     After::Go
+}
+
+/// One more failure; none when the schedule is over.
+fn later(
+    state: &mut RunState,
+    schedule: &Schedule,
+    judgement: &Judgement,
+    now_ms: i64,
+    seed: u64,
+) -> Option<After> {
+    state.failures += 1;
+    let due_ms = schedule.next(state.failures, judgement.retry_after_ms, now_ms, seed)?;
+    Some(After::Again { due_ms })
 }
 
 /// Whoever makes the run due again gives its step a new schedule.

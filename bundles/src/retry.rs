@@ -1,5 +1,7 @@
 //! When to try again: a fixed schedule with jitter, or the wait the vendor asks for. Pure: takes the time and a seed.
 
+use std::borrow::Cow;
+
 /// Waits after the first, second, … failure of a step that says nothing about them, in milliseconds:
 /// 5 s, 30 s, 2 m, 10 m, 30 m, 2 h, 5 h, 10 h, 14 h, 24 h.
 pub const SCHEDULE_MS: [i64; 10] =
@@ -17,12 +19,12 @@ pub const JITTER_PERCENT_MAX: i64 = 10;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     /// In milliseconds, each between [`WAIT_MIN_MS`] and [`WAIT_MAX_MS`], no more than [`WAITS_MAX`].
-    pub waits_ms: Vec<i64>,
+    pub waits_ms: Cow<'static, [i64]>,
 }
 
 impl Default for Schedule {
     fn default() -> Schedule {
-        Schedule { waits_ms: SCHEDULE_MS.into() }
+        Schedule { waits_ms: Cow::Borrowed(&SCHEDULE_MS) }
     }
 }
 
@@ -88,11 +90,11 @@ mod tests {
 
     #[test]
     fn a_schedule_of_its_own_is_kept_to_and_an_empty_one_tries_once() {
-        let own = Schedule { waits_ms: vec![1_000, 60_000] };
+        let own = Schedule { waits_ms: vec![1_000, 60_000].into() };
         let due_ms = |failures| own.next(failures, None, 0, 3);
         assert!((1_000..=1_100).contains(&due_ms(1).expect("a retry")));
         assert!((60_000..=66_000).contains(&due_ms(2).expect("a retry")));
         assert_eq!(due_ms(3), None);
-        assert_eq!(Schedule { waits_ms: Vec::new() }.next(1, Some(5_000), 0, 3), None);
+        assert_eq!(Schedule { waits_ms: Cow::Borrowed(&[]) }.next(1, Some(5_000), 0, 3), None);
     }
 }

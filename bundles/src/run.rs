@@ -19,6 +19,8 @@ pub struct RunState {
     pub pending: Option<Request>,
     /// How often that step has failed since the run was made due by its event or by a person.
     pub failures: u32,
+    /// The answer to the pending request was lost: the vendor is asked before it is sent again.
+    pub asking: bool,
 }
 
 /// What a step that is behind leaves for later ones.
@@ -55,12 +57,14 @@ struct Stored {
     failed: Vec<(usize, String)>,
     #[serde(default)]
     failures: u32,
+    #[serde(default)]
+    asking: bool,
 }
 
 impl RunState {
     /// A run that has not begun.
     pub fn new(event: Arc<Event>, generation: u32) -> RunState {
-        RunState { event, generation, done: Vec::new(), pending: None, failures: 0 }
+        RunState { event, generation, done: Vec::new(), pending: None, failures: 0, asking: false }
     }
 
     /// True when nothing has happened yet, so nothing needs to be stored.
@@ -79,6 +83,7 @@ impl RunState {
             pending: self.pending.clone(),
             failed: failed.collect(),
             failures: self.failures,
+            asking: self.asking,
         };
         serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
     }
@@ -88,7 +93,7 @@ impl RunState {
     /// # Errors
     /// The bytes are not a stored state.
     pub fn from_bytes(event: Arc<Event>, bytes: &[u8]) -> Result<RunState, StateError> {
-        let Stored { generation, done, pending, failed, failures } = serde_json::from_slice(bytes)?;
+        let Stored { generation, done, pending, failed, failures, asking } = serde_json::from_slice(bytes)?;
         let read = |(status, body): (u16, Option<String>)| {
             let body = body.map(|body| json::parse(body.as_bytes(), json::Limits::default())).transpose()?;
             Ok::<_, StateError>(StepResult { status, body, failed: None })
@@ -99,7 +104,7 @@ impl RunState {
                 step.failed = Some(reason);
             }
         }
-        Ok(RunState { event, generation, done, pending, failures })
+        Ok(RunState { event, generation, done, pending, failures, asking })
     }
 }
 
@@ -145,7 +150,7 @@ mod tests {
         let event = Event { id: EventId(7), connection: "c".into(), received_ms: 0, fields: Map::default() };
         let old = br#"{"generation":1,"done":[[200,null]],"pending":null}"#;
         let state = RunState::from_bytes(Arc::new(event), old).expect("a state");
-        assert_eq!((state.generation, state.failures), (1, 0));
+        assert_eq!((state.generation, state.failures, state.asking), (1, 0, false));
         assert_eq!(state.done, [StepResult { status: 200, body: None, failed: None }]);
     }
 

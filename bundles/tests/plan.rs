@@ -13,7 +13,7 @@ use sheaf_bundles::{
     id::EventId,
     json,
     plan::{After, Next, Plan, Verdict},
-    request::{Exchange, Piece, Request, Response, TransportError, TransportErrorKind},
+    request::{Encoding, Exchange, Piece, Request, Response, TransportError, TransportErrorKind},
     run::{RunState, delivery_key},
     value::{Map, Value},
     verdict::Class,
@@ -186,7 +186,6 @@ fn a_header_value_with_a_line_break_stops_the_run_with_a_reason() {
 
 #[test]
 fn a_lost_answer_is_repeated_only_when_the_vendor_can_tell() {
-    let lost = || Err(TransportError { kind: TransportErrorKind::Timeout, detail: String::new() });
     assert_eq!(plan("trigger: call_ended", "", LEAD).judge(0, &lost()).class, Class::Retry, "keyed");
     assert_eq!(plan("trigger: call_ended", "", TWO).judge(0, &lost()).class, Class::Unknown);
 }
@@ -208,6 +207,12 @@ fn play(plan: &Plan, state: &mut RunState, answers: &[(&str, Exchange)]) -> Vec<
         Next::Send { step, request } => {
             assert_eq!(names[step], *name);
             let after = plan.record(state, request, &plan.judge(step, exchange), 1_000_000, 7);
+            *state = RunState::from_bytes(Arc::clone(&state.event), &state.to_bytes()).unwrap();
+            after
+        }
+        Next::Ask { step, .. } => {
+            assert_eq!(format!("{}?", names[step]), *name);
+            let after = plan.record_probe(state, &plan.judge_probe(step, exchange), 1_000_000, 7);
             *state = RunState::from_bytes(Arc::clone(&state.event), &state.to_bytes()).unwrap();
             after
         }
@@ -350,8 +355,84 @@ fn nobody_knows_whether_it_worked_so_no_other_step_is_run_in_its_place() {
             &steps(&[&format!("first , on_failure: {on_failure}"), "second"]),
         );
         let mut state = RunState::new(event("{}"), 0);
-        let lost = Err(TransportError { kind: TransportErrorKind::Cut, detail: String::new() });
-        let after = play(&plan, &mut state, &[("first", lost)]);
+        let after = play(&plan, &mut state, &[("first", lost())]);
         assert!(matches!(&after[..], [After::Park { .. }]), "{after:?}");
+    }
+}
+
+/// An order, which the CRM can be asked about; the next step reads what is left of its answer.
+fn orders(own: &str) -> Plan {
+    let text = format!(
+        r#"
+  - {{name: order, action: crm.order, connection: crm-main, retry: {{after: [5s, 1m, 10m]}}, {own}with: {{number: "{{{{ id }}}}"}}}}
+  - name: second
+    action: crm.send
+    connection: crm-main
+    with: {{url: https://crm.example/second, data: {{status: {{value: "{{{{ steps.order.status }}}}", default: 0}}}}}}"#
+    );
+    plan("trigger: call_ended", "", &text)
+}
+
+fn lost() -> Exchange {
+    Err(TransportError { kind: TransportErrorKind::Cut, detail: String::new() })
+}
+
+#[test]
+fn the_vendor_is_asked_before_a_request_is_repeated_whose_answer_was_lost() {
+    let plan = orders("");
+    let mut state = RunState::new(event("{}"), 0);
+    let sent = request(&plan, &state);
+    let after = play(&plan, &mut state, &[("order", lost())]);
+    assert!((5_000..=5_500).contains(&wait_ms(&after[0])), "not at once: it may still be at it");
+    let Next::Ask { request: question, .. } = plan.next(&state) else { panic!("{:?}", plan.next(&state)) };
+    assert_eq!(
+        (question.method.as_str(), text(&question.url)),
+        ("GET", "https://crm.example/orders/c-1".to_owned())
+    );
+    assert_eq!(
+        question.headers,
+        [("X-Key".into(), vec![Piece::Secret { name: "key".into(), encoding: Encoding::Plain }])]
+    );
+    assert!(question.body.is_empty());
+
+    let absent = answer(200, r#"{"total":0}"#);
+    assert_eq!(play(&plan, &mut state, &[("order?", absent)]), [After::Go]);
+    assert_eq!(request(&plan, &state), sent, "it has it not, so the same bytes are sent");
+    let after = play(&plan, &mut state, &[("order", lost())]);
+    assert!((60_000..=66_000).contains(&wait_ms(&after[0])), "the schedule goes on");
+    let found = answer(200, r#"{"total":1}"#);
+    assert_eq!(play(&plan, &mut state, &[("order?", found)]), [After::Go]);
+    assert_eq!(text_of_body(&plan, &state), r#"{"status":0}"#, "what it answered then, nobody knows");
+    assert_eq!(plan.failed(&state).count(), 0);
+}
+
+#[test]
+fn a_vendor_that_cannot_say_is_asked_again_and_then_a_person_is_and_a_replay_asks_first() {
+    for cannot_say in [answer(200, "{}"), answer(404, ""), answer(503, ""), answer(401, ""), lost()] {
+        let plan = orders("on_failure: continue, ");
+        let mut state = RunState::new(event("{}"), 0);
+        let asked = ("order?", cannot_say);
+        let after =
+            play(&plan, &mut state, &[("order", lost()), asked.clone(), asked.clone(), asked.clone()]);
+        assert!((60_000..=66_000).contains(&wait_ms(&after[1])));
+        assert!((600_000..=660_000).contains(&wait_ms(&after[2])));
+        assert!(matches!(after[3], After::Park { .. }), "no other step as long as nobody knows: {after:?}");
+        assert!(matches!(plan.next(&state), Next::Ask { .. }));
+    }
+}
+
+#[test]
+fn a_step_may_ask_for_a_repeat_or_for_a_person_instead() {
+    for (own, class) in [
+        ("unknown: repeat, ", Class::Retry),
+        ("unknown: park, ", Class::Unknown),
+        ("unknown: probe, ", Class::Unknown),
+    ] {
+        let plan = orders(own);
+        assert_eq!(plan.judge(0, &lost()).class, class, "{own}");
+        let mut state = RunState::new(event("{}"), 0);
+        let after = play(&plan, &mut state, &[("order", lost())]);
+        assert_eq!(matches!(after[0], After::Park { .. }), own.contains("park"), "{after:?}");
+        assert_eq!(matches!(plan.next(&state), Next::Ask { .. }), own.contains("probe"), "{own}");
     }
 }

@@ -51,6 +51,15 @@ pub struct Executor {
     pub clock: Clock,
 }
 
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To do what the step says.
+    Act,
+    /// To ask whether that was done.
+    Ask,
+}
+
 /// What an attempt needs from its claim.
 #[derive(Clone, Copy)]
 pub struct Attempt<'a> {
@@ -74,10 +83,20 @@ impl Executor {
                     if !self.lease_holds(attempt).await {
                         break self.given_back(&state, &deliveries);
                     }
-                    let (judgement, delivery) = self.deliver(plan, step, &request, attempt).await;
+                    let (judgement, delivery) =
+                        self.deliver(plan, (step, Purpose::Act), &request, attempt).await;
                     deliveries.push(delivery);
                     contact = Some((GateId::of_step(plan, step), judgement.class, judgement.retry_after_ms));
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
+                }
+                Next::Ask { step, request } => {
+                    if !self.lease_holds(attempt).await {
+                        break self.given_back(&state, &deliveries);
+                    }
+                    let (judgement, delivery) =
+                        self.deliver(plan, (step, Purpose::Ask), &request, attempt).await;
+                    deliveries.push(delivery);
+                    plan.record_probe(&mut state, &judgement, self.clock.now_ms(), attempt.seed)
                 }
             };
             match after {
@@ -123,7 +142,7 @@ impl Executor {
     async fn deliver(
         &self,
         plan: &Plan,
-        step: usize,
+        (step, purpose): (usize, Purpose),
         request: &Request,
         attempt: Attempt<'_>,
     ) -> (Judgement, DeliveryRecord) {
@@ -131,10 +150,18 @@ impl Executor {
         let began = Instant::now();
         let exchange = self.exchange(plan, step, request, attempt).await;
         let took_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
-        let judgement = plan.judge(step, &exchange);
-        let done = matches!(judgement.class.disposition(), Disposition::Delivered);
+        let judgement = match purpose {
+            Purpose::Act => plan.judge(step, &exchange),
+            Purpose::Ask => plan.judge_probe(step, &exchange),
+        };
+        if judgement.class == Class::AuthRefresh {
+            self.secrets.refresh();
+        }
+        // A question is kept as it was sent: it is not what the step sends.
+        let done = purpose == Purpose::Act && judgement.class.disposition() == Disposition::Delivered;
         let record = DeliveryRecord {
             step: plan.step_names().nth(step).unwrap_or_default().to_owned(),
+            probe: purpose == Purpose::Ask,
             started_ms,
             took_ms,
             request: if done {

@@ -195,6 +195,7 @@ mod tests {
         let said = "Invalid phone 79990000001";
         let delivery = DeliveryRecord {
             step: "send".to_owned(),
+            probe: false,
             started_ms: 0,
             took_ms: 1,
             request: SentRequest::Hash(String::new()),

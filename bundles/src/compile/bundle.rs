@@ -9,9 +9,10 @@ use super::{
     connection::or_hint,
     hook::event_names,
     input::Inputs,
+    lost::{self, Lost},
     names::{Names, StepNames},
     request::Request,
-    retry,
+    retry, verdicts,
 };
 use crate::{
     bundle::{self, Bundle, named},
@@ -21,10 +22,10 @@ use crate::{
     filter::Filter,
     hook::{Hook, Trigger},
     judge::Judge,
-    manifest::action::{Action, Repeat},
+    manifest::action::Action,
     mapping::Mapping,
     path::Path,
-    plan::{Chosen, OnFailure, Step},
+    plan::{Chosen, OnFailure, Probe, Step},
     retry::Schedule,
     shape::check::check,
     words::Words,
@@ -284,21 +285,20 @@ fn compile_steps(
             step.name.is_some_and(|(name, _)| listed.iter().any(|other| reads_step(other.step, name)));
         let compiled = compile_step(step, workspace, &names, keeps_body, out);
         let retry = retry::compile(step.retry, out).unwrap_or_else(|| usual.clone());
-        named.push(step.name.map(|(name, _)| step_names(name, step, on_failure, workspace.catalog)));
+        // A vendor that says it has it does not say what it answered.
+        let asks = compiled.as_ref().is_some_and(|step| step.probe.is_some());
+        let always = *on_failure != OnFailure::Continue && !asks;
+        named.push(step.name.map(|(name, _)| step_names(name, step, always, workspace.catalog)));
         steps.push(compiled.map(|step| Step { retry, on_failure: on_failure.clone(), ..step }));
     }
     steps.into_iter().collect()
 }
 
 /// What later steps may say of this one.
-fn step_names(name: &str, step: &bundle::Step<'_>, on_failure: &OnFailure, catalog: &Catalog) -> StepNames {
+fn step_names(name: &str, step: &bundle::Step<'_>, always: bool, catalog: &Catalog) -> StepNames {
     let action = step.action.and_then(|(action, _)| find_action(action, catalog));
     let output = action.map(|action| action.output.iter().map(|spec| spec.field.clone()).collect());
-    StepNames {
-        name: name.to_owned(),
-        output: output.unwrap_or_default(),
-        always: *on_failure != OnFailure::Continue,
-    }
+    StepNames { name: name.to_owned(), output: output.unwrap_or_default(), always }
 }
 
 fn check_not_empty(bundle: &Bundle<'_>, out: &mut Diagnostics) {
@@ -378,24 +378,26 @@ fn compile_step(
     let (mapped, fields) = inputs.mapped(span);
     let mapping = Mapping::compile(&mapped, &fields, false, &names, out);
     let compiled = compiled?;
-    let request = Request { action, compiled, inputs: &inputs, names: &names, span };
+    let request = Request { spec: &action.request, compiled, inputs: &inputs, names: &names, span };
     let outgoing = request.compile(mapping, out)?;
-    let keyed = action.unknown == Repeat::None && Request::carries_key(&outgoing);
-    let safe = matches!(outgoing.method.literal(), Some("GET" | "HEAD"));
-    let repeat = match action.unknown {
-        Repeat::None if safe => Repeat::Idempotent,
-        Repeat::None if keyed => Repeat::Keyed,
-        Repeat::None => Repeat::None,
-        Repeat::Keyed => Repeat::Keyed,
-        Repeat::Idempotent => Repeat::Idempotent,
-    };
+    let lost = lost::policy(step, action, &outgoing, out);
+    let probe = action.probe.as_ref().filter(|_| lost == Lost::Ask).and_then(|probe| {
+        // What is wrong with the inputs was reported for the action's own request.
+        let mapping = Mapping::compile(&mapped, &fields, false, &names, &mut Diagnostics::default());
+        let question = Request { spec: &probe.request, ..request };
+        Some(Probe {
+            outgoing: question.compile(mapping, out)?,
+            presence: verdicts::presence(compiled, probe)?,
+        })
+    });
     Some(Step {
         name: step.name?.0.to_owned(),
         connection: Arc::clone(&compiled.connection),
         outgoing,
-        judge: Judge { rules: Arc::clone(&compiled.rules), repeat, keeps_body },
+        judge: Judge { rules: Arc::clone(&compiled.rules), repeats: lost == Lost::Repeat, keeps_body },
         retry: Schedule::default(),
         on_failure: OnFailure::Park,
+        probe,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::{
     },
     template::Template,
     types::Field,
+    verdict::Disposition,
     words::Words,
     yaml::{Kind, Node, Span},
 };
@@ -167,10 +168,23 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         settings_are_given: true,
         ..Names::default()
     };
-    let spec = &action.request;
-    let parts =
-        [&spec.method, &spec.url, &spec.query, &spec.headers, &spec.encoding, &spec.content_type, &spec.body];
-    parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+    for spec in [&action.request].into_iter().chain(action.probe.as_ref().map(|probe| &probe.request)) {
+        let parts = [
+            &spec.method,
+            &spec.url,
+            &spec.query,
+            &spec.headers,
+            &spec.encoding,
+            &spec.content_type,
+            &spec.body,
+        ];
+        parts.into_iter().flatten().for_each(|node| constant::check(node, &names, out));
+    }
+    if let Some(probe) = &action.probe {
+        let answers = Names { settings: Some(settings), response: true, ..Names::default() };
+        condition::compile(&probe.found, &answers, out);
+        condition::compile(&probe.absent, &answers, out);
+    }
 }
 
 fn check_verdict(rule: &VerdictRule, manifest: &Manifest, names: &Names<'_>, out: &mut Diagnostics) {
@@ -185,8 +199,18 @@ fn check_verdict(rule: &VerdictRule, manifest: &Manifest, names: &Names<'_>, out
             }
         }
     }
-    if let Some(detail) = &rule.detail {
-        constant::check(detail, names, out);
+    [&rule.detail, &rule.until].into_iter().flatten().for_each(|node| constant::check(node, names, out));
+    if let Some(until) = rule.until.as_ref().filter(|_| rule.class.disposition() != Disposition::Repeat) {
+        let class = rule.class.name();
+        let message = Words::new(
+            format!("`{class}` is not tried again, so `until` says nothing"),
+            format!("при `{class}` повтора нет, и `until` ничего не значит"),
+        );
+        let hint = Words::new(
+            "take it out, or say `rate_limited`, `quota_exhausted` or `retry`",
+            "уберите его или укажите `rate_limited`, `quota_exhausted` или `retry`",
+        );
+        out.push(Diagnostic::error(Code::BadValue, until.span, message).with_hint(hint));
     }
 }
 

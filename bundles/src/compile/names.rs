@@ -65,7 +65,7 @@ pub struct StepNames {
     pub name: String,
     /// What its action declares of the answer; anything when that is nothing.
     pub output: Vec<Field>,
-    /// Whether there is an answer: none when it failed and the run went on.
+    /// Whether there is an answer: none when it failed and the run went on, or when it was lost.
     pub always: bool,
 }
 

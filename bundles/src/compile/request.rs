@@ -11,7 +11,7 @@ use crate::{
     connection::Placement,
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
     duration,
-    manifest::action::{Action, alternatives},
+    manifest::action::{RequestSpec, alternatives},
     mapping::Mapping,
     outgoing::{
         Body, Headers, Outgoing, Parameters, Source, TIMEOUT_MS, is_header_text,
@@ -27,8 +27,8 @@ use crate::{
 
 /// What an action's request is compiled from.
 pub struct Request<'a> {
-    /// The action.
-    pub action: &'a Action,
+    /// What the action says of it.
+    pub spec: &'a RequestSpec,
     /// The connection it goes through.
     pub compiled: &'a Compiled,
     /// What the bundle gives, sorted by where it goes.
@@ -51,7 +51,7 @@ enum BodyEncoding {
 impl Request<'_> {
     /// Compiles; none after an error, which is in `out`.
     pub fn compile(&self, input: Option<Mapping>, out: &mut Diagnostics) -> Option<Outgoing> {
-        let spec = &self.action.request;
+        let spec = self.spec;
         let url = self.url(out);
         let headers = self.headers(out);
         let body = self.body(out);
@@ -118,7 +118,7 @@ impl Request<'_> {
     }
 
     fn url(&self, out: &mut Diagnostics) -> Option<(Url, Span)> {
-        for node in alternatives(self.action.request.url.as_ref()) {
+        for node in alternatives(self.spec.url.as_ref()) {
             match input_name(node) {
                 Some(name) => {
                     if let Some(entry) = self.inputs.placed(&name) {
@@ -146,7 +146,7 @@ impl Request<'_> {
     }
 
     fn query(&self) -> Vec<Parameters> {
-        let alternatives = alternatives(self.action.request.query.as_ref()).into_iter();
+        let alternatives = alternatives(self.spec.query.as_ref()).into_iter();
         let read = |node: &Node| match input_name(node) {
             Some(name) => Parameters::Input(name),
             None => Parameters::Listed(
@@ -171,7 +171,7 @@ impl Request<'_> {
 
     fn headers(&self, out: &mut Diagnostics) -> Vec<Headers> {
         let mut headers = Vec::new();
-        for node in alternatives(self.action.request.headers.as_ref()) {
+        for node in alternatives(self.spec.headers.as_ref()) {
             match input_name(node) {
                 None => headers.push(Headers::Listed(self.listed(node))),
                 Some(name) => match self.inputs.find(&name) {
@@ -240,7 +240,7 @@ impl Request<'_> {
     }
 
     fn encoding(&self) -> BodyEncoding {
-        let spec = &self.action.request;
+        let spec = self.spec;
         match constant::text(spec.encoding.as_ref(), self.settings()).as_deref() {
             Some("form") => BodyEncoding::Form,
             Some("raw") => BodyEncoding::Raw,
@@ -254,7 +254,7 @@ impl Request<'_> {
     fn body(&self, out: &mut Diagnostics) -> Option<Body> {
         let encoding = self.encoding();
         let mut names = Vec::new();
-        for node in alternatives(self.action.request.body.as_ref()) {
+        for node in alternatives(self.spec.body.as_ref()) {
             match input_name(node) {
                 None if node.as_map().is_some() => {
                     let mapping =

@@ -1,5 +1,7 @@
 //! `retry: none`, or `retry: {after: [5s, 1m, 10m]}`.
 
+use std::borrow::Cow;
+
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code},
     duration,
@@ -10,7 +12,7 @@ use crate::{
 
 /// The schedule that was written; none when none was. Its shape was checked.
 pub fn compile(node: Option<&Node>, out: &mut Diagnostics) -> Option<Schedule> {
-    let Some(after) = node?.get("after") else { return Some(Schedule { waits_ms: Vec::new() }) };
+    let Some(after) = node?.get("after") else { return Some(Schedule { waits_ms: Cow::Borrowed(&[]) }) };
     let waits = after.as_list().unwrap_or_default();
     if waits.is_empty() {
         let message = Words::new("the list of waits is empty", "список пауз пуст");
@@ -35,7 +37,7 @@ pub fn compile(node: Option<&Node>, out: &mut Diagnostics) -> Option<Schedule> {
         }
         Some(ms)
     });
-    Some(Schedule { waits_ms: waits_ms.collect() })
+    Some(Schedule { waits_ms: waits_ms.collect::<Vec<_>>().into() })
 }
 
 fn out_of_bounds(span: Span) -> Diagnostic {

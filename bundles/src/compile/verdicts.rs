@@ -6,9 +6,10 @@ use super::{condition, connection::Compiled, names::Names};
 use crate::{
     diagnostic::Diagnostics,
     filter::Filter,
-    judge::Rule,
-    manifest::action::{VerdictRule, VerdictWhen},
+    judge::{Presence, Rule},
+    manifest::action::{ProbeSpec, VerdictRule, VerdictWhen},
     template::Template,
+    yaml::Node,
 };
 
 /// The rules of every step that uses a connection; its manifest's own check and [`check_settings`] report what is wrong.
@@ -16,6 +17,13 @@ pub fn compile(compiled: &Compiled) -> Arc<[Rule]> {
     let names = answer_names(compiled);
     let rules = compiled.connector.manifest.verdicts.iter();
     rules.filter_map(|rule| compile_rule(rule, compiled, &names)).collect()
+}
+
+/// How the answer to an action's probe is read; the manifest's own check has reported what is wrong.
+pub fn presence(compiled: &Compiled, probe: &ProbeSpec) -> Option<Presence> {
+    let names = answer_names(compiled);
+    let filter = |node| condition::compile(node, &names, &mut Diagnostics::default());
+    Some(Presence { found: filter(&probe.found)?, absent: filter(&probe.absent)? })
 }
 
 /// The filters in a connection's settings, checked where they stand.
@@ -50,10 +58,12 @@ fn compile_rule(rule: &VerdictRule, compiled: &Compiled, names: &Names<'_>) -> O
         VerdictWhen::SettingGiven(name) if compiled.is_given(name) => Vec::new(),
         VerdictWhen::SettingGiven(_) => return None,
     };
-    let detail = rule.detail.as_ref().and_then(|node| {
+    let mut template = |node: &Option<Node>| {
+        let node = node.as_ref()?;
         let mut template = Template::parse(node, &mut ignored)?;
         template.check(names, node.span, false, &mut ignored)?;
         Some(template)
-    });
-    Some(Rule { when, class: rule.class, message: rule.message.clone(), detail })
+    };
+    let (detail, until) = (template(&rule.detail), template(&rule.until));
+    Some(Rule { when, class: rule.class, message: rule.message.clone(), detail, until })
 }

@@ -46,6 +46,19 @@ pub struct Action {
     pub request: RequestSpec,
     /// What later steps see as `steps.<name>.body`; anything when it says nothing.
     pub output: Vec<FieldSpec>,
+    /// How to ask the vendor whether a request worked whose answer was lost.
+    pub probe: Option<ProbeSpec>,
+}
+
+/// A question to the vendor about a request whose answer was lost.
+#[derive(Debug, Clone)]
+pub struct ProbeSpec {
+    /// The question; it changes nothing at the vendor.
+    pub request: RequestSpec,
+    /// A filter over its answer: the vendor has what was sent.
+    pub found: Node,
+    /// A filter over its answer: the vendor does not have it.
+    pub absent: Node,
 }
 
 /// What a repeat does when it is not known whether the first request worked.
@@ -95,6 +108,8 @@ pub struct VerdictRule {
     pub message: Words,
     /// A template over the answer: what the vendor said.
     pub detail: Option<Node>,
+    /// A template over the answer: when to try again, in seconds or as a moment.
+    pub until: Option<Node>,
 }
 
 /// When a rule about answers holds.
@@ -134,7 +149,14 @@ pub fn read(name: &str, node: &Node, out: &mut Diagnostics) -> Action {
         input: field::read_all(node.get("input"), out),
         request: read_request(node.get("request").unwrap_or(node)),
         output: field::read_all(node.get("output"), out),
+        probe: node.get("probe").and_then(read_probe),
     }
+}
+
+fn read_probe(node: &Node) -> Option<ProbeSpec> {
+    let mut request = read_request(node.get("request")?);
+    request.method.get_or_insert_with(|| Node::text("GET", node.span));
+    Some(ProbeSpec { request, found: node.get("found")?.clone(), absent: node.get("absent")?.clone() })
 }
 
 fn read_request(node: &Node) -> RequestSpec {
@@ -159,6 +181,7 @@ pub fn read_verdict(node: &Node) -> VerdictRule {
         class: Class::from_name(&text(node, "verdict")).unwrap_or(Class::Retry),
         message: words(node, "message"),
         detail: node.get("detail").cloned(),
+        until: node.get("until").cloned(),
     }
 }
 

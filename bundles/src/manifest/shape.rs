@@ -187,14 +187,30 @@ fn action() -> Shape {
             .help("What a repeat after a lost answer does.", "Что сделает повтор, если ответ потерян.")
             .default("none"),
         Key::optional("input", fields()),
-        Key::required("request", request()),
+        Key::required("request", request("POST")),
         Key::optional("output", fields()),
+        Key::optional("probe", probe()).help(
+            "Asks whether a request worked whose answer was lost.",
+            "Спрашивает, сработал ли запрос, ответ на который потерян.",
+        ),
     ])
 }
 
-fn request() -> Shape {
+fn probe() -> Shape {
     Shape::object([
-        Key::optional("method", Shape::template(Shape::Text)).default("POST"),
+        Key::required("request", request("GET")),
+        Key::required("found", Shape::Filter)
+            .help("Its answer says that the vendor has it.", "Из ответа видно, что у сервиса это есть."),
+        Key::required("absent", Shape::Filter).help(
+            "Its answer says that the vendor does not have it.",
+            "Из ответа видно, что у сервиса этого нет.",
+        ),
+    ])
+}
+
+fn request(usual_method: &str) -> Shape {
+    Shape::object([
+        Key::optional("method", Shape::template(Shape::Text)).default(usual_method),
         Key::required(
             "url",
             Shape::OneOf(vec![Shape::list(Shape::template(Shape::Text)), Shape::template(Shape::Text)]),
@@ -218,5 +234,9 @@ fn verdict() -> Shape {
         Key::required("verdict", Shape::choice(Class::ALL.map(Class::name))),
         Key::optional("message", Shape::words()),
         Key::optional("detail", Shape::template(Shape::Text)),
+        Key::optional("until", Shape::template(Shape::Text)).help(
+            "When to try again: seconds from now, seconds since 1970, or a date. Without it, `Retry-After`.",
+            "Когда повторить: через сколько секунд, секунды с 1970 года или дата. Без него — `Retry-After`.",
+        ),
     ])
 }

@@ -215,6 +215,7 @@ fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>)
     };
     json!({
         "step": delivery.step,
+        "probe": delivery.probe,
         "started_ms": delivery.started_ms,
         "took_ms": delivery.took_ms,
         "class": delivery.class,

@@ -154,6 +154,7 @@ fn quarantine() -> Publish {
 fn delivery(class: Class) -> DeliveryRecord {
     DeliveryRecord {
         step: "send".to_owned(),
+        probe: false,
         started_ms: START_MS,
         took_ms: 12,
         request: SentRequest::Hash("ab".repeat(32)),

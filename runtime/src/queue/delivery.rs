@@ -11,6 +11,9 @@ use sheaf_bundles::{
 pub struct DeliveryRecord {
     /// The step's path in the bundle.
     pub step: String,
+    /// Whether it asked the vendor about an earlier one whose answer was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
     /// When it was sent, unix milliseconds.
     pub started_ms: i64,
     /// How long the exchange took, milliseconds.

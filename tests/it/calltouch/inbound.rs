@@ -93,7 +93,7 @@ impl Inbound {
         for plan in &self.plans {
             match (plan.decide(&event), plan.next(&RunState::new(Arc::clone(&event), 0))) {
                 (Verdict::Take { .. }, Next::Send { request, .. }) => requests.push(request),
-                (Verdict::Take { .. }, next @ (Next::Done | Next::Fail { .. })) => {
+                (Verdict::Take { .. }, next @ (Next::Done | Next::Ask { .. } | Next::Fail { .. })) => {
                     panic!("{}: {next:?}", plan.bundle)
                 }
                 (Verdict::Filtered | Verdict::NotFired, _) => {}

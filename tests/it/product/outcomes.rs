@@ -1,8 +1,12 @@
 //! What becomes of a run when a step does not succeed, over real HTTP.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use sheaf_runtime::queue::history::{RunDetail, RunStateName};
+use sheaf_bundles::verdict::Class;
+use sheaf_runtime::queue::{
+    history::{RunDetail, RunStateName},
+    types::Replay,
+};
 use sheaf_tests::{
     calltouch::{Method, Moment, Payload},
     receiver::{Behaviour, Receiver},
@@ -13,6 +17,8 @@ use super::world::World;
 
 /// Nothing here takes as long unless it is broken.
 const BROKEN_AFTER: Duration = Duration::from_secs(20);
+/// Longer than any wait.
+const A_DAY: Duration = Duration::from_secs(27 * 3_600);
 /// Jitter lengthens a wait by a tenth at most.
 const JITTER: f64 = 1.1;
 
@@ -23,7 +29,23 @@ name: vendor
 title: {en: Vendor, ru: Сервис}
 settings:
   base_url: {type: url, default: "https://vendor.example", title: {en: Address, ru: Адрес}}
+secrets:
+  key: {required: true, title: {en: Key, ru: Ключ}}
+secret_hosts: ["{{ connection.settings.base_url }}"]
+authentication:
+  - headers: {X-Key: "{{ connection.secrets.key }}"}
 actions:
+  order:
+    title: {en: Place an order, ru: Создать заказ}
+    input:
+      number: {type: text, required: true, title: {en: Number, ru: Номер}}
+    request:
+      url: "{{ connection.settings.base_url }}/orders"
+      body: {number: "{{ input.number }}"}
+    probe:
+      request: {url: "{{ connection.settings.base_url }}/orders", query: {number: "{{ input.number }}"}}
+      found: response.status = 200 and response.body.total > 0
+      absent: response.status = 200 and response.body.total = 0
   create:
     title: {en: Create a lead, ru: Создать лид}
     input:
@@ -33,26 +55,46 @@ actions:
       url: "{{ connection.settings.base_url }}/{{ input.path }}"
       body: {lead: "{{ input.lead }}"}
 verdicts:
-  - {when: 'response.body.say = "refused"', verdict: bad_request}
+  - {when: 'response.body.say = "rate_limited"', verdict: rate_limited, until: "{{ response.headers.[x-reset] }}"}
+  - {when: 'response.body.say = "quota_exhausted"', verdict: quota_exhausted, until: "{{ response.body.until }}"}
 "#;
 
-const CONNECTION: &str = "kind: connection\nname: vendor-main\nconnector: vendor\n";
+/// The connector with a rule for each class, so that the vendor can say any of them.
+fn connector() -> String {
+    let rule = |class: &Class| {
+        let name = class.name();
+        format!("  - {{when: 'response.body.say = \"{name}\"', verdict: {name}}}\n")
+    };
+    CONNECTOR.trim_start().to_owned() + &Class::ALL.iter().map(rule).collect::<String>()
+}
+
+const CONNECTION: &str =
+    "kind: connection\nname: vendor-main\nconnector: vendor\nsecrets: {key: {env: VENDOR_KEY}}\n";
+/// What the vendor asks for.
+const KEY: &str = "s3cr3t-of-the-vendor";
 
 /// A vendor, and a server whose bundle for calls has these steps.
 async fn start(steps: &str) -> (World, Receiver) {
+    start_with(steps, CONNECTION, &[]).await
+}
+
+/// The same with another connection and further files.
+async fn start_with(steps: &str, connection: &str, more: &[(&str, &str)]) -> (World, Receiver) {
     let vendor = Receiver::start().await.expect("a vendor");
     let bundle = format!(
         "kind: bundle\nname: leads\non: {{connection: calltouch-main, trigger: call_ended}}\n\
          filter: sessionId is not empty\n{steps}"
     );
+    let connector = connector();
     let files = [
-        ("connectors/vendor/connector.yaml", CONNECTOR),
-        ("connections/vendor-main.yaml", CONNECTION),
+        ("connectors/vendor/connector.yaml", connector.as_str()),
+        ("connections/vendor-main.yaml", connection),
         // In the place of the only bundle of the example that takes such a call.
         ("bundles/mindbox-dynamic.yaml", &bundle),
     ];
+    let files = [&files, more].concat();
     let origin = vendor.origin();
-    let world = World::start_set("calltouch-mindbox", &files, &[], |config| {
+    let world = World::start_set("calltouch-mindbox", &files, &[("VENDOR_KEY", KEY)], |config| {
         config.egress_override.push(format!("https://vendor.example={origin}").parse().expect("an override"));
     })
     .await;
@@ -61,7 +103,11 @@ async fn start(steps: &str) -> (World, Receiver) {
 
 /// A call comes in.
 async fn call(world: &World) {
-    let payload = Payload::call(Moment::CallEnded, 1);
+    call_of(world, 1).await;
+}
+
+async fn call_of(world: &World, id: u64) {
+    let payload = Payload::call(Moment::CallEnded, id);
     let sent = world.calltouch(Method::Post).happens(Moment::CallEnded, &payload).await;
     assert!(sent.expect("an answer").succeeded());
 }
@@ -87,6 +133,206 @@ fn failure() -> Behaviour {
 fn judged(run: &RunDetail, attempt: usize) -> Vec<(&str, &str)> {
     let deliveries = run.attempts[attempt].deliveries.iter();
     deliveries.map(|delivery| (delivery.step.as_str(), delivery.class.name())).collect()
+}
+
+/// Creates a lead, with all the defaults.
+const LEAD: &str =
+    "steps: [{name: create, action: vendor.create, connection: vendor-main, with: {lead: '{{ id }}'}}]\n";
+
+#[tokio::test]
+async fn what_is_done_empty_or_done_before_is_delivered_and_not_sent_again() {
+    let (world, vendor) = start(LEAD).await;
+    for (id, class) in (1..).zip(["ok", "empty", "duplicate_ok"]) {
+        vendor.script([say(class)]);
+        call_of(&world, id).await;
+        let ledger = world.until(|ledger| ledger.pending == 0).await;
+        assert_eq!((ledger.delivered, ledger.parked), (id.cast_signed(), 0), "{class}");
+        let run = world.attempted(1).await;
+        assert_eq!((judged(&run, 0), &run.summary.reason), (vec![("create", class)], &None));
+    }
+    world.pass(A_DAY);
+    world.ledger().await;
+    assert_eq!(vendor.messages().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_repeat_cannot_help_waits_for_a_person_at_once_and_is_not_sent_again() {
+    let (world, vendor) = start(LEAD).await;
+    // The refused authorisation last: nothing else is sent through its connection after that.
+    let classes = ["bad_request", "not_found", "plan_denied", "unknown", "auth_broken"];
+    for (id, class) in (1..).zip(classes) {
+        vendor.script([say(class)]);
+        call_of(&world, id).await;
+        let ledger = world.until(|ledger| ledger.pending == 0).await;
+        assert_eq!((ledger.delivered, ledger.parked), (0, id.cast_signed()), "{class}");
+        let run = world.attempted(1).await;
+        assert_eq!(judged(&run, 0), [("create", class)]);
+        assert!(run.summary.reason.is_some_and(|reason| reason.contains(class)));
+    }
+    world.pass(A_DAY);
+    world.ledger().await;
+    assert_eq!(vendor.messages().len(), classes.len());
+}
+
+#[tokio::test]
+async fn what_passes_is_sent_again_byte_for_byte_on_the_schedule_and_not_before() {
+    for class in ["retry", "rate_limited", "quota_exhausted", "auth_refresh"] {
+        let (world, vendor) = start(LEAD).await;
+        vendor.script([say(class)]);
+        call(&world).await;
+        let run = world.attempted(1).await;
+        let wait_ms = run.summary.due_ms.expect("it is pending") - world.now_ms();
+        assert!((5_000..=5_500).contains(&wait_ms), "{class}: {wait_ms}");
+        assert_eq!((judged(&run, 0), vendor.messages().len()), (vec![("create", class)], 1));
+        world.pass(Duration::from_millis(5_500));
+        let run = world.attempted(2).await;
+        assert_eq!(run.summary.state, RunStateName::Delivered, "{class}");
+        let messages = vendor.messages();
+        assert_eq!((messages.len(), &messages[0].body), (2, &messages[1].body), "{class}");
+    }
+}
+
+#[tokio::test]
+async fn a_vendor_that_says_until_when_is_left_alone_until_then() {
+    let date = ("Date", "Thu, 05 Mar 2026 07:15:00 GMT");
+    for (class, headers, until, wait_s) in [
+        ("rate_limited", [("X-Reset", "90"), date], "", 90),
+        ("rate_limited", [("X-Reset", "1772695200"), date], "", 300),
+        ("rate_limited", [("Retry-After", "45"), date], "", 45),
+        ("quota_exhausted", [("Retry-After", "45"), date], "2026-03-05T12:15:00+03:00", 7_200),
+        ("quota_exhausted", [("Retry-After", "45"), date], "2026-04-01T00:00:00Z", 86_400),
+        ("retry", [("Retry-After", "0"), date], "", 1),
+    ] {
+        let (world, vendor) = start(LEAD).await;
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let body = format!(r#"{{"say":"{class}","until":"{until}"}}"#);
+        vendor.script([Behaviour::Answer(429, headers.to_vec(), body.into_bytes())]);
+        call(&world).await;
+        let run = world.attempted(1).await;
+        let wait_ms = run.summary.due_ms.expect("it is pending") - world.now_ms();
+        let most_ms = (f64::from(wait_s) * 1_000.0 * JITTER) as i64;
+        assert!((i64::from(wait_s) * 1_000..=most_ms).contains(&wait_ms), "{class} {until}: {wait_ms}");
+    }
+}
+
+#[tokio::test]
+async fn stale_access_is_read_anew_before_the_repeat() {
+    let connection = CONNECTION.replace("{env: VENDOR_KEY}", "{file: vendor.key}");
+    let (world, vendor) = start_with(LEAD, &connection, &[("vendor.key", "the-first-key\n")]).await;
+    call(&world).await;
+    world.until(|ledger| ledger.delivered == 1).await;
+    fs::write(world.config().directory.join("vendor.key"), "the-next-key-of-all\n").expect("written");
+    vendor.script([say("auth_refresh")]);
+    call_of(&world, 2).await;
+    world.attempted(1).await;
+    world.pass(Duration::from_secs(6));
+    world.until(|ledger| ledger.delivered == 2).await;
+    let messages = vendor.messages();
+    let keys: Vec<_> = messages.iter().map(|message| message.header("X-Key").unwrap_or_default()).collect();
+    assert_eq!((keys[0], keys[2]), ("the-first-key", "the-next-key-of-all"));
+}
+
+/// Places an order, and asks about it after these waits.
+fn order(own: &str) -> String {
+    format!(
+        "steps:\n  - {{name: order, action: vendor.order, connection: vendor-main, retry: {{after: [1m, 10m]}}, \
+         {own}with: {{number: '{{{{ id }}}}'}}}}\n"
+    )
+}
+
+/// What the vendor says of how many such orders it has.
+fn total(count: u32) -> Behaviour {
+    Behaviour::Status(200, format!(r#"{{"total":{count}}}"#))
+}
+
+fn methods(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(Message::method).collect()
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_is_asked_about_and_not_repeated_when_the_vendor_has_it() {
+    let (world, vendor) = start(&order("")).await;
+    vendor.script([Behaviour::Cut, total(1)]);
+    call(&world).await;
+    world.attempted(1).await;
+    assert_eq!(methods(&vendor.messages()), ["POST"], "it may still be at it");
+    assert_eq!((world.ledger().await.pending, world.ledger().await.delivered), (1, 0));
+    world.pass(Duration::from_secs(66));
+    let run = world.attempted(2).await;
+    assert_eq!((run.summary.state, run.summary.is_in_part()), (RunStateName::Delivered, false));
+    let messages = vendor.messages();
+    assert_eq!(methods(&messages), ["POST", "GET"]);
+    assert_eq!(messages[1].query(), [("number".to_owned(), "1".to_owned())]);
+    assert!(
+        messages.iter().all(|message| message.header("X-Key") == Some(KEY)),
+        "a question is authorised too"
+    );
+    assert_eq!(
+        (judged(&run, 0), judged(&run, 1)),
+        (vec![("order", "unknown")], vec![("order", "duplicate_ok")])
+    );
+    assert!(!run.attempts[0].deliveries[0].probe && run.attempts[1].deliveries[0].probe);
+    assert!(!format!("{run:?}").contains(KEY));
+}
+
+#[tokio::test]
+async fn an_order_whose_answer_was_lost_is_repeated_when_the_vendor_does_not_have_it() {
+    let (world, vendor) = start(&order("")).await;
+    vendor.script([Behaviour::Cut, total(0), Behaviour::HalfAnswer, total(0)]);
+    call(&world).await;
+    world.attempted(1).await;
+    world.pass(Duration::from_secs(66));
+    let run = world.attempted(2).await;
+    assert_eq!(judged(&run, 1), [("order", "not_found"), ("order", "unknown")]);
+    world.pass(Duration::from_secs(660));
+    let run = world.attempted(3).await;
+    assert_eq!(run.summary.state, RunStateName::Delivered);
+    assert_eq!(judged(&run, 2), [("order", "not_found"), ("order", "ok")]);
+    let messages = vendor.messages();
+    assert_eq!(methods(&messages), ["POST", "GET", "POST", "GET", "POST"]);
+    assert!(messages[0].body == messages[2].body && messages[2].body == messages[4].body);
+}
+
+#[tokio::test]
+async fn a_vendor_that_cannot_say_is_asked_on_the_schedule_then_a_person_is_and_a_replay_asks_first() {
+    let (world, vendor) = start(&order("on_failure: continue, ")).await;
+    vendor.script([Behaviour::Cut, failure(), Behaviour::Cut, total(1)]);
+    call(&world).await;
+    world.attempted(1).await;
+    world.pass(Duration::from_secs(66));
+    world.attempted(2).await;
+    world.pass(Duration::from_secs(660));
+    let run = world.attempted(3).await;
+    assert_eq!(run.summary.state, RunStateName::Parked, "it has not failed: nobody knows");
+    let store = world.running().queue().store();
+    store.replay(&[run.summary.id], Replay::Retry).await.expect("replayed");
+    // What another process put into the queue is found at the next look.
+    world.pass(Duration::from_secs(1));
+    let run = world.attempted(4).await;
+    assert_eq!(run.summary.state, RunStateName::Delivered);
+    assert_eq!(methods(&vendor.messages()), ["POST", "GET", "GET", "GET"]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_waits_for_a_person_where_nobody_can_be_asked_and_is_repeated_only_on_demand() {
+    for (own, requests, state) in [
+        ("", 1, RunStateName::Parked),
+        ("unknown: park, ", 1, RunStateName::Parked),
+        ("unknown: repeat, ", 2, RunStateName::Delivered),
+    ] {
+        let action = if own.is_empty() { "action: vendor.create" } else { "action: vendor.order" };
+        let with = if own.is_empty() { "with: {lead:" } else { "with: {number:" };
+        let steps = order(own).replace("action: vendor.order", action).replace("with: {number:", with);
+        let (world, vendor) = start(&steps).await;
+        vendor.script([Behaviour::Cut]);
+        call(&world).await;
+        world.attempted(1).await;
+        world.pass(Duration::from_secs(66));
+        let ledger = world.until(|ledger| ledger.pending == 0).await;
+        assert_eq!(ledger.delivered + ledger.parked, 1, "{own}");
+        let run = world.attempted(requests).await;
+        assert_eq!((run.summary.state, vendor.messages().len()), (state, requests), "{own}");
+    }
 }
 
 #[tokio::test]
@@ -128,7 +374,7 @@ steps:
 "#,
     )
     .await;
-    vendor.script([say("refused")]);
+    vendor.script([say("bad_request")]);
     call(&world).await;
     let messages = requests(&vendor, 2).await;
     assert_eq!(paths(&messages), ["/marks", "/leads"]);
