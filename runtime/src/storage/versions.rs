@@ -89,7 +89,7 @@ async fn put_in_force(
 ) -> Result<VersionId, DbErr> {
     const PUT: &str = "INSERT INTO version (id, bundle, connection, hash, artefact, shared, created_ms, through, active) \
                        VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1) \
-                       ON CONFLICT (bundle, hash) DO UPDATE SET active = 1 RETURNING id";
+                       ON CONFLICT (bundle, hash) DO UPDATE SET active = 1, through = excluded.through RETURNING id";
     const SHARED: &str = "INSERT INTO shared_text (hash, text) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING";
     let artefact = &version.artefact;
     for shared in artefact.shared.iter().filter(|shared| written.insert(shared.hash)) {
