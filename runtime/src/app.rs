@@ -186,6 +186,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     let pages = Management {
         metrics: metrics.clone(),
         queue: queue.clone(),
+        catalogue: catalogue.clone(),
         stopping: intake_stopping.clone(),
         spool: spool.clone(),
         seen: seen.clone(),

@@ -133,7 +133,7 @@ impl Executor {
     /// Nothing of the next step was sent; what the steps before it did is kept.
     fn given_back(&self, state: &RunState, deliveries: &[DeliveryRecord]) -> Outcome {
         if deliveries.is_empty() {
-            return Outcome::Released;
+            return Outcome::Released { due_ms: 0 };
         }
         Outcome::Retry { due_ms: self.clock.now_ms(), state: state.to_bytes() }
     }

@@ -114,6 +114,8 @@ fn live_hook(
 #[derive(Debug)]
 pub struct Catalogue {
     live: watch::Sender<Arc<Live>>,
+    /// Why what another node made active cannot be served here, while that is so.
+    refused: Mutex<Option<String>>,
     earlier: Mutex<HashMap<VersionId, Arc<Plan>>>,
 }
 
@@ -139,7 +141,11 @@ pub enum VersionError {
 impl Catalogue {
     /// Starts with one epoch in force.
     pub fn new(live: Live) -> Catalogue {
-        Catalogue { live: watch::Sender::new(Arc::new(live)), earlier: Mutex::default() }
+        Catalogue {
+            live: watch::Sender::new(Arc::new(live)),
+            refused: Mutex::default(),
+            earlier: Mutex::default(),
+        }
     }
 
     /// The epoch in force.
@@ -159,6 +165,16 @@ impl Catalogue {
     /// Puts another epoch in force; runs under way keep the plans they began with.
     pub fn switch(&self, live: Live) {
         self.live.send_replace(Arc::new(live));
+    }
+
+    /// Notes why what another node made active cannot be served here, while that is so: this node publishes nothing then.
+    pub fn refuse(&self, why: Option<String>) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Why this node publishes nothing, if so.
+    pub fn refused(&self) -> Option<String> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The plan of a version: active, seen before, or compiled again from its stored artefact.

@@ -12,6 +12,7 @@ use axum::{
 use tokio::{net::TcpListener, sync::watch, time::timeout};
 
 use crate::{
+    live::Catalogue,
     metrics::Metrics,
     oversight::Seen,
     queue::{Health, Queue},
@@ -29,6 +30,8 @@ pub struct Management {
     pub metrics: Arc<Metrics>,
     /// Counts in the database, and whether it can commit.
     pub queue: Queue,
+    /// What is in force here, and whether it is what is in force.
+    pub catalogue: Arc<Catalogue>,
     /// True once the process is stopping: no new traffic, please.
     pub stopping: Stop,
     /// Where requests wait while the database is away.
@@ -59,6 +62,10 @@ async fn health(State(management): State<Management>) -> String {
 async fn ready(State(management): State<Management>) -> Response {
     if management.stopping.is_ordered() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
+    }
+    if let Some(why) = management.catalogue.refused() {
+        let text = format!("what another node made active cannot be served here: {why}\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }
     let kept = management.spool.is_some_and(|spool| spool.takes());
     match management.queue.health().borrow().clone() {

@@ -168,7 +168,7 @@ impl Metrics {
             Outcome::DeliveredInPart { .. } => "delivered_in_part",
             Outcome::Retry { .. } => "retry",
             Outcome::Parked { .. } => "parked",
-            Outcome::Released => "released",
+            Outcome::Released { .. } => "released",
         };
         self.attempts.get_or_create(&OfOutcome { outcome }).inc();
     }

@@ -28,6 +28,12 @@ use crate::{
 /// How long a run is held when the store cannot be read, milliseconds.
 const STORE_PAUSE_MS: u64 = 1_000;
 
+/// How long a run is left to the nodes that can compile its version, milliseconds.
+const ELSEWHERE_PAUSE_MS: i64 = 30_000;
+/// A version that this sheaf does not compile is taken for one of a newer sheaf, to which the other nodes have been brought,
+/// until it is this old, milliseconds: one hour. After that its runs are parked.
+const UPDATE_MS_MAX: i64 = 3_600_000;
+
 /// What a worker needs.
 pub struct Worker {
     /// The plans.
@@ -79,6 +85,12 @@ impl Worker {
                 tokio::time::sleep(Duration::from_millis(STORE_PAUSE_MS)).await;
                 return;
             }
+            Err(NotRunnable::Elsewhere(reason)) => {
+                info!(run = %claim.run, reason, "the run is left to a node of a newer sheaf");
+                let due_ms = self.executor.clock.now_ms() + ELSEWHERE_PAUSE_MS;
+                let outcome = Outcome::Released { due_ms };
+                Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None }
+            }
             Err(NotRunnable::Never(reason)) => {
                 warn!(run = %claim.run, reason, "run parked");
                 let state = claim.state.clone().unwrap_or_default();
@@ -99,10 +111,8 @@ impl Worker {
     }
 
     async fn plan(&self, version: VersionId) -> Result<Arc<Plan>, NotRunnable> {
-        self.catalogue.plan(version, &self.store).await.map_err(|error| match error {
-            VersionError::Queue(error) => NotRunnable::Later(error.to_string()),
-            VersionError::Unknown(_) | VersionError::Artefact { .. } => NotRunnable::Never(error.to_string()),
-        })
+        let now_ms = self.executor.clock.now_ms();
+        self.catalogue.plan(version, &self.store).await.map_err(|error| not_runnable(error, now_ms))
     }
 
     fn tell(&self, claim: &Claim, plan: &Plan, settle: &Settle) {
@@ -118,7 +128,7 @@ fn log(run: RunId, bundle: &str, attempt: u32, settle: &Settle) {
     let refusal = settle.deliveries.last().map(|delivery| delivery.class);
     let refusal = refusal.filter(|class| class.disposition() != Disposition::Delivered).map(Class::name);
     match (&settle.outcome, refusal) {
-        (Outcome::Delivered | Outcome::Released, _) => {}
+        (Outcome::Delivered | Outcome::Released { .. }, _) => {}
         (Outcome::DeliveredInPart { .. }, _) => {
             warn!(%run, bundle, attempt, "run delivered although a step failed")
         }
@@ -134,8 +144,21 @@ fn log(run: RunId, bundle: &str, attempt: u32, settle: &Settle) {
 enum NotRunnable {
     /// The store cannot be read now: the claim goes back.
     Later(String),
+    /// A node of a newer sheaf can.
+    Elsewhere(String),
     /// It never will: the run is parked with this reason.
     Never(String),
+}
+
+fn not_runnable(error: VersionError, now_ms: i64) -> NotRunnable {
+    let text = error.to_string();
+    match error {
+        VersionError::Queue(_) => NotRunnable::Later(text),
+        VersionError::Artefact { version, .. } if now_ms - version.time_ms() < UPDATE_MS_MAX => {
+            NotRunnable::Elsewhere(text)
+        }
+        VersionError::Artefact { .. } | VersionError::Unknown(_) => NotRunnable::Never(text),
+    }
 }
 
 /// What the last attempt left. A run that was parked before its first attempt could begin left nothing: it begins.
@@ -175,6 +198,15 @@ mod tests {
         queue::delivery::{Answer, DeliveryRecord, SentRequest},
         telemetry::testing::logged,
     };
+
+    #[test]
+    fn a_version_that_does_not_compile_is_left_to_newer_nodes_for_the_time_of_an_update() {
+        let version = VersionId(sheaf_bundles::id::compose(1_000_000, 1, 0));
+        let error = || VersionError::Artefact { version, why: "an operator it does not know".to_owned() };
+        assert!(matches!(not_runnable(error(), 1_000_000 + UPDATE_MS_MAX - 1), NotRunnable::Elsewhere(_)));
+        assert!(matches!(not_runnable(error(), 1_000_000 + UPDATE_MS_MAX), NotRunnable::Never(_)));
+        assert!(matches!(not_runnable(VersionError::Unknown(version), 1_000_000), NotRunnable::Never(_)));
+    }
 
     #[test]
     fn a_run_parked_before_its_first_attempt_begins_when_it_is_replayed() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook, plan::Plan, words::Language};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
 use super::AppError;
@@ -31,6 +31,9 @@ use crate::{
     token::MasterKey,
     watch::Watch,
 };
+
+/// How long to wait before what another node made active is tried again: everything in it is compiled each time.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(10);
 
 /// What a change of catalogue needs.
 pub struct Switch {
@@ -172,6 +175,7 @@ impl Switch {
         let mut epoch = self.queue.epoch();
         let mut unapplied = false;
         let mut moved = false;
+        let mut follow_at = Instant::now();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(every) => {
@@ -188,10 +192,14 @@ impl Switch {
             // Behind what is live means, unless it was just heard, that no turn has seen our own activation yet; once it is
             // heard, the database has lost the latest ones.
             let (theirs, ours) = (*epoch.borrow_and_update(), self.catalogue.live().epoch);
-            if theirs > ours || (moved && theirs != ours) {
+            moved = theirs > ours || (moved && theirs != ours);
+            if !moved {
+                self.catalogue.refuse(None);
+            } else if follow_at <= Instant::now() {
                 moved = !self.follow().await;
-            } else {
-                moved = false;
+                if self.catalogue.refused().is_some() {
+                    follow_at = Instant::now() + FOLLOW_PAUSE;
+                }
             }
         }
     }
@@ -229,10 +237,16 @@ impl Switch {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
                 self.catalogue.switch(live);
+                self.catalogue.refuse(None);
                 true
+            }
+            Err(AppError::Queue(error)) => {
+                warn!(%error, "what another node made active could not be read yet");
+                false
             }
             Err(error) => {
                 error!(%error, "what another node made active cannot be served here");
+                self.catalogue.refuse(Some(error.to_string()));
                 false
             }
         }

@@ -141,8 +141,11 @@ pub enum SettleStep {
         /// The state for the next attempt.
         state: Vec<u8>,
     },
-    /// Due again now; nothing is counted.
-    Released,
+    /// Due again; nothing is counted.
+    Released {
+        /// When, unix milliseconds; a time that is past means now.
+        due_ms: i64,
+    },
     /// Due again after a pause; the panic is counted.
     Crashed {
         /// When, unix milliseconds.
@@ -156,7 +159,7 @@ impl SettleStep {
         match self {
             SettleStep::Delivered { .. } | SettleStep::Parked { .. } => None,
             SettleStep::Retry { due_ms, .. } | SettleStep::Crashed { due_ms } => Some(*due_ms),
-            SettleStep::Released => Some(now_ms),
+            SettleStep::Released { due_ms } => Some(now_ms.max(*due_ms)),
         }
     }
 }

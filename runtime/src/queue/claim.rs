@@ -71,7 +71,7 @@ impl Drop for Claim {
         } else {
             let started_ms = 0;
             self.end(End::Settled(Settle {
-                outcome: Outcome::Released,
+                outcome: Outcome::Released { due_ms: 0 },
                 started_ms,
                 deliveries: Vec::new(),
                 contact: None,

@@ -134,8 +134,11 @@ pub enum Outcome {
         /// The run's state for a replay, opaque to the queue.
         state: Vec<u8>,
     },
-    /// Not begun (the node is stopping): due again at once, nothing is recorded.
-    Released,
+    /// Not begun here: nothing is recorded.
+    Released {
+        /// When it is due again, unix milliseconds; a time that is past means at once.
+        due_ms: i64,
+    },
 }
 
 /// The end of one attempt.

@@ -638,7 +638,7 @@ fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contact }
         Outcome::DeliveredInPart { reason } => SettleStep::Delivered { reason: Some(reason) },
         Outcome::Parked { reason, state } => SettleStep::Parked { reason, state: Some(state) },
         Outcome::Retry { due_ms, state } => SettleStep::Retry { due_ms, state },
-        Outcome::Released => SettleStep::Released,
+        Outcome::Released { due_ms } => SettleStep::Released { due_ms },
     };
     SettleRow { row, step, through, started_ms, deliveries }
 }

@@ -1,15 +1,16 @@
 //! The whole product on PostgreSQL: one node, and several that share a database.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use sheaf_runtime::config::Config;
 use sheaf_tests::{
     calltouch::{Method, Moment, Payload},
     postgres::{self, TestDatabase},
     product::get,
+    wire,
 };
 
-use super::world::{World, copy};
+use super::world::{BROKEN_AFTER, World, copy};
 
 fn ended(id: u64) -> Payload {
     Payload::call(Moment::CallEnded, id)
@@ -100,6 +101,51 @@ async fn in_a_rolling_update_the_nodes_that_still_have_the_old_files_serve_the_n
     let world = world.restart().await;
     assert_eq!(world.running().catalogue().live().epoch, epoch);
     other.stop().await;
+}
+
+/// Waits until a node says this of whether it may get traffic, while time passes: an idle node looks at the database by it.
+async fn until_ready_says(world: &World, text: &str) {
+    let address = world.running().addresses().management;
+    let request = wire::request("GET", "/readyz", &[], b"");
+    let says = async {
+        loop {
+            let mut client = wire::Client::connect(address).await.expect("it is served");
+            let answer = client.exchange(&request).await.expect("an answer");
+            if String::from_utf8_lossy(&answer.body).contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            world.pass(Duration::from_secs(1));
+        }
+    };
+    tokio::time::timeout(BROKEN_AFTER, says).await.expect(text);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_serve_what_is_in_force_is_not_ready_and_follows_a_restored_database_back() {
+    if !postgres::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let world = world(&database).await;
+    until_ready_says(&world, "ready\n").await;
+    let before = world.running().catalogue().live().epoch;
+    // As a newer sheaf would leave it: artefacts that this one cannot read, in force.
+    database.sql(
+        "CREATE TABLE kept AS SELECT id, artefact FROM version;
+         UPDATE version SET artefact = ''; UPDATE meta SET value = value + 1 WHERE key = 'epoch'",
+    );
+    until_ready_says(&world, "cannot be served here").await;
+    // As a restore would leave it: the last activation never happened.
+    database.sql(
+        "UPDATE version SET artefact = kept.artefact FROM kept WHERE kept.id = version.id;
+         UPDATE meta SET value = value - 2 WHERE key = 'epoch'",
+    );
+    until_ready_says(&world, "ready\n").await;
+    assert_eq!(world.running().catalogue().live().epoch, before - 1);
+    let calltouch = world.calltouch(Method::Post);
+    assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
+    world.until(|ledger| ledger.delivered == 1).await;
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ pub const HOOK: &str = "calltouch-main";
 /// When these tests happen: the day of the samples, unix milliseconds.
 const NOW_MS: i64 = 1_772_695_100_000;
 /// Nothing here takes as long unless it is broken.
-const BROKEN_AFTER: Duration = Duration::from_secs(20);
+pub const BROKEN_AFTER: Duration = Duration::from_secs(20);
 
 /// See above.
 pub struct World {

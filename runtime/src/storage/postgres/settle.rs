@@ -156,7 +156,7 @@ fn count(settle: &SettleRow, tally: &mut Tally) {
     let counter = match &settle.step {
         SettleStep::Delivered { .. } => Count::Delivered,
         SettleStep::Parked { .. } => Count::Parked,
-        SettleStep::Retry { .. } | SettleStep::Released | SettleStep::Crashed { .. } => return,
+        SettleStep::Retry { .. } | SettleStep::Released { .. } | SettleStep::Crashed { .. } => return,
     };
     tally.add(connection, counter, 1);
     tally.add(connection, Count::Pending, -1);
@@ -173,7 +173,9 @@ async fn history(
     for settle in settled {
         match &settle.step {
             SettleStep::Delivered { .. } if settle.row.has_state => gone.push(settle.row.run.0),
-            SettleStep::Delivered { .. } | SettleStep::Released | SettleStep::Parked { state: None, .. } => {}
+            SettleStep::Delivered { .. }
+            | SettleStep::Released { .. }
+            | SettleStep::Parked { state: None, .. } => {}
             SettleStep::Parked { state: Some(state), .. } => {
                 kept.push(settle.row.run.0);
                 states.push(state.as_slice());

@@ -105,7 +105,9 @@ impl Work {
                 self.attempt(settle, ATTEMPT_REPEAT, now_ms);
                 self.states.push([row.run.0.into(), state.clone().into()]);
             }
-            SettleStep::Released => self.move_to(settle, now_ms, row.attempt, row.crashes),
+            SettleStep::Released { due_ms } => {
+                self.move_to(settle, now_ms.max(*due_ms), row.attempt, row.crashes)
+            }
             SettleStep::Crashed { due_ms } => {
                 self.move_to(settle, *due_ms, row.attempt, row.crashes + 1);
                 self.attempt(settle, ATTEMPT_CRASHED, now_ms);
