@@ -88,6 +88,16 @@ pub struct Cycle {
 }
 
 impl Outcome {
+    /// Of a run that could not go on. Of the product that is a broken promise; a broken build is not caught by it, for it
+    /// may just not have started.
+    pub fn failed(error: &anyhow::Error, broken_build: bool) -> Outcome {
+        let mut outcome = Outcome::default();
+        outcome.cycle("see below", true);
+        let lines = if broken_build { &mut outcome.invalid } else { &mut outcome.broken };
+        lines.push(format!("{error:#}"));
+        outcome
+    }
+
     /// Notes a cycle.
     pub fn cycle(&mut self, fault: impl Into<String>, bit: bool) {
         self.cycles.push(Cycle { number: self.cycles.len() + 1, fault: fault.into(), bit });
@@ -203,6 +213,13 @@ mod tests {
         assert_eq!((outcome.verdict(false), outcome.verdict(true)), (Verdict::Broken, Verdict::Caught));
         outcome.cycle("another", false);
         assert_eq!((outcome.verdict(false), outcome.verdict(true)), (Verdict::Invalid, Verdict::Invalid));
+    }
+
+    #[test]
+    fn a_broken_build_that_cannot_run_is_not_caught() {
+        let error = anyhow::anyhow!("there is no such program");
+        assert_eq!(Outcome::failed(&error, true).verdict(true), Verdict::Invalid);
+        assert_eq!(Outcome::failed(&error, false).verdict(false), Verdict::Broken);
     }
 
     #[test]

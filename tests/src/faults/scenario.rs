@@ -242,11 +242,8 @@ impl Scenario {
     /// Runs so many cycles. A product that does not start, breaks an equation or does not finish has broken its promise.
     pub async fn run(self, lab: &Lab, cycles: usize) -> Finding {
         let begun = Instant::now();
-        let outcome = self.outcome(lab, cycles).await.unwrap_or_else(|error| {
-            let mut outcome = Outcome { broken: vec![format!("{error:#}")], ..Outcome::default() };
-            outcome.cycle("see below", true);
-            outcome
-        });
+        let outcome = self.outcome(lab, cycles).await;
+        let outcome = outcome.unwrap_or_else(|error| Outcome::failed(&error, self.breaks_a_promise()));
         Finding {
             scenario: self.name.to_owned(),
             about: self.about.to_owned(),
