@@ -115,7 +115,7 @@ fn live_hook(
 pub struct Catalogue {
     live: watch::Sender<Arc<Live>>,
     /// Why what another node made active cannot be served here, while that is so.
-    refused: Mutex<Option<String>>,
+    refused: watch::Sender<Option<String>>,
     earlier: Mutex<HashMap<VersionId, Arc<Plan>>>,
 }
 
@@ -143,7 +143,7 @@ impl Catalogue {
     pub fn new(live: Live) -> Catalogue {
         Catalogue {
             live: watch::Sender::new(Arc::new(live)),
-            refused: Mutex::default(),
+            refused: watch::Sender::default(),
             earlier: Mutex::default(),
         }
     }
@@ -169,12 +169,12 @@ impl Catalogue {
 
     /// Notes why what another node made active cannot be served here, while that is so: this node publishes nothing then.
     pub fn refuse(&self, why: Option<String>) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.refused.send_replace(why);
     }
 
-    /// Why this node publishes nothing, if so.
-    pub fn refused(&self) -> Option<String> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Why this node publishes nothing, while that is so.
+    pub fn refused(&self) -> watch::Receiver<Option<String>> {
+        self.refused.subscribe()
     }
 
     /// The plan of a version: active, seen before, or compiled again from its stored artefact.

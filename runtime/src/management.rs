@@ -63,7 +63,7 @@ async fn ready(State(management): State<Management>) -> Response {
     if management.stopping.is_ordered() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response();
     }
-    if let Some(why) = management.catalogue.refused() {
+    if let Some(why) = management.catalogue.refused().borrow().as_ref() {
         let text = format!("what another node made active cannot be served here: {why}\n");
         return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
     }

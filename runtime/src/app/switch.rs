@@ -186,7 +186,8 @@ impl Switch {
                         }
                     }
                 }
-                Ok(()) = epoch.changed() => moved = true,
+                // Something new to try, however the last one ended.
+                Ok(()) = epoch.changed() => (moved, follow_at) = (true, Instant::now()),
                 () = stop.ordered() => return,
             }
             // Behind what is live means, unless it was just heard, that no turn has seen our own activation yet; once it is
@@ -197,7 +198,7 @@ impl Switch {
                 self.catalogue.refuse(None);
             } else if follow_at <= Instant::now() {
                 moved = !self.follow().await;
-                if self.catalogue.refused().is_some() {
+                if self.catalogue.refused().borrow().is_some() {
                     follow_at = Instant::now() + FOLLOW_PAUSE;
                 }
             }

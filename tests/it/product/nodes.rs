@@ -103,22 +103,20 @@ async fn in_a_rolling_update_the_nodes_that_still_have_the_old_files_serve_the_n
     other.stop().await;
 }
 
-/// Waits until a node says this of whether it may get traffic, while time passes: an idle node looks at the database by it.
-async fn until_ready_says(world: &World, text: &str) {
-    let address = world.running().addresses().management;
-    let request = wire::request("GET", "/readyz", &[], b"");
-    let says = async {
-        loop {
-            let mut client = wire::Client::connect(address).await.expect("it is served");
-            let answer = client.exchange(&request).await.expect("an answer");
-            if String::from_utf8_lossy(&answer.body).contains(text) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            world.pass(Duration::from_secs(1));
-        }
-    };
-    tokio::time::timeout(BROKEN_AFTER, says).await.expect(text);
+/// Lets an idle node look at the database, and waits until it serves what is in force there, or cannot.
+async fn until_it_serves(world: &World, serves: bool) {
+    world.pass(Duration::from_secs(2));
+    let mut refused = world.running().catalogue().refused();
+    let waiting = refused.wait_for(|why| why.is_none() == serves);
+    drop(tokio::time::timeout(BROKEN_AFTER, waiting).await.expect("it comes to that").expect("it runs"));
+}
+
+/// What a balancer is told, and whether it may send traffic.
+async fn ready(world: &World) -> (u16, String) {
+    let mut client =
+        wire::Client::connect(world.running().addresses().management).await.expect("it is served");
+    let answer = client.exchange(&wire::request("GET", "/readyz", &[], b"")).await.expect("an answer");
+    (answer.status(), String::from_utf8(answer.body).expect("a text"))
 }
 
 #[tokio::test]
@@ -128,20 +126,23 @@ async fn a_node_that_cannot_serve_what_is_in_force_is_not_ready_and_follows_a_re
     }
     let database = TestDatabase::new();
     let world = world(&database).await;
-    until_ready_says(&world, "ready\n").await;
+    assert_eq!(ready(&world).await, (200, "ready\n".to_owned()));
     let before = world.running().catalogue().live().epoch;
     // As a newer sheaf would leave it: artefacts that this one cannot read, in force.
     database.sql(
         "CREATE TABLE kept AS SELECT id, artefact FROM version;
          UPDATE version SET artefact = ''; UPDATE meta SET value = value + 1 WHERE key = 'epoch'",
     );
-    until_ready_says(&world, "cannot be served here").await;
+    until_it_serves(&world, false).await;
+    let (status, why) = ready(&world).await;
+    assert!(status == 503 && why.contains("cannot be served here"), "{status} {why}");
     // As a restore would leave it: the last activation never happened.
     database.sql(
         "UPDATE version SET artefact = kept.artefact FROM kept WHERE kept.id = version.id;
          UPDATE meta SET value = value - 2 WHERE key = 'epoch'",
     );
-    until_ready_says(&world, "ready\n").await;
+    until_it_serves(&world, true).await;
+    assert_eq!(ready(&world).await, (200, "ready\n".to_owned()));
     assert_eq!(world.running().catalogue().live().epoch, before - 1);
     let calltouch = world.calltouch(Method::Post);
     assert!(calltouch.happens(Moment::CallEnded, &ended(1)).await.expect("an answer").succeeded());
