@@ -56,7 +56,8 @@ impl Worker {
                 claim = claims.recv() => {
                     let Some(claim) = claim else { break };
                     let worker = worker.clone();
-                    running.spawn(async move { worker.execute(claim).await });
+                    // In a box: the task of an attempt is four kilobytes, and would be copied from place to place.
+                    running.spawn(Box::pin(async move { worker.execute(claim).await }));
                 }
                 // A task that panicked has told the queue so by dropping its claim.
                 Some(_) = running.join_next(), if !running.is_empty() => {}

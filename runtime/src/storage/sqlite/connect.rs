@@ -26,7 +26,7 @@ const WAL_BYTES: u32 = 4 * 1024 * 1024;
 /// How long a write waits for another process's short transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Compiled statements kept by the writer: about fifteen statements of at most ten shapes each.
-const STATEMENTS_MAX: usize = 160;
+const STATEMENTS_MAX: usize = 320;
 /// Readers at once.
 const READERS_MAX: u32 = 4;
 /// The oldest SQLite whose write-ahead log is sound (3.51.3 fixed a corruption when the log is reset).

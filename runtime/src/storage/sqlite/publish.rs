@@ -305,19 +305,19 @@ fn count(number: usize) -> i64 {
 }
 
 const EVENT: Shape = Shape {
-    before: "INSERT INTO event (id, connection, received_ms, kind, filtered, reason) SELECT * FROM (",
+    before: "INSERT OR ROLLBACK INTO event (id, connection, received_ms, kind, filtered, reason) SELECT * FROM (",
     columns: 6,
     after: ") WHERE column1 IS NOT NULL",
 };
 
 const BODY: Shape = Shape {
-    before: "INSERT INTO body (id, head, body) SELECT * FROM (",
+    before: "INSERT OR ROLLBACK INTO body (id, head, body) SELECT * FROM (",
     columns: 3,
     after: ") WHERE column1 IS NOT NULL",
 };
 
 const QUEUE: Shape = Shape {
-    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, attempt, generation, \
+    before: "INSERT OR ROLLBACK INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, attempt, generation, \
              crashes, lost) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
              0, 0, 0, 0 FROM (",
     columns: 9,

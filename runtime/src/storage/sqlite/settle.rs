@@ -200,7 +200,7 @@ const EXTEND: Shape = Shape {
 };
 
 const RUN: Shape = Shape {
-    before: "INSERT INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
+    before: "INSERT OR ROLLBACK INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
              finished_ms, reason, deliveries) SELECT * FROM (",
     columns: 12,
     after: ") WHERE column1 IS NOT NULL",
