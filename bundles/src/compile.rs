@@ -10,6 +10,7 @@ mod input;
 mod lost;
 pub mod manifest;
 mod names;
+mod parallel;
 mod request;
 mod retry;
 mod secret;
@@ -123,16 +124,12 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
     for file in of_kind(&files, "connection") {
         workspace.add_connection(file, zone, &mut out);
     }
-    let compiled = compile_bundles(&files, &workspace, &mut out);
+    let plans = compile_bundles(&files, &workspace, workspace_file, &sources, &mut out);
     let alerts = read_alerts(&files, &mut out);
-    let plans = compiled.into_iter().map(|(file, parts)| {
-        let texts = workspace.texts(workspace_file, file, &parts, &sources);
-        Arc::new(Plan::new(parts, texts.seal()))
-    });
     let integration = settings.map(|settings| Integration {
         workspace: settings.name,
         time_zone: settings.time_zone.name().to_owned(),
-        plans: plans.collect(),
+        plans,
         connections: workspace.sound().map(|compiled| Arc::clone(&compiled.connection)).collect(),
         hooks: workspace.hooks.values().cloned().collect(),
         alerts: Arc::new(alerts),
@@ -230,21 +227,36 @@ fn read_alerts(files: &[File], out: &mut Diagnostics) -> Alerts {
     found.first().and_then(|file| alerts::file::read(&file.node, out)).unwrap_or_default()
 }
 
-fn compile_bundles<'f>(
-    files: &'f [File],
+fn compile_bundles(
+    files: &[File],
     workspace: &Workspace<'_>,
+    workspace_file: Option<&File>,
+    sources: &Sources,
     out: &mut Diagnostics,
-) -> Vec<(&'f File, bundle::Parts)> {
+) -> Vec<Arc<Plan>> {
+    let bundles: Vec<&File> = of_kind(files, "bundle").collect();
     let mut names: IndexMap<&str, Span> = IndexMap::new();
-    let mut compiled = Vec::new();
-    for file in of_kind(files, "bundle") {
-        let duplicate = named(&file.node, "name")
-            .is_some_and(|(name, span)| report_duplicate(&mut names, name, span, out));
-        if let Some(parts) = bundle::compile(&file.node, workspace, out).filter(|_| !duplicate) {
-            compiled.push((file, parts));
-        }
+    let duplicates: Vec<bool> = bundles
+        .iter()
+        .map(|file| {
+            let name = named(&file.node, "name");
+            name.is_some_and(|(name, span)| report_duplicate(&mut names, name, span, out))
+        })
+        .collect();
+    let compiled = parallel::map(&bundles, |file| {
+        let mut own = Diagnostics::default();
+        let plan = bundle::compile(&file.node, workspace, &mut own).map(|parts| {
+            let texts = workspace.texts(workspace_file, file, &parts, sources);
+            Arc::new(Plan::new(parts, texts.seal()))
+        });
+        (plan, own)
+    });
+    let mut plans = Vec::new();
+    for ((plan, own), duplicate) in compiled.into_iter().zip(duplicates) {
+        out.append(own);
+        plans.extend(plan.filter(|_| !duplicate));
     }
-    compiled
+    plans
 }
 
 /// Remembers a name; true when it was there already, which is reported.
