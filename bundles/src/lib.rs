@@ -17,6 +17,7 @@ pub mod hook;
 pub mod id;
 pub mod json;
 pub mod judge;
+pub mod lane;
 pub mod manifest;
 pub mod mapping;
 pub mod outgoing;

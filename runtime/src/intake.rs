@@ -194,7 +194,12 @@ impl Intake {
                     Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) }
                 }
             };
-            decisions.push(Decision { version: *version, through: GateId::of_first_step(plan), verdict });
+            decisions.push(Decision {
+                version: *version,
+                through: GateId::of_first_step(plan),
+                lane: None,
+                verdict,
+            });
             for parameter in plan.missing_parameters(event) {
                 self.absent(&hook.connection, &plan.bundle, &parameter);
             }

@@ -146,6 +146,7 @@ fn row(run: &RunSummary, output: &Output) -> [String; 5] {
 
 fn state_words<'a>(run: &RunSummary, output: &Output) -> &'a str {
     match run.state {
+        RunStateName::Pending if run.behind_its_key => output.words("behind its key", "ждёт свой ключ"),
         RunStateName::Pending => output.words("pending", "ждёт"),
         RunStateName::Delivered if run.is_in_part() => {
             output.words("delivered in part", "доставлено частично")
@@ -167,6 +168,7 @@ fn summary(run: &RunSummary) -> Value {
         "attempt": run.attempt,
         "generation": run.generation,
         "due_ms": run.due_ms,
+        "behind_its_key": run.behind_its_key,
         "finished_ms": run.finished_ms,
         "in_part": run.is_in_part(),
         "reason": run.reason,
@@ -310,6 +312,7 @@ mod tests {
             attempt: 0,
             generation: 0,
             due_ms: None,
+            behind_its_key: false,
             finished_ms: Some(0),
             reason: None,
         };

@@ -39,7 +39,7 @@ impl Seen {
             match waiting.waiting_for {
                 // A delay is what the bundle asked for.
                 WaitingFor::Delay => {}
-                WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor => {
+                WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor | WaitingFor::Key => {
                     merge(&mut observed.findings, waits(waiting))
                 }
             }

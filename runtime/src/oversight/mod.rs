@@ -2,6 +2,7 @@
 //! balances. The metrics, `/healthz` and those who must be told get what it saw.
 
 mod findings;
+pub mod lanes;
 pub mod recount;
 mod show;
 
@@ -11,7 +12,7 @@ use sheaf_bundles::alerts::message::Kind;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use self::recount::Recount;
+use self::{lanes::Lanes, recount::Recount};
 use crate::{
     alerts::Teller,
     clock::Clock,
@@ -102,12 +103,13 @@ impl Oversight {
     /// Looks until it is told to stop.
     pub async fn run(mut self, mut stop: Stop) {
         let mut recount = Recount::load(self.queue.store()).await;
+        let mut lanes = Lanes::default();
         let mut seen = Seen::default();
         let mut health = self.queue.health();
         let mut broken = false;
         loop {
             let next_ms = self.clock.now_ms() + LOOK_MS;
-            self.look(&mut seen, &mut recount).await;
+            self.look(&mut seen, &mut recount, &mut lanes).await;
             self.teller.tell(self.queue.store(), &mut seen).await;
             self.seen.send_replace(Arc::new(seen.clone()));
             let until = self.clock.sleep_until_ms(next_ms);
@@ -131,28 +133,34 @@ impl Oversight {
         }
     }
 
-    async fn look(&self, seen: &mut Seen, recount: &mut Recount) {
+    async fn look(&self, seen: &mut Seen, recount: &mut Recount, lanes: &mut Lanes) {
         seen.at_ms = self.clock.now_ms();
         let health = self.queue.health().borrow().clone();
         seen.failing = health != Health::Ready;
         let spool = self.spool.as_ref().filter(|spool| spool.takes());
         seen.spooled_bytes = spool.filter(|_| !matches!(health, Health::Broken(_))).map(Spool::bytes);
-        let blind = self.read(seen, recount).await.err().map(|error| error.to_string());
+        let blind = self.read(seen, recount, lanes).await.err().map(|error| error.to_string());
         if let Some(why) = blind.as_ref().filter(|_| seen.blind.is_none()) {
             warn!(why, "the queue cannot be looked at; what is shown is of an earlier look");
         }
         seen.blind = blind;
     }
 
-    async fn read(&self, seen: &mut Seen, recount: &mut Recount) -> Result<(), QueueError> {
+    async fn read(
+        &self,
+        seen: &mut Seen,
+        recount: &mut Recount,
+        lanes: &mut Lanes,
+    ) -> Result<(), QueueError> {
         let store = self.queue.store();
         // One that cannot be read hides none of the others. At once: when the database is away each takes its time to fail.
-        let (ledger, waiting, gates, parked, recounted) = tokio::join!(
+        let (ledger, waiting, gates, parked, recounted, lanes) = tokio::join!(
             store.ledger(),
             store.waiting(WAITING_ROWS_MAX),
             store.closed_gates(),
             store.parked_groups(EXAMPLES_MAX),
             recount.step(store, seen.at_ms),
+            lanes.step(store),
         );
         let ledger = ledger.map(|ledger| seen.ledger = ledger);
         let waiting = waiting.map(|waiting| seen.waiting = waiting);
@@ -165,6 +173,6 @@ impl Oversight {
             }
             (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
         });
-        ledger.and(waiting).and(gates).and(parked).and(recounted)
+        ledger.and(waiting).and(gates).and(parked).and(recounted).and(lanes.map(|_| ()))
     }
 }

@@ -5,6 +5,7 @@ use std::{future::Future, sync::Arc};
 use sheaf_bundles::{
     event::Received,
     id::{EventId, RunId, VersionId},
+    lane::LaneId,
 };
 use tokio::sync::Notify;
 
@@ -90,6 +91,8 @@ pub struct QueueRow {
     pub connection: i64,
     /// The gate of the connection that its next step sends through.
     pub through: GateId,
+    /// Its lane.
+    pub lane: Option<LaneId>,
     /// Grows with every claim; what a settle compares.
     pub fence: u32,
     /// The vendor's refusals.

@@ -2,6 +2,7 @@
 //! again; a backend instantiates them all with `conformance!`.
 
 pub mod gated;
+pub mod laned;
 pub mod observed;
 
 use std::{future::Future, sync::Arc};
@@ -78,11 +79,11 @@ impl<P: Place> Bench<P> {
     }
 
     fn take(&self, due_ms: i64) -> Decision {
-        Decision { version: self.versions[0], through: crm(), verdict: Verdict::Take { due_ms } }
+        Decision { version: self.versions[0], through: crm(), lane: None, verdict: Verdict::Take { due_ms } }
     }
 
     fn filtered(&self) -> Decision {
-        Decision { version: self.versions[1], through: crm(), verdict: Verdict::Filtered }
+        Decision { version: self.versions[1], through: crm(), lane: None, verdict: Verdict::Filtered }
     }
 
     /// An event that one bundle takes and another filters.

@@ -38,6 +38,9 @@ const HASH_BITS: u32 = 48;
 impl GateId {
     /// A run that belongs to no connection: nothing holds it back.
     pub const NONE: GateId = GateId(0);
+    /// Where runs stand whose key has another one before them; see [`super::lane`]. Below every place, so that nobody takes
+    /// it for one.
+    pub const LANE: GateId = GateId(-(1 << 62));
 
     /// The gate of a connection or bundle.
     pub fn of(kind: GateKind, name: &str) -> GateId {

@@ -103,6 +103,8 @@ pub struct RunSummary {
     pub generation: u32,
     /// When it is due, or its lease ends; pending runs only; unix milliseconds.
     pub due_ms: Option<i64>,
+    /// Whether it waits for another run of its key; pending runs only.
+    pub behind_its_key: bool,
     /// When it was finished; unix milliseconds.
     pub finished_ms: Option<i64>,
     /// Why it was parked, or which steps failed of a run that was delivered all the same.

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod gates;
 pub mod history;
 pub mod ids;
+pub mod lane;
 pub mod observe;
 pub mod stats;
 pub mod types;

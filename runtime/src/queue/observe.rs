@@ -22,6 +22,8 @@ pub enum WaitingFor {
     Delay,
     /// The vendor: it was refused at least once and is or will be tried again.
     Vendor,
+    /// Another run of its key, which comes first.
+    Key,
 }
 
 impl WaitingFor {
@@ -32,6 +34,7 @@ impl WaitingFor {
             WaitingFor::Gate => "held",
             WaitingFor::Delay => "delayed",
             WaitingFor::Vendor => "retrying",
+            WaitingFor::Key => "behind",
         }
     }
 }

@@ -6,6 +6,7 @@ use sheaf_bundles::{
     artefact::Artefact,
     event::{Event, Received},
     id::{EventId, RunId, VersionId},
+    lane::Lane,
 };
 
 use super::{breaker::Answered, delivery::DeliveryRecord, gate::GateId};
@@ -65,6 +66,8 @@ pub struct Decision {
     pub version: VersionId,
     /// The gate of the connection that its first step sends through.
     pub through: GateId,
+    /// The lane that its run goes in; `None` when it waits for no other.
+    pub lane: Option<Lane>,
     /// Its verdict.
     pub verdict: Verdict,
 }

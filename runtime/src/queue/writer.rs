@@ -299,7 +299,10 @@ impl<B: Backend> Writer<B> {
 
     fn push_settle(&mut self, settle: SettleRow) {
         // Settles are written before the claim of the same turn, which may then take the run again.
-        if let Some(due_ms) = settle.step.next_due_ms(self.clock.now_ms()) {
+        let now_ms = self.clock.now_ms();
+        let next_ms = settle.step.next_due_ms(now_ms);
+        // The next of its lane comes in its place.
+        if let Some(due_ms) = next_ms.or_else(|| settle.row.lane.map(|_| now_ms)) {
             self.soonest_due_ms = self.soonest_due_ms.min(due_ms);
         }
         self.settles_since.get_or_insert_with(Instant::now);

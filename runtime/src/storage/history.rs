@@ -17,19 +17,25 @@ use crate::queue::{
         AttemptOutcome, AttemptRecord, EventDetail, EventFilter, EventSummary, PAGE_MAX, RunDetail,
         RunFilter, RunStateName, RunSummary,
     },
+    lane::lane_gate,
 };
 
 const EVENTS: &str = "
 SELECT e.id, c.name, e.received_ms, e.reason, e.filtered FROM event e JOIN connection c ON c.id = e.connection";
 
-const PENDING: &str = "
+const PENDING: &str = concat!(
+    "
 SELECT r.id, r.event, r.version, v.bundle, c.name, CAST(3 AS BIGINT), CAST(r.attempt AS BIGINT),
-    CAST(r.generation AS BIGINT), r.due_ms, CAST(NULL AS BIGINT), CAST(NULL AS TEXT)
-FROM queue r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
+    CAST(r.generation AS BIGINT), r.due_ms, CAST(NULL AS BIGINT), CAST(NULL AS TEXT),
+    CAST(CASE r.gate WHEN ",
+    lane_gate!(),
+    " THEN 1 ELSE 0 END AS BIGINT)
+FROM queue r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection"
+);
 
 const FINISHED: &str = "
 SELECT r.id, r.event, r.version, v.bundle, c.name, CAST(r.state AS BIGINT), CAST(r.attempt AS BIGINT),
-    CAST(r.generation AS BIGINT), CAST(NULL AS BIGINT), r.finished_ms, r.reason
+    CAST(r.generation AS BIGINT), CAST(NULL AS BIGINT), r.finished_ms, r.reason, CAST(0 AS BIGINT)
 FROM run r LEFT JOIN version v ON v.id = r.version LEFT JOIN connection c ON c.id = r.connection";
 
 /// How far behind its event the ids of its runs may lie, milliseconds: there are 4096 ids in each, and no event has a
@@ -163,7 +169,7 @@ FROM attempt WHERE run = ?
 UNION ALL
 SELECT CAST(fence AS BIGINT), CAST(CASE state WHEN 0 THEN 0 ELSE 1 END AS BIGINT), started_ms, finished_ms, reason,
     deliveries
-FROM run WHERE id = ?
+FROM run WHERE id = ? AND fence > 0
 ORDER BY 1";
     let tx = connection.begin().await?;
     let mut conditions = Conditions::default();
@@ -215,6 +221,7 @@ fn run(row: &QueryResult) -> Result<RunSummary, DbErr> {
         due_ms: row.try_get_by_index(8)?,
         finished_ms: row.try_get_by_index(9)?,
         reason: row.try_get_by_index(10)?,
+        behind_its_key: row.try_get_by_index::<i64>(11)? == 1,
     })
 }
 

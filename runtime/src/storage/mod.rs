@@ -8,6 +8,7 @@ mod gates;
 pub(crate) mod head;
 mod history;
 mod identity;
+mod lanes;
 mod ledger;
 mod note;
 mod numbers;

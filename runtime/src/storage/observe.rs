@@ -4,8 +4,9 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult
 use sheaf_bundles::{id::RunId, verdict::Class};
 
 use super::sql::statement;
-use crate::queue::observe::{
-    PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor,
+use crate::queue::{
+    lane::lane_gate,
+    observe::{PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor},
 };
 
 /// Due, and not taken: in the order of the index on due times, so the first of each connection is its oldest.
@@ -19,6 +20,16 @@ pub const HELD: &str = "
 SELECT c.name, count(*), min(q.due_ms), NULL
 FROM (SELECT connection, due_ms FROM queue WHERE gate IS NOT NULL AND gate > 0 ORDER BY gate, due_ms LIMIT ?1) q
 JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
+
+/// Behind another of their key, and due.
+pub const BEHIND: &str = concat!(
+    "
+SELECT c.name, count(*), min(q.due_ms), NULL
+FROM (SELECT connection, due_ms FROM queue WHERE gate = ",
+    lane_gate!(),
+    " AND due_ms <= ?2 ORDER BY due_ms LIMIT ?1) q
+JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name"
+);
 
 /// Not due yet and never refused, in the order of ids, which is the order they were made in.
 const DELAYED: &str = "
@@ -51,6 +62,7 @@ pub async fn waiting(
     for (sql, values, waiting_for) in [
         (READY, vec![rows_max.clone(), now_ms.into()], WaitingFor::Slot),
         (HELD, vec![rows_max.clone()], WaitingFor::Gate),
+        (BEHIND, vec![rows_max.clone(), now_ms.into()], WaitingFor::Key),
         (DELAYED, vec![rows_max.clone(), now_ms.into()], WaitingFor::Delay),
         (RETRYING, vec![rows_max], WaitingFor::Vendor),
     ] {

@@ -5,6 +5,7 @@ use sheaf_bundles::id::{RunId, VersionId};
 
 use super::{
     history::state_name,
+    lanes,
     ledger::{self, Count, Tally},
     numbers::{RUN_DISCARDED, RUN_PARKED},
     sql::{locked, statement},
@@ -14,6 +15,7 @@ use crate::queue::{
     delivery::{DeliveryRecord, SentRequest},
     gate::{GateId, GateKind},
     history::RunStateName,
+    lane::lane_gate,
     types::{Discarded, Replay, ReplayRefusal, Replayed},
 };
 
@@ -23,11 +25,15 @@ const CHUNK: usize = 200;
 /// The finished attempt moves to the history of attempts, the run back to the queue, due now.
 const KEEP: &str = "INSERT INTO attempt (run, fence, outcome, started_ms, finished_ms, reason, deliveries) \
                     SELECT id, fence, CASE state WHEN 0 THEN 0 ELSE 1 END, started_ms, finished_ms, reason, deliveries FROM run WHERE id = ?";
-/// Under another fence: an end of the attempt before that comes late is not the replay's.
-const ENQUEUE: &str = "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
-                       lost, owner, through) \
-                       SELECT id, ?, event, coalesce(?, version), connection, fence + 1, 0, generation + ?, 0, 0, 0, ? \
-                       FROM run WHERE id = ?";
+/// Behind another of its key, when there is one. Under another fence: an end of the attempt before that comes late is not the replay's.
+const ENQUEUE: &str = concat!(
+    "INSERT INTO queue (id, due_ms, event, version, connection, fence, attempt, generation, crashes, \
+                       lost, owner, through, lane, gate) \
+     SELECT id, ?, event, coalesce(?, version), connection, fence + 1, 0, generation + ?, 0, 0, 0, ?, lane, \
+         CASE WHEN EXISTS (SELECT 1 FROM queue WHERE queue.lane = run.lane) THEN ",
+    lane_gate!(),
+    " END FROM run WHERE id = ?"
+);
 
 /// Makes finished runs due again.
 pub async fn replay(
@@ -39,6 +45,7 @@ pub async fn replay(
     let mut replayed = Replayed::default();
     for chunk in runs.chunks(CHUNK) {
         let tx = connection.begin_with_options(immediate()).await?;
+        lanes::lock_of_runs(&tx, chunk).await?;
         let mut tally = Tally::default();
         for run in chunk {
             match replay_one(&tx, &mut tally, *run, how, now_ms).await? {

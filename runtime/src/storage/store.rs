@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use sea_orm::DatabaseConnection;
-use sheaf_bundles::id::{EventId, RunId, VersionId};
+use sheaf_bundles::{
+    id::{EventId, RunId, VersionId},
+    lane::LaneId,
+};
 use tokio::sync::OnceCell;
 
-use super::{database::Database, gates, history, ledger, note, observe, recount, replay, versions};
+use super::{database::Database, gates, history, lanes, ledger, note, observe, recount, replay, versions};
 use crate::{
     clock::Clock,
     queue::{
@@ -165,6 +168,23 @@ impl Store {
     /// `Storage`.
     pub async fn keep_note(&self, name: &str, text: &str, seen_revision: i64) -> Result<bool, QueueError> {
         Ok(note::keep(self.writer().await?, name, text, seen_revision).await?)
+    }
+
+    /// Lanes after that one in which runs wait for a head that is not there, and where to look on. There are none unless a node
+    /// of an older sheaf gave up a run of a lane that it does not know of.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn headless_lanes(&self, after: LaneId) -> Result<(Vec<LaneId>, LaneId), QueueError> {
+        Ok(lanes::headless(&self.0.readers, after).await?)
+    }
+
+    /// Gives these lanes a head; how many got one.
+    ///
+    /// # Errors
+    /// `Storage`; those before it keep theirs.
+    pub async fn mend_lanes(&self, without: &[LaneId]) -> Result<usize, QueueError> {
+        Ok(lanes::mend(self.writer().await?, without, self.0.clock.now_ms()).await?)
     }
 
     /// Parked runs, oldest first, of one bundle or of all.

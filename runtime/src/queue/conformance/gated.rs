@@ -30,7 +30,7 @@ pub fn ended(outcome: Outcome, through: GateId, answered: Answered, started_ms: 
 
 impl<P: Place> Bench<P> {
     /// Other processes' changes are seen.
-    async fn a_second_later(&mut self) {
+    pub async fn a_second_later(&mut self) {
         self.set.advance_ms(SECOND_MS);
         self.queue.flush().await.unwrap();
     }
@@ -46,7 +46,7 @@ impl<P: Place> Bench<P> {
     }
 
     /// The runs that are claimed now, settled as delivered.
-    async fn deliver_all(&mut self) -> Vec<RunId> {
+    pub async fn deliver_all(&mut self) -> Vec<RunId> {
         let mut runs = Vec::new();
         loop {
             self.queue.flush().await.unwrap();

@@ -17,6 +17,7 @@ use super::{
     connect::{self, Use},
     gates,
     keeper::Keeper,
+    lanes,
     node::{self, Name, Node},
     publish::{self, Connections, Turn},
     schema, settle,
@@ -242,7 +243,9 @@ impl PostgresBackend {
     ) -> Result<Written, sqlx::Error> {
         let mut tally = Tally::default();
         let node = *self.node.borrow();
+        lanes::lock(connection, batch).await?;
         let stale = settle::settle(connection, &mut tally, batch, node.epoch).await?;
+        let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
         gates::write(connection, batch.breakers).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims = Claiming { connection, batch, owner: node.epoch }.claim(self.cursor, &mut door).await?;
@@ -253,7 +256,8 @@ impl PostgresBackend {
         add(connection, node, tally).await?;
         let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
         let left_over = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
-        let soonest_due_ms = retries.chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
+        let soonest_due_ms =
+            retries.chain(opened_ms).chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
         let published = publishing.published;
         let committed =
             Committed { published, claimed, stale, behind, probes, soonest_due_ms, epoch, full: None };

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use sheaf_bundles::id::{EventId, RunId, VersionId};
+use sheaf_bundles::{
+    id::{EventId, RunId, VersionId},
+    lane::LaneId,
+};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{gates, publish::count};
@@ -35,7 +38,7 @@ WITH due AS (
 )
 UPDATE queue q SET due_ms = $4, fence = q.fence + 1, lost = q.lost + (q.owner <> 0)::int, owner = $5
 FROM due WHERE q.id = due.id
-RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through, due.due_ms";
+RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through, q.lane, due.due_ms";
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
@@ -48,7 +51,7 @@ ORDER BY gate, due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
 const TAKE_THESE: &str = "
 UPDATE queue q SET due_ms = $3, fence = q.fence + 1, lost = q.lost + (q.owner <> 0)::int, owner = $4, gate = s.gate
 FROM unnest($1::bigint[], $2::bigint[]) s (id, gate) WHERE q.id = s.id
-RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through";
+RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.crashes, q.lost, q.through, q.lane";
 
 const PUT_BEHIND: &str = "
 UPDATE queue q SET gate = s.gate, lost = q.lost + (q.owner <> 0)::int, owner = 0
@@ -159,7 +162,7 @@ impl Claiming<'_> {
         let taken = take.bind(lease_end_ms).bind(self.owner).fetch_all(&mut *self.connection).await?;
         let mut newest_ms = from_ms;
         for row in &taken {
-            newest_ms = newest_ms.max(row.try_get(10)?);
+            newest_ms = newest_ms.max(row.try_get(11)?);
             rows.push(queue_row(row)?);
         }
         rows.iter().for_each(|row| door.took(row.through));
@@ -324,6 +327,7 @@ fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
         crashes: number(7)?,
         lost: number(8)?,
         through: GateId(row.try_get(9)?),
+        lane: row.try_get::<Option<i64>, _>(10)?.map(LaneId),
         has_state: false,
     })
 }

@@ -5,6 +5,7 @@ mod claim;
 pub mod connect;
 mod gates;
 mod keeper;
+mod lanes;
 pub mod node;
 mod publish;
 pub mod schema;

@@ -6,7 +6,7 @@ use sheaf_bundles::id::RunId;
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
 
 use crate::{
-    queue::QueueError,
+    queue::{QueueError, lane::lane_gate},
     storage::sqlite::guard::{self, Guard},
 };
 
@@ -160,8 +160,11 @@ async fn free(connection: &mut PgConnection, epochs: &[i64], now_ms: i64) -> Res
                         WHERE owner <> 0 AND owner = ANY($1) \
                         AND due_ms <= $2 + (SELECT value FROM meta WHERE key = 'lease_ms') AND gate IS NULL";
     /// Places of connections with a limit.
-    const PLACES: &str = "UPDATE queue SET due_ms = least(due_ms, $2), owner = 0, lost = lost + 1, gate = NULL \
-                          WHERE gate IS NOT NULL AND gate < 0 AND owner = ANY($1)";
+    const PLACES: &str = concat!(
+        "UPDATE queue SET due_ms = least(due_ms, $2), owner = 0, lost = lost + 1, gate = NULL \
+         WHERE gate IS NOT NULL AND gate < 0 AND owner = ANY($1) AND gate > ",
+        lane_gate!()
+    );
     let places =
         sqlx::query(PLACES).bind(epochs).bind(now_ms).execute(&mut *connection).await?.rows_affected();
     Ok(places + sqlx::query(FREE).bind(epochs).bind(now_ms).execute(connection).await?.rows_affected())

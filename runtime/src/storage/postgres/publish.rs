@@ -1,13 +1,17 @@
 //! New events: known or new, their runs, handed over at once while there are slots.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
-use sheaf_bundles::id::{EventId, RunId};
+use sheaf_bundles::{
+    id::{EventId, RunId},
+    lane::{Keeps, Lane, LaneId},
+};
 use sqlx::{PgConnection, Row as _};
 
+use super::lanes;
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
@@ -46,6 +50,12 @@ const QUEUE: &str = "
 INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, attempt, generation, crashes, lost)
 SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
     $7::int[], $8::bigint[], $9::bigint[])";
+
+/// The same with the lane, for turns that have one.
+const QUEUE_IN_LANES: &str = "
+INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, lane, attempt, generation, crashes, lost)
+SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
+    $7::int[], $8::bigint[], $9::bigint[], $10::bigint[])";
 
 /// The numbers of connections, by name. They are never taken back, so what was read once stays true.
 pub type Connections = HashMap<Arc<str>, i64>;
@@ -114,10 +124,12 @@ impl Turn<'_> {
             .map(|publish| self.candidate(publish, ids, &mut identities))
             .collect();
         let known = identities.take(connection, self.batch.now_ms).await?;
-        let mut rows = Rows::default();
+        let lanes = lanes::occupied(connection, &self.batch.lanes_entered(Keeps::Every)).await?;
+        let mut rows = Rows { lanes, ..Rows::default() };
         let published =
             candidates.iter().map(|one| self.decide(one, &known, tally, door, &mut rows)).collect();
         rows.write(connection).await?;
+        rows.keep_latest(connection, tally, self.batch).await?;
         rows.behind.sort_unstable();
         rows.behind.dedup();
         Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms, behind: rows.behind })
@@ -194,8 +206,10 @@ impl Turn<'_> {
     ) -> PublishedRow {
         rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
         let mut handed = Vec::new();
-        for (run, Decision { version, through, .. }, due_ms) in &candidate.runs {
+        for (run, Decision { version, through, lane, .. }, due_ms) in &candidate.runs {
+            let behind = lane.is_some_and(|lane| rows.is_behind(lane));
             let place = match *due_ms <= self.batch.now_ms {
+                _ if behind => Place::Behind(GateId::LANE),
                 true => door.place(*through, *version),
                 false => Place::Ready,
             };
@@ -205,6 +219,7 @@ impl Turn<'_> {
                 version: *version,
                 connection: candidate.number,
                 through: *through,
+                lane: lane.map(|lane| lane.id),
                 fence: u32::from(place == Place::Slot),
                 attempt: 0,
                 generation: 0,
@@ -224,7 +239,9 @@ impl Turn<'_> {
                     rows.enqueue(&row, None, due_ms, 0);
                 }
                 Place::Behind(gate) => {
-                    rows.behind.push(gate);
+                    if gate != GateId::LANE {
+                        rows.behind.push(gate);
+                    }
                     rows.enqueue(&row, Some(gate), due_ms, 0);
                 }
             }
@@ -298,6 +315,8 @@ fn columns(keys: &BTreeMap<Key, i64>) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
 struct Rows<'p> {
     soonest_due_ms: Option<i64>,
     behind: Vec<GateId>,
+    /// Lanes that have a run.
+    lanes: HashSet<LaneId>,
     events: Vec<i64>,
     connections: Vec<i32>,
     received: Vec<i64>,
@@ -320,6 +339,7 @@ struct QueueColumns {
     fences: Vec<i32>,
     through: Vec<i64>,
     gates: Vec<Option<i64>>,
+    lanes: Vec<Option<i64>>,
 }
 
 impl<'p> Rows<'p> {
@@ -356,6 +376,25 @@ impl<'p> Rows<'p> {
         self.queue.fences.push(row.fence.cast_signed());
         self.queue.through.push(row.through.0);
         self.queue.gates.push(gate.map(|gate| gate.0));
+        self.queue.lanes.push(row.lane.map(|lane| lane.0));
+    }
+
+    /// Whether a new run of that lane waits for another; of those of which the latest is kept, all do until it is known.
+    fn is_behind(&mut self, lane: Lane) -> bool {
+        lane.keeps == Keeps::Latest || !self.lanes.insert(lane.id)
+    }
+
+    async fn keep_latest(
+        &mut self,
+        connection: &mut PgConnection,
+        tally: &mut Tally,
+        batch: &Batch<'_>,
+    ) -> Result<(), sqlx::Error> {
+        let lanes = batch.lanes_entered(Keeps::Latest);
+        lanes::supersede(connection, tally, batch.now_ms, &lanes).await?;
+        let opened_ms = lanes::open(connection, batch.now_ms, &lanes).await?;
+        self.soonest_due_ms = opened_ms.into_iter().chain(self.soonest_due_ms).min();
+        Ok(())
     }
 
     async fn write(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -367,11 +406,15 @@ impl<'p> Rows<'p> {
         event.execute(&mut *connection).await?;
         let body = sqlx::query(BODY).bind(&self.events).bind(&self.heads).bind(&self.bodies);
         body.execute(&mut *connection).await?;
-        let QueueColumns { runs, due, events, versions, owners, connections, fences, through, gates } =
+        let QueueColumns { runs, due, events, versions, owners, connections, fences, through, gates, lanes } =
             &self.queue;
         if !runs.is_empty() {
-            let queue = sqlx::query(QUEUE).bind(runs).bind(due).bind(events).bind(versions).bind(owners);
-            queue.bind(connections).bind(fences).bind(through).bind(gates).execute(connection).await?;
+            let in_lanes = lanes.iter().any(Option::is_some);
+            let queue = sqlx::query(if in_lanes { QUEUE_IN_LANES } else { QUEUE });
+            let queue = queue.bind(runs).bind(due).bind(events).bind(versions).bind(owners);
+            let queue = queue.bind(connections).bind(fences).bind(through).bind(gates);
+            let queue = if in_lanes { queue.bind(lanes) } else { queue };
+            queue.execute(connection).await?;
         }
         Ok(())
     }

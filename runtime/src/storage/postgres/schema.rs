@@ -187,6 +187,17 @@ ALTER TABLE version ADD COLUMN through bigint NOT NULL DEFAULT 0;
 ",
         usable_by: 1,
     },
+    Migration {
+        script: r"
+-- lane: the key that the run belongs to, of which one is in flight at a time. Of its rows one is the head; the others stand
+-- behind the gate of lanes. A finished run keeps its lane for a replay. A node that does not know of lanes claims
+-- heads only, and leaves a lane without one when it gives one up: the others see to that.
+ALTER TABLE queue ADD COLUMN lane bigint;
+CREATE INDEX queue_lane ON queue (lane, gate, id) WHERE lane IS NOT NULL;
+ALTER TABLE run ADD COLUMN lane bigint;
+",
+        usable_by: 1,
+    },
 ];
 
 /// The lock under which the schema changes, so that nodes which start at once do it one after the other. Any number will

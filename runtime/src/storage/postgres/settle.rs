@@ -25,12 +25,12 @@ const FINISH: &str = "
 WITH gone AS (
     DELETE FROM queue q USING unnest($1::bigint[], $2::int[]) s (id, fence)
     WHERE q.id = s.id AND q.fence = s.fence
-    RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation
+    RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.lane
 )
 INSERT INTO run (id, event, version, connection, fence, attempt, generation, state, started_ms, finished_ms, reason,
-    deliveries, class)
+    deliveries, class, lane)
 SELECT gone.id, gone.event, gone.version, gone.connection, gone.fence, gone.attempt, gone.generation,
-    s.state, s.started_ms, $8, s.reason, s.deliveries, s.class
+    s.state, s.started_ms, $8, s.reason, s.deliveries, s.class, gone.lane
 FROM gone JOIN unnest($1::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
     s (id, state, started_ms, reason, deliveries, class) ON s.id = gone.id
 RETURNING id";

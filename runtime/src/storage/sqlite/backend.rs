@@ -17,6 +17,7 @@ use super::{
     dedupe::{Dedupe, Slice},
     gates,
     guard::{self, Guard},
+    lanes,
     publish::{self, Publishing},
     schema,
     settle::{alive, extend, settle},
@@ -29,6 +30,7 @@ use crate::{
         backend::{Backend, BackendError, Batch, Committed, Failure},
         gates::{Door, Stored},
         ids::Ids,
+        lane::lane_gate,
         types::{Activated, NewVersion},
     },
     storage::{ledger::Tally, versions},
@@ -131,6 +133,8 @@ impl SqliteBackend {
         {
             return Ok(None);
         }
+        let opened_ms =
+            lanes::open(tx, &mut self.shapes, batch.now_ms, &batch.lanes_left(&committed.stale)).await?;
         gates::write(tx, batch.breakers).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims =
@@ -146,7 +150,8 @@ impl SqliteBackend {
         let slice = self.dedupe.merge(tx, &mut self.shapes, batch.now_ms).await?;
 
         let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
-        committed.soonest_due_ms = retries.chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
+        committed.soonest_due_ms =
+            retries.chain(opened_ms).chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
         Ok(Some(Turn { committed, publishing, slice }))
     }
 
@@ -261,8 +266,11 @@ async fn take_over(writer: &DatabaseConnection, now_ms: i64, lease_ms: i64) -> R
     const FREE: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1 \
                         WHERE owner <> 0 AND due_ms <= ? AND gate IS NULL";
     /// Places of connections with a limit, and probes: whoever held them is gone.
-    const PLACES: &str = "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1, gate = NULL \
-                          WHERE gate IS NOT NULL AND gate < 0";
+    const PLACES: &str = concat!(
+        "UPDATE queue SET due_ms = min(due_ms, ?), owner = 0, lost = lost + 1, gate = NULL \
+         WHERE gate IS NOT NULL AND gate < 0 AND gate > ",
+        lane_gate!()
+    );
     const PROBES: &str = "UPDATE gate SET probe_until_ms = 0";
     let tx = writer.begin_with_options(immediate()).await?;
     let owner = number(&tx, "SELECT value FROM meta WHERE key = 'owner'").await? + 1;

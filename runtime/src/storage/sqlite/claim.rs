@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
-use sheaf_bundles::id::{EventId, RunId, VersionId};
+use sheaf_bundles::{
+    id::{EventId, RunId, VersionId},
+    lane::LaneId,
+};
 
 use super::shape::{Rows, Shape, Shapes, fixed};
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
 const TAKE: &str = "
 UPDATE queue SET due_ms = ?, fence = fence + 1, lost = lost + (owner <> 0), owner = ?
 WHERE id IN (SELECT id FROM queue WHERE gate IS NULL AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
-RETURNING id, event, version, connection, fence, attempt, generation, crashes, lost, through";
+RETURNING id, event, version, connection, fence, attempt, generation, crashes, lost, through, lane";
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
@@ -32,7 +35,7 @@ const TAKE_THESE: Shape = Shape {
              gate = v.column4 FROM (",
     columns: 4,
     after: ") v WHERE queue.id = v.column1 \
-            RETURNING id, event, version, connection, fence, attempt, generation, crashes, lost, through",
+            RETURNING id, event, version, connection, fence, attempt, generation, crashes, lost, through, lane",
 };
 
 const PUT_BEHIND: Shape = Shape {
@@ -267,6 +270,7 @@ fn queue_row(row: &QueryResult) -> Result<QueueRow, DbErr> {
         crashes: row.try_get_by_index(7)?,
         lost: row.try_get_by_index(8)?,
         through: GateId(row.try_get_by_index(9)?),
+        lane: row.try_get_by_index::<Option<i64>>(10)?.map(LaneId),
         has_state: false,
     })
 }

@@ -7,6 +7,7 @@ pub mod connect;
 mod dedupe;
 mod gates;
 pub mod guard;
+mod lanes;
 mod publish;
 pub mod schema;
 mod settle;

@@ -1,16 +1,19 @@
 //! New events: known or new, their runs, handed over at once while there are slots.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, Value};
-use sheaf_bundles::id::{EventId, RunId};
+use sheaf_bundles::{
+    id::{EventId, RunId},
+    lane::{Keeps, Lane, LaneId},
+};
 
 use super::{
     backend::SqliteBackend,
-    dedupe,
+    dedupe, lanes,
     shape::{Rows, Shape, fixed},
 };
 use crate::{
@@ -39,9 +42,12 @@ pub struct Publishing {
     /// Gates that runs were put behind.
     pub behind: BTreeSet<GateId>,
     fresh: HashMap<Key, i64>,
+    /// Lanes that have a run.
+    lanes: HashSet<LaneId>,
     events: Rows,
     bodies: Rows,
     queue: Rows,
+    queue_in_lanes: Rows,
 }
 
 /// Writes the publishes of a batch, handing over runs that are due now as long as there are slots for them.
@@ -53,6 +59,7 @@ pub async fn publish(
     door: &mut Door<'_>,
 ) -> Result<Publishing, DbErr> {
     let mut work = Publishing::default();
+    work.lanes = lanes::occupied(tx, &mut backend.shapes, &batch.lanes_entered(Keeps::Every)).await?;
     let numbers = connection_numbers(backend, tx, &mut work, batch.publishes).await?;
     let known = look_up(backend, tx, &numbers, batch.publishes).await?;
     for (at, publish) in batch.publishes.iter().enumerate() {
@@ -79,6 +86,7 @@ pub async fn publish(
         work.published.push(row);
     }
     work.write(backend, tx).await?;
+    work.keep_latest(backend, tx, tally, batch).await?;
     Ok(work)
 }
 
@@ -207,7 +215,9 @@ impl Publishing {
         for decision in &accepted.decisions {
             let Verdict::Take { due_ms } = decision.verdict else { continue };
             runs += 1;
+            let behind = decision.lane.is_some_and(|lane| self.is_behind(lane));
             let place = match due_ms <= batch.now_ms {
+                _ if behind => Place::Behind(GateId::LANE),
                 true => door.place(decision.through, decision.version),
                 false => Place::Ready,
             };
@@ -218,6 +228,7 @@ impl Publishing {
                 version: decision.version,
                 connection,
                 through: decision.through,
+                lane: decision.lane.map(|lane| lane.id),
                 fence: u32::from(hand_over),
                 attempt: 0,
                 generation: 0,
@@ -237,7 +248,9 @@ impl Publishing {
                     self.enqueue(&row, None, due_ms, 0);
                 }
                 Place::Behind(gate) => {
-                    self.behind.insert(gate);
+                    if gate != GateId::LANE {
+                        self.behind.insert(gate);
+                    }
                     self.enqueue(&row, Some(gate), due_ms, 0);
                 }
             }
@@ -246,7 +259,8 @@ impl Publishing {
     }
 
     fn enqueue(&mut self, row: &QueueRow, gate: Option<GateId>, due_ms: i64, owner: i64) {
-        self.queue.push([
+        let rows = if row.lane.is_some() { &mut self.queue_in_lanes } else { &mut self.queue };
+        rows.push([
             row.run.0.into(),
             due_ms.into(),
             row.event.0.into(),
@@ -257,6 +271,28 @@ impl Publishing {
             row.through.0.into(),
             gate.map(|gate| gate.0).into(),
         ]);
+        if let Some(lane) = row.lane {
+            rows.push([lane.0.into()]);
+        }
+    }
+
+    /// Whether a new run of that lane waits for another; of those of which the latest is kept, all do until it is known.
+    fn is_behind(&mut self, lane: Lane) -> bool {
+        lane.keeps == Keeps::Latest || !self.lanes.insert(lane.id)
+    }
+
+    async fn keep_latest(
+        &mut self,
+        backend: &mut SqliteBackend,
+        tx: &DatabaseTransaction,
+        tally: &mut Tally,
+        batch: &Batch<'_>,
+    ) -> Result<(), DbErr> {
+        let lanes = batch.lanes_entered(Keeps::Latest);
+        lanes::supersede(tx, &mut backend.shapes, tally, batch.now_ms, &lanes).await?;
+        let opened_ms = lanes::open(tx, &mut backend.shapes, batch.now_ms, &lanes).await?;
+        self.soonest_due_ms = opened_ms.into_iter().chain(self.soonest_due_ms).min();
+        Ok(())
     }
 
     fn store(
@@ -284,6 +320,7 @@ impl Publishing {
         backend.shapes.execute(tx, &EVENT, std::mem::take(&mut self.events)).await?;
         backend.shapes.execute(tx, &BODY, std::mem::take(&mut self.bodies)).await?;
         backend.shapes.execute(tx, &QUEUE, std::mem::take(&mut self.queue)).await?;
+        backend.shapes.execute(tx, &QUEUE_IN_LANE, std::mem::take(&mut self.queue_in_lanes)).await?;
         if let Some((_, last)) = self.keys.last() {
             self.log = *last;
             let values = [self.log.into(), dedupe::write_log(&self.keys)];
@@ -321,5 +358,14 @@ const QUEUE: Shape = Shape {
              crashes, lost) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, \
              0, 0, 0, 0 FROM (",
     columns: 9,
+    after: ") WHERE column1 IS NOT NULL",
+};
+
+/// The same with the lane: most runs have none, and a value more in each row is a value more to bind.
+const QUEUE_IN_LANE: Shape = Shape {
+    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, lane, attempt, generation, \
+             crashes, lost) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, \
+             0, 0, 0, 0 FROM (",
+    columns: 10,
     after: ") WHERE column1 IS NOT NULL",
 };

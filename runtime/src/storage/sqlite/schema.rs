@@ -149,6 +149,13 @@ CREATE TABLE gate (
 -- The gate of the connection that the version's first step sends through.
 ALTER TABLE version ADD COLUMN through INTEGER NOT NULL DEFAULT 0;
 ",
+    r"
+-- lane: the key that the run belongs to, of which one is in flight at a time. Of its rows one is the head; the others stand
+-- behind the gate of lanes. A finished run keeps its lane for a replay.
+ALTER TABLE queue ADD COLUMN lane INTEGER;
+CREATE INDEX queue_lane ON queue (lane, gate) WHERE lane IS NOT NULL;
+ALTER TABLE run ADD COLUMN lane INTEGER;
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.

@@ -20,6 +20,7 @@ use crate::{
 struct Work {
     removed: Rows,
     runs: Rows,
+    runs_in_lanes: Rows,
     moved: Rows,
     attempts: Rows,
     states: Rows,
@@ -46,6 +47,7 @@ pub async fn settle<'a>(
         return Ok(false);
     }
     shapes.execute(tx, &RUN, work.runs).await?;
+    shapes.execute(tx, &RUN_IN_LANE, work.runs_in_lanes).await?;
     shapes.execute(tx, &ATTEMPT, work.attempts).await?;
     shapes.execute(tx, &STATE, work.states).await?;
     shapes.execute(tx, &STATE_GONE, work.states_gone).await?;
@@ -127,7 +129,8 @@ impl Work {
         tally.add(row.connection, Count::Pending, -1);
         self.removed.push([row.run.0.into(), row.fence.into()]);
         self.removed_count += 1;
-        self.runs.push([
+        let runs = if row.lane.is_some() { &mut self.runs_in_lanes } else { &mut self.runs };
+        runs.push([
             row.run.0.into(),
             row.event.0.into(),
             row.version.0.into(),
@@ -141,6 +144,9 @@ impl Work {
             reason.cloned().into(),
             deliveries(&settle.deliveries),
         ]);
+        if let Some(lane) = row.lane {
+            runs.push([lane.0.into()]);
+        }
     }
 
     fn move_to(&mut self, settle: &SettleRow, due_ms: i64, attempt: u32, crashes: u32) {
@@ -203,6 +209,14 @@ const RUN: Shape = Shape {
     before: "INSERT OR ROLLBACK INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
              finished_ms, reason, deliveries) SELECT * FROM (",
     columns: 12,
+    after: ") WHERE column1 IS NOT NULL",
+};
+
+/// The same with the lane, for a replay.
+pub const RUN_IN_LANE: Shape = Shape {
+    before: "INSERT INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
+             finished_ms, reason, deliveries, lane) SELECT * FROM (",
+    columns: 13,
     after: ") WHERE column1 IS NOT NULL",
 };
 

@@ -9,7 +9,7 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
-        conformance::{Bench, Place, conformance, delivered, gated::gated, observed::observed},
+        conformance::{Bench, Place, conformance, delivered, gated::gated, laned::laned, observed::observed},
     },
     storage::{database::Database, observe, recount, store::Store},
 };
@@ -37,6 +37,7 @@ impl Place for Folder {
 conformance!(Folder);
 observed!(Folder);
 gated!(Folder);
+laned!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.
@@ -181,4 +182,35 @@ async fn a_row_that_went_missing_or_a_counter_that_drifted_is_found_by_the_recou
             found.iter().find(|it| it.counter == counter).unwrap_or_else(|| panic!("{harm}: {found:?}"));
         assert_eq!(mismatch.counted - mismatch.rows, by, "{harm}: {found:?}");
     }
+}
+
+#[tokio::test]
+async fn a_key_is_asked_about_by_its_index_however_many_wait() {
+    let folder = Folder::default();
+    let connection = folder.saboteur().await;
+    super::schema::migrate(&connection).await.unwrap();
+    let open = super::lanes::OPEN;
+    let open = plan(&connection, &format!("{}VALUES (?,?){}", open.before, open.after), &[1, 2]).await;
+    assert_eq!(open.matches("queue_lane (lane=? AND gate").count(), 3, "{open}");
+    assert!(!open.contains("SCAN q") && !open.contains("TEMP B-TREE"), "{open}");
+    let look = plan(&connection, crate::storage::lanes::LOOK, &[-1, 5]).await;
+    assert_eq!(look.matches("USING COVERING INDEX queue_lane (lane=? AND gate").count(), 2, "{look}");
+    assert!(look.matches("queue_lane (lane>?)").count() >= 2, "{look}");
+}
+
+#[tokio::test]
+async fn a_key_without_a_head_is_found_and_goes_on() {
+    let mut bench = Bench::<Folder>::new(8).await;
+    let mut lanes = crate::oversight::lanes::Lanes::default();
+    let a = bench.bring("a", 0..3).await;
+    bench.bring("b", 10..12).await;
+    assert_eq!(lanes.step(bench.queue.store()).await.unwrap(), 0);
+    // What a node does that does not know of lanes.
+    let head = format!("DELETE FROM queue WHERE event = {}", a[0].0);
+    bench.place.saboteur().await.execute_unprepared(&head).await.unwrap();
+    assert_eq!(lanes.step(bench.queue.store()).await.unwrap(), 1);
+    assert_eq!(lanes.step(bench.queue.store()).await.unwrap(), 0);
+    bench.a_second_later().await;
+    let claims: Vec<_> = bench.claims_now().await.iter().map(|claim| claim.event.id()).collect();
+    assert!(claims.contains(&a[1]) && !claims.contains(&a[2]), "{claims:?}");
 }
