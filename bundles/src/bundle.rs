@@ -18,6 +18,8 @@ pub struct Bundle<'n> {
     pub on: Option<&'n Node>,
     /// Which events it takes.
     pub filter: Option<&'n Node>,
+    /// The field whose values' runs go one after another, and where that stands.
+    pub order_by: Option<(&'n str, Span)>,
     /// When its steps are tried again, unless they say so themselves.
     pub retry: Option<&'n Node>,
     /// What it does.
@@ -75,6 +77,10 @@ pub fn shape() -> Shape {
             Key::optional("delay", Shape::Duration)
                 .help("How long to wait before the first step.", "Сколько ждать перед первым шагом.")
                 .default("0m"),
+            Key::optional("settle", settle()).help(
+                "Of several events of one key, run once on the latest.",
+                "Из нескольких событий с одним ключом обработать одно, последнее.",
+            ),
         ],
         Shape::Text,
     );
@@ -88,6 +94,12 @@ pub fn shape() -> Shape {
             .default(true),
         Key::required("on", on).help("What it is triggered by.", "Что её запускает."),
         Key::optional("filter", Shape::Filter).help("Which events it takes.", "Какие события она берёт."),
+        Key::optional("order_by", Shape::Text)
+            .help(
+                "A field of the event: runs with the same value go one after another.",
+                "Поле события: запуски с одинаковым значением идут по одному.",
+            )
+            .sample("callerphone"),
         Key::optional("retry", retry()).help(
             "When a step that failed is tried again; a step may say otherwise.",
             "Когда повторять неудавшийся шаг; шаг может указать своё.",
@@ -126,6 +138,18 @@ fn step(first: bool) -> Shape {
     ])
 }
 
+fn settle() -> Shape {
+    Shape::object([
+        Key::required("by", Shape::Text)
+            .help("The field of the event that is the key.", "Поле события, которое служит ключом.")
+            .sample("id"),
+        Key::required("quiet", Shape::Duration).help(
+            "How long no newer event must come; each begins it anew.",
+            "Сколько не должно быть новых событий; каждое начинает отсчёт заново.",
+        ),
+    ])
+}
+
 fn retry() -> Shape {
     let after = Key::required("after", Shape::list(Shape::Duration))
         .help("The waits before each further try.", "Паузы перед каждой следующей попыткой.");
@@ -141,6 +165,7 @@ pub fn read(node: &Node) -> Bundle<'_> {
         active: node.get("active").and_then(Node::as_bool).unwrap_or(true),
         on: node.get("on"),
         filter: node.get("filter"),
+        order_by: named(node, "order_by"),
         retry: node.get("retry"),
         steps: read_steps(node),
     }

@@ -7,6 +7,7 @@ mod constant;
 mod header;
 mod hook;
 mod input;
+mod lane;
 mod lost;
 pub mod manifest;
 mod names;

@@ -3,7 +3,7 @@
 //! Rules they share: nothing in, nothing out (an empty first argument gives an empty result, but for `default`); a value that
 //! cannot be converted is an error, never a silent blank; no clock and no locale but what is given.
 
-mod phone;
+pub mod phone;
 pub mod text;
 pub mod time;
 

@@ -1,6 +1,20 @@
 //! Lanes: the events of one key of a bundle, whose runs go one after another.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
+
+use crate::{
+    expression::{Env, text_of},
+    function::phone,
+    json,
+    path::Path,
+};
+
+/// The shortest time that may be waited for a newer event, milliseconds.
+pub const QUIET_MIN_MS: i64 = 1_000;
+/// The longest, milliseconds: seven days.
+pub const QUIET_MAX_MS: i64 = 7 * 86_400_000;
 
 /// A lane's number: made from the bundle's name and the key's value alone, so that every version of the bundle and every
 /// process knows it. Stored, so it never changes. 63 bits; two keys that meet would merely wait for each other.
@@ -23,6 +37,27 @@ pub enum Keeps {
     Every,
     /// The latest: it takes over from those that were not begun.
     Latest,
+}
+
+/// How a bundle's runs wait for each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// The event's field that is the key.
+    pub path: Path,
+    /// It is a phone number: every way of writing it is the same key.
+    pub phone: bool,
+    /// Which runs of a key are kept.
+    pub keeps: Keeps,
+}
+
+impl Rule {
+    /// The lane of an event; none when the field is empty: it has no key, and waits for nobody.
+    pub fn lane(&self, bundle: &str, event: &dyn Env) -> Option<Lane> {
+        let value = event.get(&self.path).filter(|value| !value.is_empty())?;
+        let text = text_of(value).unwrap_or_else(|_| Some(Cow::Owned(json::to_text(value))))?;
+        let key = if self.phone { Cow::Owned(phone::comparable(&text)) } else { text };
+        Some(Lane { id: LaneId::of(bundle, &key), keeps: self.keeps })
+    }
 }
 
 impl LaneId {

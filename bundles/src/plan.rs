@@ -14,6 +14,7 @@ use crate::{
     filter::Filter,
     hook::{Hook, Trigger},
     judge::{Judge, Presence},
+    lane::{Lane, Rule},
     outgoing::Outgoing,
     path::Path,
     request::{Exchange, Request},
@@ -37,12 +38,13 @@ pub struct Plan {
     pub connection: Arc<Connection>,
     /// The trigger's name.
     pub trigger: String,
-    /// How long a run waits after the event was received, in milliseconds.
+    /// How long a run waits after the event was received, be it for a newer one, in milliseconds.
     pub delay_ms: i64,
     hook: Arc<Hook>,
     /// Index of the trigger in the hook.
     trigger_index: usize,
     chosen: Vec<Chosen>,
+    lane: Option<Rule>,
     filter: Option<Filter>,
     expected: Vec<Path>,
     /// Those of the bundle, then those that its steps run instead of themselves.
@@ -175,6 +177,7 @@ impl Plan {
             delay_ms: parts.delay_ms,
             hook: parts.hook,
             chosen: parts.chosen,
+            lane: parts.lane,
             filter: parts.filter,
             expected: parts.expected,
             steps: parts.steps,
@@ -210,6 +213,12 @@ impl Plan {
         } else {
             Verdict::Filtered
         }
+    }
+
+    /// The lane of an event that it takes; none when its run waits for no other.
+    pub fn lane(&self, event: &Event) -> Option<Lane> {
+        let environment = || self.hook.environment(&event.fields);
+        self.lane.as_ref()?.lane(&self.bundle, &environment())
     }
 
     /// Why [`Plan::decide`] said what it said: the smallest failing condition.

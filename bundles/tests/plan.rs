@@ -12,6 +12,7 @@ use sheaf_bundles::{
     event::Event,
     id::EventId,
     json,
+    lane::{Keeps, LaneId},
     plan::{After, Next, Plan, Verdict},
     request::{Encoding, Exchange, Piece, Request, Response, TransportError, TransportErrorKind},
     run::{RunState, delivery_key},
@@ -435,4 +436,33 @@ fn a_step_may_ask_for_a_repeat_or_for_a_person_instead() {
         assert_eq!(matches!(after[0], After::Park { .. }), own.contains("park"), "{after:?}");
         assert_eq!(matches!(plan.next(&state), Next::Ask { .. }), own.contains("probe"), "{own}");
     }
+}
+
+/// A plan whose runs wait for each other.
+fn plan_in_lanes(on: &str, order_by: &str) -> Plan {
+    plan(&format!("trigger: call_ended, {on}"), order_by, LEAD)
+}
+
+#[test]
+fn runs_of_one_key_have_one_lane_and_an_event_without_the_key_has_none() {
+    let plan = plan_in_lanes("model: first", "order_by: callerphone");
+    let lane = |fields: &str| plan.lane(&event(fields));
+    let one = lane("{}").expect("it has a key");
+    assert_eq!(one.keeps, Keeps::Every);
+    assert_eq!(one.id, LaneId::of("test", "79990000001"));
+    assert_eq!(lane(r#"{"callerphone": "8 (999) 000-00-01"}"#), Some(one), "the same number");
+    assert_ne!(lane(r#"{"callerphone": "79990000002"}"#), Some(one));
+    assert_eq!(lane(r#"{"callerphone": ""}"#), None);
+    assert_eq!(lane(r#"{"callerphone": null}"#), None);
+    assert_eq!(plan.decide(&event("{}")), Verdict::Take { delay_ms: 0 });
+    assert_eq!(plan_in_lanes("model: first", "").lane(&event("{}")), None);
+}
+
+#[test]
+fn an_event_that_settles_waits_for_a_newer_one_of_its_key() {
+    let plan = plan_in_lanes("settle: {by: attrs.deviceUUID, quiet: 10m}", "order_by: attrs.deviceUUID");
+    let lane = plan.lane(&event(r#"{"attrs": {"deviceUUID": "d"}}"#)).expect("it has a key");
+    assert_eq!((lane.id, lane.keeps), (LaneId::of("test", "d"), Keeps::Latest));
+    assert_eq!(plan.decide(&event("{}")), Verdict::Take { delay_ms: 600_000 });
+    assert_eq!(plan.lane(&event("{}")), None);
 }

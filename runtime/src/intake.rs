@@ -187,17 +187,18 @@ impl Intake {
     fn decisions(&self, hook: &LiveHook, event: &Event) -> Vec<Decision> {
         let mut decisions = Vec::with_capacity(hook.plans.len());
         for (version, plan) in &hook.plans {
-            let verdict = match plan.decide(event) {
+            let (verdict, lane) = match plan.decide(event) {
                 plan::Verdict::NotFired => continue,
-                plan::Verdict::Filtered => Verdict::Filtered,
+                plan::Verdict::Filtered => (Verdict::Filtered, None),
                 plan::Verdict::Take { delay_ms } => {
-                    Verdict::Take { due_ms: event.received_ms.saturating_add(delay_ms) }
+                    let due_ms = event.received_ms.saturating_add(delay_ms);
+                    (Verdict::Take { due_ms }, plan.lane(event))
                 }
             };
             decisions.push(Decision {
                 version: *version,
                 through: GateId::of_first_step(plan),
-                lane: None,
+                lane,
                 verdict,
             });
             for parameter in plan.missing_parameters(event) {

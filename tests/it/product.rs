@@ -3,6 +3,7 @@
 mod alerts;
 mod delivery;
 mod nodes;
+mod order;
 mod outcomes;
 mod resend;
 mod world;

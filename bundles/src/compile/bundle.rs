@@ -9,6 +9,7 @@ use super::{
     connection::or_hint,
     hook::event_names,
     input::Inputs,
+    lane,
     lost::{self, Lost},
     names::{Names, StepNames},
     request::Request,
@@ -22,6 +23,7 @@ use crate::{
     filter::Filter,
     hook::{Hook, Trigger},
     judge::Judge,
+    lane::Rule,
     manifest::action::Action,
     mapping::Mapping,
     path::Path,
@@ -50,6 +52,8 @@ pub struct Parts {
     pub chosen: Vec<Chosen>,
     /// How long to wait.
     pub delay_ms: i64,
+    /// How its runs wait for each other.
+    pub lane: Option<Rule>,
     /// Which events it takes.
     pub filter: Option<Filter>,
     /// Parameters the filter reads that the vendor always sends.
@@ -78,6 +82,7 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
     let trigger = on.trigger;
     let plain = names(&on, workspace.zone, Vec::new());
     let filter = bundle.filter.and_then(|filter| condition::compile(filter, &plain, &mut found));
+    let lane = lane::compile(&bundle, &plain, &mut found);
     let names = Names {
         nothing_is_empty: bundle.filter.is_some() && filter.is_none(),
         ..names(&on, workspace.zone, proven(filter.as_ref(), trigger, &on.chosen))
@@ -93,7 +98,8 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
         hook: Arc::clone(hook),
         trigger: trigger?.name.clone(),
         chosen: on.chosen,
-        delay_ms: on.delay_ms,
+        delay_ms: lane.as_ref().map_or(on.delay_ms, |(_, quiet_ms)| on.delay_ms.max(*quiet_ms)),
+        lane: lane.map(|(rule, _)| rule),
         expected: expected(filter.as_ref(), hook),
         filter,
         steps: steps?,
@@ -189,7 +195,7 @@ fn unknown_trigger(name: &str, hook: &Hook, span: Span) -> Diagnostic {
 }
 
 /// Keys of `on` that every trigger has.
-const COMMON_KEYS: [&str; 4] = ["connection", "trigger", "via", "delay"];
+const COMMON_KEYS: [&str; 5] = ["connection", "trigger", "via", "delay", "settle"];
 
 fn read_options(on: &Node, trigger: &Trigger, out: &mut Diagnostics) -> Vec<Chosen> {
     let names = || trigger.options.iter().map(|option| option.name.as_str());

@@ -10,7 +10,7 @@ use super::number::compare;
 use crate::{
     diagnostic::excerpt::excerpt,
     expression::{Env, Expression, text_of},
-    function::{text::to_number, time},
+    function::{phone, text::to_number, time},
     json,
     types::Type,
     value::{Number, Value},
@@ -110,7 +110,7 @@ impl Sense {
         }
         match self {
             Sense::Text => text_of(value).ok()?.map(Key::Text),
-            Sense::Phone => phone_digits(&text_of(value).ok()??).map(|digits| Key::Text(Cow::Owned(digits))),
+            Sense::Phone => Some(Key::Text(Cow::Owned(phone::comparable(&text_of(value).ok()??)))),
             Sense::Number => match value {
                 Value::Number(number) => Some(Key::Number(number.clone())),
                 Value::Text(text) => to_number(text).map(Key::Number),
@@ -134,18 +134,6 @@ impl Sense {
 
 fn own_zone(ty: &Type) -> Option<Tz> {
     if let Type::LocalTime(zone) = ty { *zone } else { None }
-}
-
-/// The digits of a phone, Russian national forms with the country's code; text that has no digits stays itself.
-fn phone_digits(text: &str) -> Option<String> {
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    let international = text.trim_start().starts_with('+');
-    match (digits.len(), digits.as_bytes().first()) {
-        (0, _) => Some(text.to_owned()),
-        (11, Some(b'8')) if !international => Some(format!("7{}", &digits[1..])),
-        (10, Some(b'9')) if !international => Some(format!("7{digits}")),
-        (_, _) => Some(digits),
-    }
 }
 
 impl Key<'_> {

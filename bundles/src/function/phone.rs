@@ -26,6 +26,19 @@ pub fn e164(text: &str) -> Option<String> {
     DIGITS.contains(&number.len()).then(|| format!("+{number}"))
 }
 
+/// The digits, Russian national forms with the country's code, so that every way of writing a number is the same; text that
+/// has no digits stays itself.
+pub fn comparable(text: &str) -> String {
+    let digits = digits(text);
+    let international = text.trim_start().starts_with('+');
+    match (digits.len(), digits.as_bytes().first()) {
+        (0, _) => text.to_owned(),
+        (11, Some(b'8')) if !international => format!("7{}", &digits[1..]),
+        (10, Some(b'9')) if !international => format!("7{digits}"),
+        (_, _) => digits,
+    }
+}
+
 /// `89990000001`; none when it is not a Russian number.
 pub fn national(text: &str) -> Option<String> {
     let number = e164(text)?;

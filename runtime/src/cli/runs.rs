@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_that_was_delivered_although_a_step_failed_is_told_apart() {
+    fn a_run_that_was_delivered_although_a_step_failed_or_waits_for_its_key_is_told_apart() {
         let whole = RunSummary {
             id: RunId(1),
             event: EventId(1),
@@ -317,9 +317,17 @@ mod tests {
             reason: None,
         };
         let in_part = RunSummary { reason: Some("the step `a` failed".to_owned()), ..whole.clone() };
+        let waits = RunSummary {
+            state: RunStateName::Pending,
+            due_ms: Some(0),
+            finished_ms: None,
+            behind_its_key: true,
+            ..whole.clone()
+        };
         let output = Output::new(false, Language::En);
         let shown = |run| row(run, &output)[2..].join("|");
         assert_eq!(shown(&whole), "delivered|1970-01-01 00:00:00Z|");
+        assert_eq!(shown(&waits), "behind its key|due 1970-01-01 00:00:00Z|");
         assert_eq!(shown(&in_part), "delivered in part|1970-01-01 00:00:00Z|the step `a` failed");
         assert_eq!(
             (&summary(&whole)["in_part"], &summary(&in_part)["in_part"]),

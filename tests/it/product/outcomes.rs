@@ -68,7 +68,7 @@ fn connector() -> String {
     CONNECTOR.trim_start().to_owned() + &Class::ALL.iter().map(rule).collect::<String>()
 }
 
-const CONNECTION: &str =
+pub const CONNECTION: &str =
     "kind: connection\nname: vendor-main\nconnector: vendor\nsecrets: {key: {env: VENDOR_KEY}}\n";
 /// What the vendor asks for.
 const KEY: &str = "s3cr3t-of-the-vendor";
@@ -79,7 +79,7 @@ async fn start(steps: &str) -> (World, Receiver) {
 }
 
 /// The same with another connection and further files.
-async fn start_with(steps: &str, connection: &str, more: &[(&str, &str)]) -> (World, Receiver) {
+pub async fn start_with(steps: &str, connection: &str, more: &[(&str, &str)]) -> (World, Receiver) {
     let vendor = Receiver::start().await.expect("a vendor");
     let bundle = format!(
         "kind: bundle\nname: leads\non: {{connection: calltouch-main, trigger: call_ended}}\n\
@@ -113,7 +113,7 @@ async fn call_of(world: &World, id: u64) {
 }
 
 /// The requests the vendor got, once there are so many.
-async fn requests(vendor: &Receiver, count: usize) -> Vec<Message> {
+pub async fn requests(vendor: &Receiver, count: usize) -> Vec<Message> {
     tokio::time::timeout(BROKEN_AFTER, vendor.at_least(count)).await.expect("so many requests")
 }
 

@@ -58,8 +58,8 @@ pub async fn publish(
     batch: &Batch<'_>,
     door: &mut Door<'_>,
 ) -> Result<Publishing, DbErr> {
-    let mut work = Publishing::default();
-    work.lanes = lanes::occupied(tx, &mut backend.shapes, &batch.lanes_entered(Keeps::Every)).await?;
+    let lanes = lanes::occupied(tx, &mut backend.shapes, &batch.lanes_entered(Keeps::Every)).await?;
+    let mut work = Publishing { lanes, ..Publishing::default() };
     let numbers = connection_numbers(backend, tx, &mut work, batch.publishes).await?;
     let known = look_up(backend, tx, &numbers, batch.publishes).await?;
     for (at, publish) in batch.publishes.iter().enumerate() {
