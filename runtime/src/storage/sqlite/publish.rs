@@ -363,7 +363,7 @@ const QUEUE: Shape = Shape {
 
 /// The same with the lane: most runs have none, and a value more in each row is a value more to bind.
 const QUEUE_IN_LANE: Shape = Shape {
-    before: "INSERT INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, lane, attempt, generation, \
+    before: "INSERT OR ROLLBACK INTO queue (id, due_ms, event, version, connection, fence, owner, through, gate, lane, attempt, generation, \
              crashes, lost) SELECT column1, column2, column3, column4, column5, column6, column7, column8, column9, column10, \
              0, 0, 0, 0 FROM (",
     columns: 10,

@@ -214,7 +214,7 @@ const RUN: Shape = Shape {
 
 /// The same with the lane, for a replay.
 pub const RUN_IN_LANE: Shape = Shape {
-    before: "INSERT INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
+    before: "INSERT OR ROLLBACK INTO run (id, event, version, connection, state, fence, attempt, generation, started_ms, \
              finished_ms, reason, deliveries, lane) SELECT * FROM (",
     columns: 13,
     after: ") WHERE column1 IS NOT NULL",
