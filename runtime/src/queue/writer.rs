@@ -133,6 +133,8 @@ pub(super) struct Writer<B> {
     gates_known: bool,
     settles: Vec<SettleRow>,
     settles_since: Option<Instant>,
+    /// Another run may wait for the end of one of them.
+    settles_awaited: bool,
     refused_until: Option<Instant>,
     soonest_due_ms: i64,
     poll_ms: i64,
@@ -155,6 +157,7 @@ impl<B: Backend> Writer<B> {
             gates_known: false,
             settles: Vec::new(),
             settles_since: None,
+            settles_awaited: false,
             refused_until: None,
             soonest_due_ms: i64::MIN,
             poll_ms: i64::MIN,
@@ -238,11 +241,12 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// Settles wait for company up to [`LINGER`], but not when nothing else is in flight that could join them.
+    /// Settles wait for company up to [`LINGER`], but not when nothing else is in flight that could join them, nor when the
+    /// next of a key may wait for one of them: its runs would be so much apart.
     fn settles_ripen_at(&self) -> Option<Instant> {
         let since = self.settles_since?;
         let alone = self.held.is_empty() || self.settles.len() >= SETTLES_ENOUGH;
-        Some(if alone { since } else { since + LINGER })
+        Some(if alone || self.settles_awaited { since } else { since + LINGER })
     }
 
     fn due(&self) -> bool {
@@ -301,6 +305,7 @@ impl<B: Backend> Writer<B> {
         // Settles are written before the claim of the same turn, which may then take the run again.
         let now_ms = self.clock.now_ms();
         let next_ms = settle.step.next_due_ms(now_ms);
+        self.settles_awaited |= next_ms.is_none() && settle.row.lane.is_some();
         // The next of its lane comes in its place.
         if let Some(due_ms) = next_ms.or_else(|| settle.row.lane.map(|_| now_ms)) {
             self.soonest_due_ms = self.soonest_due_ms.min(due_ms);
@@ -400,6 +405,7 @@ impl<B: Backend> Writer<B> {
     ) {
         self.settles.clear();
         self.settles_since = None;
+        self.settles_awaited = false;
         self.refused_until = committed.full.as_ref().map(|_| Instant::now() + REFUSED_PAUSE);
         let health = match committed.full.take().map(Arc::from) {
             None => Health::Ready,
