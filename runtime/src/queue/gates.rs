@@ -211,9 +211,9 @@ impl Gates {
         let free = self.slots.saturating_sub(self.held.values().sum());
         let out = |(gate, at_ms): (&GateId, &i64)| match self.passage(*gate, now_ms) {
             Passage::Nobody { until_ms } => until_ms.max(*at_ms),
-            Passage::One => *at_ms,
-            Passage::All if self.room(*gate, self.held(*gate), free) == 0 => i64::MAX,
-            Passage::All => *at_ms,
+            // Until a slot comes back.
+            Passage::One | Passage::All if self.room(*gate, self.held(*gate), free) == 0 => i64::MAX,
+            Passage::One | Passage::All => *at_ms,
         };
         if self.behind.is_empty() { i64::MAX } else { self.behind.iter().map(out).min().unwrap_or(i64::MAX) }
     }
@@ -367,7 +367,7 @@ impl<'a> Door<'a> {
         let concurrency = self.gates.limits.get(&gate).and_then(|limit| limit.concurrency);
         let (runs_max, probe) = match self.gates.passage(gate, self.now_ms) {
             Passage::Nobody { .. } => (0, false),
-            Passage::One => (self.free.min(1), true),
+            Passage::One => (self.room(gate).min(1), true),
             Passage::All if gate.is_connection() => (self.room(gate), false),
             Passage::All => (self.free.min(BUNDLE_CHUNK), false),
         };
@@ -493,6 +493,23 @@ mod tests {
         gates.answered(gate("a"), Answered::Well, then_ms, true, then_ms);
         let openings = Door::new(&gates, 8, then_ms).openings();
         assert_eq!(openings.iter().map(|opening| opening.runs_max).collect::<Vec<_>>(), [8]);
+    }
+
+    #[test]
+    fn a_broken_connection_that_still_holds_its_share_is_not_asked_about_before_a_slot_comes_back() {
+        let mut gates = gates(16, &[("a", None), ("b", None)]);
+        assert_eq!((take(&mut gates, "a", 100), take(&mut gates, "b", 100)), (8, 4));
+        for _ in 0..FAILURES_MAX {
+            gates.answered(gate("a"), Answered::Failing, NOW_MS, false, NOW_MS);
+        }
+        gates.look_again(gate("a"), Some(NOW_MS));
+        let then_ms = NOW_MS + OPEN_MS_FIRST;
+        assert_eq!(Door::new(&gates, 4, then_ms).openings(), []);
+        assert_eq!(gates.wake_ms(then_ms), i64::MAX, "or the writer would look again and again");
+        (0..4).for_each(|_| gates.gave(gate("a")));
+        assert!(gates.wake_ms(then_ms) <= then_ms);
+        let [opening] = Door::new(&gates, 8, then_ms).openings().try_into().expect("one");
+        assert!(opening.probe && opening.runs_max == 1, "{opening:?}");
     }
 
     #[test]
