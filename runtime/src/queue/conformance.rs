@@ -53,7 +53,7 @@ pub struct Bench<P> {
     pub queue: Queue,
     claims: Claims,
     clock: Clock,
-    set: SetClock,
+    pub set: SetClock,
     epoch: u64,
     versions: Vec<VersionId>,
 }

@@ -328,11 +328,12 @@ impl<B: Backend> Writer<B> {
         let look = now_ms >= self.soonest_due_ms.min(self.poll_ms);
         let out = slots > 0 && now_ms >= self.gates.wake_ms(now_ms);
         let breakers = self.gates.changes();
+        let lease_end_ms = now_ms + self.lease_ms;
         self.batches += 1;
         let batch = Batch {
             number: self.batches,
             now_ms,
-            lease_end_ms: now_ms + self.lease_ms,
+            lease_end_ms,
             extended: &extended,
             settles: &self.settles,
             claim_max: if look { slots.min(CLAIM_MAX) } else { 0 },
@@ -350,10 +351,12 @@ impl<B: Backend> Writer<B> {
             && batch.claim_max == 0
             && !out;
         if idle {
+            // Whoever held the lease that was to be extended may have settled long ago.
+            self.renew(now_ms, lease_end_ms);
             answer_all(&mut gathered.flushes, || Ok(()));
             return;
         }
-        let (claim_max, lease_end_ms) = (batch.claim_max, batch.lease_end_ms);
+        let claim_max = batch.claim_max;
         let begun = Instant::now();
         match commit(&mut self.backend, &batch, &self.ends.health).await {
             Ok(committed) => {

@@ -1,6 +1,6 @@
 //! The conformance suite on SQLite, and what only SQLite can get wrong.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 
@@ -44,6 +44,23 @@ impl Folder {
     async fn saboteur(&self) -> DatabaseConnection {
         connect::writer(&self.0.path().join("sheaf.db"), true).await.unwrap()
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_lease_that_nobody_holds_any_more_keeps_nobody_busy() {
+    let mut bench = Bench::<Folder>::new(4).await;
+    bench.accept(bench.event(1, 0)).await;
+    bench.claim().await.settle(delivered());
+    // It looks into the database here, and not again for a second.
+    bench.set.advance_ms(LEASE_MS / 3 - 500);
+    bench.queue.flush().await.unwrap();
+    bench.set.advance_ms(600);
+    bench.queue.flush().await.unwrap();
+    let (ran, has_run) = std::sync::mpsc::channel();
+    tokio::spawn(async move { ran.send(()) });
+    let idle = has_run.recv_timeout(Duration::from_secs(5)).is_ok();
+    bench.set.advance_ms(1_000);
+    assert!(idle, "the writer left the only thread to nobody");
 }
 
 #[tokio::test]
