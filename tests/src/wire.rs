@@ -20,6 +20,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     task::JoinHandle,
+    time::timeout,
 };
 
 /// Longest head of a message.
@@ -32,6 +33,10 @@ const QUIET_EVERY: Duration = Duration::from_millis(2);
 const QUIET_LOOKS: usize = 3;
 /// What one read asks the socket for.
 const READ_BYTES: usize = 16 * 1024;
+/// Longest time until a connection on this machine is made.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Longest time until an answer is whole. The product answers sooner whatever ails it: this tells what a hang waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(90);
 
 /// A request or an answer, whole.
 #[derive(Debug, Clone, Default)]
@@ -189,6 +194,7 @@ impl Reader {
 
 /// A keep-alive connection to a server.
 pub struct Client {
+    address: SocketAddr,
     reader: Reader,
     writer: OwnedWriteHalf,
 }
@@ -196,8 +202,10 @@ pub struct Client {
 impl Client {
     /// Connects. An error here means that nothing was sent.
     pub async fn connect(address: SocketAddr) -> io::Result<Client> {
-        let (reader, writer) = split(TcpStream::connect(address).await?)?;
-        Ok(Client { reader, writer })
+        let connecting = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
+        let connected = connecting.map_err(|_| too_long("connection", address, CONNECT_MAX))?;
+        let (reader, writer) = split(connected?)?;
+        Ok(Client { address, reader, writer })
     }
 
     /// Whether the server has not closed it so far: as any client looks before it uses a connection again.
@@ -206,11 +214,33 @@ impl Client {
         looked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Sends the bytes of one whole request and reads the answer.
+    /// Sends the bytes of one whole request and reads the answer. After an error nobody knows whose answer comes next, so the
+    /// connection is of no more use.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Message> {
-        self.writer.write_all(request).await?;
-        self.reader.next().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        self.exchange_within(ANSWER_MAX, request).await
     }
+
+    async fn exchange_within(&mut self, most: Duration, request: &[u8]) -> io::Result<Message> {
+        let exchange = async {
+            self.writer.write_all(request).await?;
+            self.reader.next().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        };
+        match timeout(most, exchange).await {
+            Ok(done) => done,
+            Err(_) => Err(too_long(&format!("answer to {}", first_line(request)), self.address, most)),
+        }
+    }
+}
+
+fn too_long(what: &str, address: SocketAddr, most: Duration) -> io::Error {
+    let text = format!("no {what} from {address} within {} s", most.as_secs_f64());
+    io::Error::new(io::ErrorKind::TimedOut, text)
+}
+
+/// What a request asks for, without its query: hooks' addresses are long enough.
+fn first_line(request: &[u8]) -> String {
+    let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    String::from_utf8_lossy(line.split(|byte| *byte == b'?').next().unwrap_or_default()).into_owned()
 }
 
 /// The bytes of a request with a body.
@@ -353,4 +383,23 @@ fn split(stream: TcpStream) -> io::Result<(Reader, OwnedWriteHalf)> {
     stream.set_nodelay(true)?;
     let (read, write) = stream.into_split();
     Ok((Reader { stream: read, buffer: Vec::new() }, write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_answer_is_a_failure_that_says_what_was_waited_for() {
+        let server = Server::start(|_| std::future::pending()).await.expect("a server");
+        let mut client = Client::connect(server.address).await.expect("a connection");
+        let asked = request("GET", "/metrics?all", &[], b"");
+        let waited = client.exchange_within(Duration::from_millis(50), &asked).await;
+        let error = waited.expect_err("nobody answers");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(
+            error.to_string(),
+            format!("no answer to GET /metrics from {} within 0.05 s", server.address)
+        );
+    }
 }
