@@ -13,11 +13,11 @@ use anyhow::{Context, ensure};
 
 pub use contender::Contender;
 use contender::{Running, batches};
-pub use report::{Half, Report, Sample};
+pub use report::{Half, Report, Sample, median};
 
 use crate::{
     clock::unix_ns,
-    load::{Load, Outcome, Pace},
+    load::{self, Load, Outcome, Pace},
     process::{Usage, own_usage},
     sink::Sink,
 };
@@ -77,7 +77,7 @@ async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) ->
 
     let load = Load {
         address: running.address,
-        path: running.path.clone(),
+        templates: load::calls(running.address, &running.path),
         connections: plan.connections,
         pace: Pace::Closed,
         duration: WARM_UP,
@@ -122,26 +122,26 @@ async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) ->
 }
 
 /// One load whose every acknowledged event was waited for.
-struct Drained {
-    outcome: Outcome,
-    events_per_s: f64,
-    lost: usize,
-    repeated: u64,
-    end_to_end: crate::latencies::Points,
+pub struct Drained {
+    /// What was sent.
+    pub outcome: Outcome,
+    /// From the first request to the last arrival.
+    pub events_per_s: f64,
+    /// Acknowledged and never arrived.
+    pub lost: usize,
+    /// Arrived again.
+    pub repeated: u64,
+    /// From due to arrived.
+    pub end_to_end: crate::latencies::Points,
 }
 
-async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
+/// Runs a load and waits until what it brought has come to the sink, which forgets what came before.
+pub async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
     sink.reset();
     let started_ns = unix_ns();
     let outcome = load.run().await;
     ensure!(!outcome.acknowledged.is_empty(), "nothing was acknowledged, so nothing was measured");
-    let mut seen = (sink.unique(), Instant::now());
-    while sink.unique() < outcome.acknowledged.len() && seen.1.elapsed() < DRAIN_STUCK {
-        tokio::time::sleep(DRAIN_EVERY).await;
-        if sink.unique() > seen.0 {
-            seen = (sink.unique(), Instant::now());
-        }
-    }
+    arrived(sink, outcome.acknowledged.len(), DRAIN_STUCK).await;
     ensure!(sink.unreadable() == 0, "requests without a call id came");
     let seconds = (sink.last_ns() - started_ns) as f64 / 1e9;
     Ok(Drained {
@@ -151,4 +151,15 @@ async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
         end_to_end: sink.latencies().points(),
         outcome,
     })
+}
+
+/// Waits for so many different calls, but not when none has come for `stuck`.
+pub async fn arrived(sink: &Sink, calls: usize, stuck: Duration) {
+    let mut seen = (sink.unique(), Instant::now());
+    while seen.0 < calls && seen.1.elapsed() < stuck {
+        tokio::time::sleep(DRAIN_EVERY).await;
+        if sink.unique() > seen.0 {
+            seen = (sink.unique(), Instant::now());
+        }
+    }
 }

@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod process;
 pub mod product;
 pub mod receiver;
+pub mod scale;
 pub mod sink;
 pub mod smtp;
 pub mod standard_webhooks;

@@ -29,6 +29,7 @@ const PLACE: u64 = 1_000_000_000_000_000_000;
 const TIMER_SLACK_NS: i64 = 2_000_000;
 
 /// The requests to send, ready but for the id.
+#[derive(Debug)]
 pub struct Template {
     before: Vec<u8>,
     after: Vec<u8>,
@@ -101,8 +102,8 @@ pub enum Pace {
 pub struct Load {
     /// Where the handler listens.
     pub address: SocketAddr,
-    /// Its path.
-    pub path: String,
+    /// What is sent, in turns.
+    pub templates: Arc<[Template]>,
     /// Connections, so requests in flight at most.
     pub connections: usize,
     /// When they go out.
@@ -128,19 +129,22 @@ pub struct Outcome {
 
 struct Shared {
     load: Load,
-    templates: [Template; 2],
     started_ns: i64,
     next: AtomicU64,
     last_id: AtomicI64,
 }
 
+/// Calls of visitors who are known and of others, in turns.
+pub fn calls(address: SocketAddr, path: &str) -> Arc<[Template]> {
+    [true, false].map(|known| Template::call(address, path, known)).into()
+}
+
 impl Load {
     /// Sends until the time is over and every answer is there.
     pub async fn run(self) -> Outcome {
-        let templates = [true, false].map(|known| Template::call(self.address, &self.path, known));
         let connections = self.connections;
         let (next, last_id) = (AtomicU64::new(0), AtomicI64::new(0));
-        let shared = Arc::new(Shared { load: self, templates, started_ns: unix_ns(), next, last_id });
+        let shared = Arc::new(Shared { load: self, started_ns: unix_ns(), next, last_id });
         let senders: JoinSet<Outcome> = (0..connections).map(|_| send(Arc::clone(&shared))).collect();
         senders.join_all().await.into_iter().fold(Outcome::default(), Outcome::and)
     }
@@ -196,7 +200,8 @@ async fn send(shared: Arc<Shared>) -> Outcome {
     loop {
         let number = shared.next.fetch_add(1, Ordering::Relaxed);
         let Some(due_ns) = shared.due(number).await else { return outcome };
-        let template = &shared.templates[(number % 2) as usize];
+        let templates = &shared.load.templates;
+        let template = &templates[(number % templates.len() as u64) as usize];
         let id = shared.id(due_ns);
         template.fill(id, &mut buffer);
         outcome.body_bytes += template.body_bytes as u64;

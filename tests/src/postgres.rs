@@ -89,6 +89,11 @@ impl TestDatabase {
         TestDatabase::on(Server::private().expect("PostgreSQL starts"))
     }
 
+    /// A fresh database on a server of its own that several nodes may use.
+    pub fn of_nodes() -> TestDatabase {
+        TestDatabase::on(Server::own(SHARED_CONNECTIONS_MAX).expect("PostgreSQL starts"))
+    }
+
     /// A fresh database on the same server, which must not be dropped before.
     pub fn beside(&self) -> TestDatabase {
         let Server { programs, folder, port, connections_max, private: _ } = &self.server;
@@ -168,6 +173,10 @@ impl Server {
 
     /// A server of one test's own.
     pub fn private() -> io::Result<Server> {
+        Server::own(PRIVATE_CONNECTIONS_MAX)
+    }
+
+    fn own(connections_max: u16) -> io::Result<Server> {
         let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
         let folder = home.path().to_owned();
         give(&folder)?;
@@ -175,7 +184,7 @@ impl Server {
             programs: required()?,
             folder,
             port: free_port()?,
-            connections_max: PRIVATE_CONNECTIONS_MAX,
+            connections_max,
             private: Some(home),
         };
         server.make()?;

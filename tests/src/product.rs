@@ -117,6 +117,19 @@ struct Addresses {
 }
 
 impl Setup {
+    /// The Calltouch-Mindbox bundles and an empty data directory in that folder, everything else at its default.
+    pub fn fresh(binary: &Path, folder: &Path, receiver: String) -> anyhow::Result<Setup> {
+        let directory = folder.join("integration");
+        write_bundles(&directory)?;
+        Ok(Setup {
+            binary: binary.to_owned(),
+            directory,
+            data: folder.join("data"),
+            receiver,
+            ..Setup::default()
+        })
+    }
+
     /// The same with one setting in place of what it had.
     pub fn with(mut self, name: &str, value: &str) -> Setup {
         self.settings.retain(|(own, _)| own != name);

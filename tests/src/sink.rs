@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use crate::{
@@ -33,12 +34,23 @@ pub struct Sink {
 impl Sink {
     /// Starts it on a free port.
     pub async fn start() -> io::Result<Sink> {
+        Sink::answering_after(Duration::ZERO).await
+    }
+
+    /// The same with a vendor who takes his time.
+    pub async fn answering_after(wait: Duration) -> io::Result<Sink> {
         let counted = Arc::new(Mutex::new(Counted::default()));
         let counting = Arc::clone(&counted);
-        let reply = Reply::answer(200, &[("Content-Type", "application/json")], br#"{"status":"Success"}"#);
+        let reply = success();
         let server = Server::start(move |message| {
             lock(&counting).count(&message.body);
-            std::future::ready(reply.clone())
+            let reply = reply.clone();
+            async move {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                reply
+            }
         })
         .await?;
         Ok(Sink { server, counted })
@@ -47,6 +59,12 @@ impl Sink {
     /// `http://127.0.0.1:port`.
     pub fn origin(&self) -> String {
         self.server.origin()
+    }
+
+    /// Counts a request that another server got, and says how to answer it.
+    pub fn take(&self, body: &[u8]) -> Reply {
+        lock(&self.counted).count(body);
+        success()
     }
 
     /// Forgets everything.
@@ -109,6 +127,10 @@ pub fn call_id(body: &[u8]) -> Option<i64> {
     digits
         .map(|digit| i64::from(digit - b'0'))
         .try_fold(0i64, |id, digit| id.checked_mul(10)?.checked_add(digit))
+}
+
+fn success() -> Reply {
+    Reply::answer(200, &[("Content-Type", "application/json")], br#"{"status":"Success"}"#)
 }
 
 fn lock(counted: &Mutex<Counted>) -> MutexGuard<'_, Counted> {

@@ -307,7 +307,15 @@ impl Server {
         H: Fn(Message) -> F + Send + Sync + 'static,
         F: Future<Output = Reply> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Server::on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?, handler)
+    }
+
+    /// Starts it where somebody listens already.
+    pub fn on<H, F>(listener: TcpListener, handler: H) -> io::Result<Server>
+    where
+        H: Fn(Message) -> F + Send + Sync + 'static,
+        F: Future<Output = Reply> + Send + 'static,
+    {
         let address = listener.local_addr()?;
         let open = Arc::new(AtomicUsize::new(0));
         let accepting = tokio::spawn(accept(listener, Arc::new(handler), Arc::clone(&open)));

@@ -61,15 +61,7 @@ impl Running {
     }
 
     async fn sheaf(plan: &Plan, data: &Path, receiver: &str) -> anyhow::Result<Running> {
-        let directory = data.join("integration");
-        product::write_bundles(&directory)?;
-        let setup = Setup {
-            binary: plan.sheaf.clone(),
-            directory,
-            data: data.join("data"),
-            receiver: receiver.to_owned(),
-            ..Setup::default()
-        };
+        let setup = Setup::fresh(&plan.sheaf, data, receiver.to_owned())?;
         let product = setup.start().await?;
         Ok(Running {
             path: setup.hook_path()?,

@@ -159,7 +159,8 @@ fn ratio(ceiling: Contender, samples: &[Sample]) -> Option<Ratio> {
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of them; not a number when there are none.
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match (values.len() % 2, values.get(middle)) {

@@ -5,9 +5,9 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::Parser;
 use sheaf_tests::faults::{
-    lab::Lab,
+    lab::{Lab, versions},
     report::Report,
-    scenario::{SCENARIOS, Scenario},
+    scenario::{SCENARIOS, Scenario, name_and_count},
 };
 
 /// Hurts the product in every way it promises to survive, and judges by ledgers outside it.
@@ -48,17 +48,16 @@ async fn main() -> anyhow::Result<ExitCode> {
         data_root: fs::canonicalize(&arguments.data_root).context("--data-root")?,
         seed: arguments.seed.unwrap_or_else(rand::random),
     };
-    let mut report = Report { versions: lab.versions().await?, seed: lab.seed, findings: Vec::new() };
+    let mut report = Report { versions: versions(&lab.sheaf).await?, seed: lab.seed, findings: Vec::new() };
     for (scenario, cycles) in chosen(&arguments)? {
         eprintln!("{} ({}), seed {}", scenario.name, counted(cycles), lab.seed);
         let finding = scenario.run(&lab, cycles).await;
         print!("{finding}");
         report.findings.push(finding);
-        write(&arguments.report, &report)?;
+        report.write(&arguments.report)?;
     }
     println!("\nseed {}; the report is in {}", lab.seed, arguments.report.display());
-    let bad = report.findings.iter().filter(|it| !it.verdict.is_good(arguments.strict));
-    let names: Vec<&str> = bad.map(|it| it.scenario.as_str()).collect();
+    let names = report.not_good(arguments.strict);
     if names.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -74,23 +73,15 @@ fn chosen(arguments: &Arguments) -> anyhow::Result<Vec<(Scenario, usize)>> {
         return Ok(all.filter(|(_, cycles)| *cycles > 0).collect());
     }
     let named = |text: &String| {
-        let (name, count) = text.split_once('=').map_or((text.as_str(), None), |(name, it)| (name, Some(it)));
+        let (name, count) = name_and_count(text)?;
         let names = || SCENARIOS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
         let scenario =
             Scenario::named(name).with_context(|| format!("no scenario {name}; there are {}", names()))?;
-        let cycles = count.map(str::parse).transpose().with_context(|| text.clone())?;
-        Ok((scenario, cycles.unwrap_or_else(|| usual(scenario).max(1))))
+        Ok((scenario, count.unwrap_or_else(|| usual(scenario).max(1))))
     };
     arguments.scenarios.iter().map(named).collect()
 }
 
 fn counted(cycles: usize) -> String {
     if cycles == usize::MAX { "every cycle there is".to_owned() } else { format!("{cycles} cycles") }
-}
-
-/// After each scenario, so that a long run that is broken off leaves what it had.
-fn write(file: &PathBuf, report: &Report) -> anyhow::Result<()> {
-    fs::write(file, serde_json::to_vec_pretty(report)?).with_context(|| file.display().to_string())?;
-    fs::write(file.with_extension("txt"), report.to_string())?;
-    Ok(())
 }

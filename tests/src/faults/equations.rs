@@ -1,8 +1,15 @@
 //! The product's own ledger, and the two equations it promises for every connection at any moment.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::product::Setup;
+
+/// How often a drain is looked at.
+const DRAIN_EVERY: Duration = Duration::from_millis(200);
 
 /// One connection's counters, as `sheaf ledger --json` prints them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,6 +62,22 @@ pub fn check(printed: &Printed) -> anyhow::Result<()> {
         ensure!(it.decisions == decided, "{} decisions but accounted for {decided}: {it:?}", it.decisions);
     }
     Ok(())
+}
+
+/// Waits until nothing is pending; both equations must hold all the while. Then every row is counted as well.
+pub async fn drained(setup: &Setup, most: Duration) -> anyhow::Result<Printed> {
+    let begun = Instant::now();
+    loop {
+        let ledger = read(&setup.ledger(false)?)?;
+        check(&ledger)?;
+        let pending: u64 = ledger.connections.iter().map(|it| it.pending).sum();
+        if pending == 0 {
+            let counted = read(&setup.ledger(true)?)?;
+            return check(&counted).map(|()| counted);
+        }
+        ensure!(begun.elapsed() < most, "{pending} decisions stay pending; see {}", setup.log().display());
+        tokio::time::sleep(DRAIN_EVERY).await;
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What every scenario works with: the binaries, a place for data, the seed.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::Context;
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
@@ -20,17 +23,14 @@ pub struct Lab {
     pub seed: u64,
 }
 
-impl Lab {
-    /// What is tested, on what.
-    pub async fn versions(&self) -> anyhow::Result<Versions> {
-        Ok(Versions {
-            sheaf: said(Command::new(&self.sheaf).arg("--version"))
-                .with_context(|| self.sheaf.display().to_string())?,
-            commit: said(Command::new("git").args(["rev-parse", "--short", "HEAD"])),
-            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            sqlite: sqlite_version().await?,
-        })
-    }
+/// What is tested, on what.
+pub async fn versions(sheaf: &Path) -> anyhow::Result<Versions> {
+    Ok(Versions {
+        sheaf: said(Command::new(sheaf).arg("--version")).with_context(|| sheaf.display().to_string())?,
+        commit: said(Command::new("git").args(["rev-parse", "--short", "HEAD"])),
+        kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+        sqlite: sqlite_version().await?,
+    })
 }
 
 /// What a command printed, if it went well.

@@ -1,12 +1,14 @@
 //! F11: ten times the load that it can take, open loop. Answers become slow, then refusals; memory stays flat, the work done
 //! stays near what it was, and soon after it is as fast as before.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{equations, report::Outcome, rig::Plan};
 use crate::{
     load::{self, Load, Pace},
-    product::Setup,
     sink::Sink,
 };
 
@@ -39,10 +41,10 @@ pub async fn run(plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
     let sink = Sink::start().await?;
     let setup = plan.setup(folder.path(), sink.origin())?;
     let product = setup.start().await?;
-    let path = setup.hook_path()?;
+    let templates = load::calls(product.hooks, &setup.hook_path()?);
     let load = |pace, connections, duration| Load {
         address: product.hooks,
-        path: path.clone(),
+        templates: Arc::clone(&templates),
         connections,
         pace,
         duration,
@@ -89,7 +91,7 @@ pub async fn run(plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
             acknowledged.extend(done.acknowledged);
         }
     }
-    drained(&setup).await?;
+    equations::drained(&setup, DRAIN).await?;
     let missing = sink.missing(&acknowledged);
     outcome.count("acknowledged", acknowledged.len());
     outcome.count("acknowledged and missing", missing);
@@ -116,18 +118,4 @@ async fn normal_after(
         }
     }
     None
-}
-
-async fn drained(setup: &Setup) -> anyhow::Result<()> {
-    let begun = Instant::now();
-    loop {
-        let ledger = equations::read(&setup.ledger(false)?)?;
-        equations::check(&ledger)?;
-        let pending: u64 = ledger.connections.iter().map(|it| it.pending).sum();
-        if pending == 0 {
-            return Ok(());
-        }
-        anyhow::ensure!(begun.elapsed() < DRAIN, "{pending} decisions stay pending");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

@@ -1,7 +1,8 @@
 //! What a run of the harness found: for a person, and as JSON.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
+use anyhow::Context;
 use serde::Serialize;
 
 /// The whole report.
@@ -51,6 +52,8 @@ pub enum Verdict {
     Held,
     /// A broken build was found to break its promise, as it must be.
     Caught,
+    /// Every promise held, and something was slower than it is to be.
+    Slow,
     /// A promise was broken.
     Broken,
     /// A broken build went unnoticed: the harness is blind.
@@ -70,6 +73,8 @@ pub struct Outcome {
     pub figures: BTreeMap<String, f64>,
     /// Promises that did not hold, in words.
     pub broken: Vec<String>,
+    /// Speeds that were not reached, in words.
+    pub slow: Vec<String>,
     /// Why it proves nothing, beside cycles that did not bite.
     pub invalid: Vec<String>,
     /// What is missing to run it.
@@ -85,6 +90,21 @@ pub struct Cycle {
     pub fault: String,
     /// Whether it can have mattered.
     pub bit: bool,
+}
+
+impl Report {
+    /// Writes it as JSON, and beside it as text; after each scenario, so that a long run that is broken off leaves what it had.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        fs::write(file, serde_json::to_vec_pretty(self)?).with_context(|| file.display().to_string())?;
+        fs::write(file.with_extension("txt"), self.to_string())?;
+        Ok(())
+    }
+
+    /// Scenarios that did not come to what one wants.
+    pub fn not_good(&self, strict: bool) -> Vec<&str> {
+        let bad = self.findings.iter().filter(|it| !it.verdict.is_good(strict));
+        bad.map(|it| it.scenario.as_str()).collect()
+    }
 }
 
 impl Outcome {
@@ -120,6 +140,13 @@ impl Outcome {
         }
     }
 
+    /// Notes a speed that was not reached unless this holds. How fast a machine is, is no promise.
+    pub fn expect_speed(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.slow.push(otherwise());
+        }
+    }
+
     /// The verdict; `broken_build` when the promise was broken on purpose.
     pub fn verdict(&self, broken_build: bool) -> Verdict {
         let proves =
@@ -127,6 +154,7 @@ impl Outcome {
         match (&self.missing_tool, proves, self.broken.is_empty(), broken_build) {
             (Some(_), ..) => Verdict::Skipped,
             (None, false, ..) => Verdict::Invalid,
+            (None, true, true, false) if !self.slow.is_empty() => Verdict::Slow,
             (None, true, true, false) => Verdict::Held,
             (None, true, false, false) => Verdict::Broken,
             (None, true, false, true) => Verdict::Caught,
@@ -139,7 +167,7 @@ impl Verdict {
     /// Whether this is what one wants; a missing tool is only where every tool must be there (`strict`) a failure.
     pub fn is_good(self, strict: bool) -> bool {
         match self {
-            Verdict::Held | Verdict::Caught => true,
+            Verdict::Held | Verdict::Slow | Verdict::Caught => true,
             Verdict::Skipped => !strict,
             Verdict::Broken | Verdict::Unnoticed | Verdict::Invalid => false,
         }
@@ -148,6 +176,7 @@ impl Verdict {
     fn words(self) -> &'static str {
         match self {
             Verdict::Held => "held",
+            Verdict::Slow => "SLOW",
             Verdict::Caught => "caught",
             Verdict::Broken => "BROKEN",
             Verdict::Unnoticed => "UNNOTICED",
@@ -171,7 +200,7 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { cycles, figures, broken, invalid, missing_tool } = &self.outcome;
+        let Outcome { cycles, figures, broken, slow, invalid, missing_tool } = &self.outcome;
         let idle = cycles.iter().filter(|it| !it.bit).count();
         writeln!(f)?;
         writeln!(f, "{:9} {}: {}", self.verdict.words(), self.scenario, self.about)?;
@@ -185,6 +214,9 @@ impl fmt::Display for Finding {
         }
         if broken.len() > LINES_MAX {
             writeln!(f, "        ! and {} more, see the JSON", broken.len() - LINES_MAX)?;
+        }
+        for line in slow {
+            writeln!(f, "        ~ {line}")?;
         }
         for line in invalid.iter().chain(missing_tool) {
             writeln!(f, "        ? {line}")?;
@@ -213,6 +245,16 @@ mod tests {
         assert_eq!((outcome.verdict(false), outcome.verdict(true)), (Verdict::Broken, Verdict::Caught));
         outcome.cycle("another", false);
         assert_eq!((outcome.verdict(false), outcome.verdict(true)), (Verdict::Invalid, Verdict::Invalid));
+    }
+
+    #[test]
+    fn a_speed_that_was_not_reached_is_said_and_breaks_no_promise() {
+        let mut outcome = Outcome::default();
+        outcome.cycle("a pair", true);
+        outcome.expect_speed(false, || "70 % of the empty one".to_owned());
+        assert_eq!(outcome.verdict(false), Verdict::Slow);
+        outcome.expect(false, || "one is missing".to_owned());
+        assert_eq!(outcome.verdict(false), Verdict::Broken);
     }
 
     #[test]

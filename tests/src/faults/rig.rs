@@ -21,7 +21,7 @@ use crate::{
     clock::unix_ns,
     postgres::TestDatabase,
     process::Process,
-    product::{self, Product, Setup},
+    product::{Product, Setup},
     wire::Server,
 };
 
@@ -32,7 +32,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(100);
 /// A fault that could not bite within this time makes the run invalid.
 const BITE_WITHIN: Duration = Duration::from_secs(10);
 /// Nodes that serve the same hooks have it in common.
-const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub const MASTER_KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// Runs the product has under way at most.
 pub const SLOTS: usize = 32;
 /// Senders, so requests in flight at most.
@@ -71,14 +71,12 @@ impl Plan {
 
     /// The product with its files and data in that folder.
     pub fn setup(&self, folder: &Path, receiver: String) -> anyhow::Result<Setup> {
-        let directory = folder.join("integration");
-        product::write_bundles(&directory)?;
+        let setup = Setup::fresh(&self.binary, folder, receiver)?;
         let mut settings: Vec<(String, String)> =
             self.settings.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         settings.insert(0, ("SHEAF_SLOTS".to_owned(), SLOTS.to_string()));
         settings.extend(self.fault.map(|fault| ("SHEAF_FAULT".to_owned(), fault.to_owned())));
-        let data = self.data.clone().unwrap_or_else(|| folder.join("data"));
-        Ok(Setup { binary: self.binary.clone(), directory, data, receiver, settings, launcher: Vec::new() })
+        Ok(Setup { data: self.data.clone().unwrap_or(setup.data), settings, ..setup })
     }
 }
 

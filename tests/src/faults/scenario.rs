@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use anyhow::Context;
+
 use super::{
     calls, clocks, duplicates, errors, kills,
     lab::Lab,
@@ -227,6 +229,12 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Stop,
     },
 ];
+
+/// `NAME` or `NAME=COUNT`, as a person writes it.
+pub fn name_and_count(text: &str) -> anyhow::Result<(&str, Option<usize>)> {
+    let Some((name, count)) = text.split_once('=') else { return Ok((text, None)) };
+    Ok((name, Some(count.parse().with_context(|| text.to_owned())?)))
+}
 
 impl Scenario {
     /// The one of that name.
