@@ -4,8 +4,10 @@ SHEAF := target/release/sheaf
 DEMO ?=
 BENCH ?=
 FAULTS ?=
+ONLY ?=
+SCALE ?=
 
-.PHONY: run test postgres lint gen bench bench-postgres faults
+.PHONY: run test postgres lint gen bench bench-postgres faults scale
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
@@ -53,3 +55,8 @@ faults:
 	$(CARGO) build --bins
 	$(CARGO) build --package sheaf-runtime --features faulty --bin sheaf-faulty
 	target/debug/faults $(FAULTS)
+
+## The promised sizes: a million deliveries, a million delayed, many bundles, dead vendors, nodes. ONLY=NAME for one of them.
+scale:
+	$(CARGO) build --release --bins
+	target/release/scale --sheaf $(SHEAF) $(ONLY) $(SCALE)

@@ -50,6 +50,35 @@ pub struct Plan {
     pub contenders: Vec<Contender>,
 }
 
+/// How much is done, where things are compared in rounds.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Effort {
+    /// Rounds.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Seconds of each load of a round.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Connections of the generator, so requests in flight at most.
+    #[arg(long, default_value_t = 128)]
+    pub connections: usize,
+    /// One round of one second, and small sizes: shows that it works, measures little.
+    #[arg(long)]
+    pub short: bool,
+}
+
+impl Effort {
+    /// Rounds.
+    pub fn pairs(self) -> usize {
+        if self.short { 1 } else { self.pairs }
+    }
+
+    /// How long each load of a round runs.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs_f64(if self.short { 1.0 } else { self.seconds })
+    }
+}
+
 /// Runs all rounds; `tell` hears of every sample as it is there.
 pub async fn run(plan: &Plan, sink: Arc<Sink>, mut tell: impl FnMut(&Sample)) -> anyhow::Result<Report> {
     let mut samples = Vec::new();

@@ -117,6 +117,8 @@ pub struct Load {
 pub struct Outcome {
     /// Ids answered 200.
     pub acknowledged: Vec<i64>,
+    /// When each of them was answered, nanoseconds since 1970.
+    pub answered_ns: Vec<i64>,
     /// Requests with another answer.
     pub refused: u64,
     /// Requests without an answer.
@@ -153,6 +155,7 @@ impl Load {
 impl Outcome {
     fn and(mut self, other: Outcome) -> Outcome {
         self.acknowledged.extend(other.acknowledged);
+        self.answered_ns.extend(other.answered_ns);
         self.refused += other.refused;
         self.unanswered += other.unanswered;
         self.body_bytes += other.body_bytes;
@@ -207,8 +210,10 @@ async fn send(shared: Arc<Shared>) -> Outcome {
         outcome.body_bytes += template.body_bytes as u64;
         match exchange(&mut client, shared.load.address, &buffer).await {
             Ok(200) => {
+                let now_ns = unix_ns();
                 outcome.acknowledged.push(id);
-                outcome.latencies.record_ns(unix_ns() - id);
+                outcome.answered_ns.push(now_ns);
+                outcome.latencies.record_ns(now_ns - id);
             }
             Ok(_) => outcome.refused += 1,
             Err(_) => {

@@ -10,6 +10,7 @@ pub mod filled;
 pub mod lab;
 pub mod many;
 pub mod nodes;
+pub mod order;
 pub mod pairs;
 pub mod scenario;
 pub mod snapshot;

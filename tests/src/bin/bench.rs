@@ -1,12 +1,12 @@
 //! `make bench`: the product beside its ceilings, in pairs, on this machine.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use sheaf_tests::{
-    bench::{self, Contender, Plan},
+    bench::{self, Contender, Effort, Plan},
     ceiling::{self, Ceiling},
     sink::Sink,
 };
@@ -23,18 +23,8 @@ struct Arguments {
     /// The product's binary, built for release.
     #[arg(long, default_value = "target/release/sheaf")]
     sheaf: PathBuf,
-    /// Rounds; each measures the product and every ceiling once.
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Seconds of each load: full, then half.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Connections of the generator, so requests in flight at most.
-    #[arg(long, default_value_t = 128)]
-    connections: usize,
-    /// One round of one second: shows that it works, measures little.
-    #[arg(long)]
-    short: bool,
+    #[command(flatten)]
+    effort: Effort,
     /// Who takes part; everybody when not given.
     #[arg(long, value_enum)]
     only: Vec<Contender>,
@@ -76,9 +66,9 @@ fn measure(arguments: Arguments) -> anyhow::Result<()> {
         sheaf: arguments.sheaf,
         harness: std::env::current_exe().context("this very binary")?,
         data_root: arguments.data_root,
-        pairs: if arguments.short { 1 } else { arguments.pairs },
-        duration: Duration::from_secs_f64(if arguments.short { 1.0 } else { arguments.seconds }),
-        connections: arguments.connections,
+        pairs: arguments.effort.pairs(),
+        duration: arguments.effort.duration(),
+        connections: arguments.effort.connections,
         contenders: if arguments.only.is_empty() { Contender::ALL.to_vec() } else { arguments.only },
     };
     // Generator and sink have a thread each and no scheduler between: the cores are the product's.

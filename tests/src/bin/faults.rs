@@ -7,7 +7,7 @@ use clap::Parser;
 use sheaf_tests::faults::{
     lab::{Lab, versions},
     report::Report,
-    scenario::{SCENARIOS, Scenario, name_and_count},
+    scenario::{SCENARIOS, Scenario, asked_for},
 };
 
 /// Hurts the product in every way it promises to survive, and judges by ledgers outside it.
@@ -72,14 +72,11 @@ fn chosen(arguments: &Arguments) -> anyhow::Result<Vec<(Scenario, usize)>> {
         let all = SCENARIOS.iter().map(|scenario| (*scenario, usual(*scenario)));
         return Ok(all.filter(|(_, cycles)| *cycles > 0).collect());
     }
-    let named = |text: &String| {
-        let (name, count) = name_and_count(text)?;
-        let names = || SCENARIOS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
-        let scenario =
-            Scenario::named(name).with_context(|| format!("no scenario {name}; there are {}", names()))?;
-        Ok((scenario, count.unwrap_or_else(|| usual(scenario).max(1))))
+    let asked = asked_for(&arguments.scenarios, SCENARIOS, |it| it.name)?;
+    let cycles = |(scenario, count): (Scenario, Option<usize>)| {
+        (scenario, count.unwrap_or_else(|| usual(scenario).max(1)))
     };
-    arguments.scenarios.iter().map(named).collect()
+    Ok(asked.into_iter().map(cycles).collect())
 }
 
 fn counted(cycles: usize) -> String {

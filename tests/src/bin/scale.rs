@@ -1,11 +1,12 @@
 //! `make scale`: the product at its promised size.
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{fs, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::Parser;
 use sheaf_tests::{
-    faults::{lab::versions, report::Report, scenario::name_and_count},
+    bench::Effort,
+    faults::{lab::versions, report::Report, scenario::asked_for},
     scale::{
         lab::Lab,
         scenario::{SCENARIOS, Scenario},
@@ -18,21 +19,11 @@ struct Arguments {
     /// The product's binary, built for release.
     #[arg(long, default_value = "target/release/sheaf")]
     sheaf: PathBuf,
-    /// Small sizes: shows in a minute that it works, measures little.
-    #[arg(long)]
-    short: bool,
     /// Only these; NAME=SIZE for a size of one's own.
     #[arg(value_name = "SCENARIO[=SIZE]")]
     scenarios: Vec<String>,
-    /// Rounds, where two things are compared.
-    #[arg(long, default_value_t = 5)]
-    pairs: usize,
-    /// Seconds of each load of a round.
-    #[arg(long, default_value_t = 5.0)]
-    seconds: f64,
-    /// Connections of the generator, so requests in flight at most.
-    #[arg(long, default_value_t = 128)]
-    connections: usize,
+    #[command(flatten)]
+    effort: Effort,
     /// Where all randomness starts; a random one when not given.
     #[arg(long)]
     seed: Option<u64>,
@@ -58,9 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let lab = Lab {
         sheaf: arguments.sheaf.clone(),
         data_root: fs::canonicalize(&arguments.data_root).context("--data-root")?,
-        pairs: if arguments.short { 1 } else { arguments.pairs },
-        duration: Duration::from_secs_f64(if arguments.short { 1.0 } else { arguments.seconds }),
-        connections: arguments.connections,
+        pairs: arguments.effort.pairs(),
+        duration: arguments.effort.duration(),
+        connections: arguments.effort.connections,
         far_end: far_end.handle().clone(),
     };
     near_end.block_on(measure(&arguments, &lab))
@@ -91,16 +82,10 @@ async fn measure(arguments: &Arguments, lab: &Lab) -> anyhow::Result<ExitCode> {
 
 /// What was asked for, with its size.
 fn chosen(arguments: &Arguments) -> anyhow::Result<Vec<(Scenario, usize)>> {
-    let usual = |scenario: Scenario| if arguments.short { scenario.short } else { scenario.full };
-    if arguments.scenarios.is_empty() {
-        return Ok(SCENARIOS.iter().map(|scenario| (*scenario, usual(*scenario))).collect());
-    }
-    let named = |text: &String| {
-        let (name, size) = name_and_count(text)?;
-        let names = || SCENARIOS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
-        let scenario =
-            Scenario::named(name).with_context(|| format!("no scenario {name}; there are {}", names()))?;
-        Ok((scenario, size.unwrap_or_else(|| usual(scenario))))
-    };
-    arguments.scenarios.iter().map(named).collect()
+    let usual = |scenario: Scenario| if arguments.effort.short { scenario.short } else { scenario.full };
+    let asked = asked_for(&arguments.scenarios, SCENARIOS, |it| it.name)?;
+    Ok(asked
+        .into_iter()
+        .map(|(scenario, size)| (scenario, size.unwrap_or_else(|| usual(scenario))))
+        .collect())
 }

@@ -230,18 +230,28 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// `NAME` or `NAME=COUNT`, as a person writes it.
-pub fn name_and_count(text: &str) -> anyhow::Result<(&str, Option<usize>)> {
-    let Some((name, count)) = text.split_once('=') else { return Ok((text, None)) };
-    Ok((name, Some(count.parse().with_context(|| text.to_owned())?)))
+/// What a person asks for, as `NAME` or `NAME=COUNT`; all there are when nothing.
+pub fn asked_for<S: Copy>(
+    texts: &[String],
+    all: &[S],
+    name: impl Fn(&S) -> &'static str,
+) -> anyhow::Result<Vec<(S, Option<usize>)>> {
+    if texts.is_empty() {
+        return Ok(all.iter().map(|it| (*it, None)).collect());
+    }
+    let one = |text: &String| {
+        let (asked, count) =
+            text.split_once('=').map_or((text.as_str(), None), |(name, it)| (name, Some(it)));
+        let names = || all.iter().map(&name).collect::<Vec<_>>().join(", ");
+        let found = all.iter().find(|it| name(it) == asked);
+        let found = found.with_context(|| format!("no scenario {asked}; there are {}", names()))?;
+        let count = count.map(str::parse).transpose().with_context(|| text.clone())?;
+        Ok((*found, count))
+    };
+    texts.iter().map(one).collect()
 }
 
 impl Scenario {
-    /// The one of that name.
-    pub fn named(name: &str) -> Option<Scenario> {
-        SCENARIOS.iter().find(|it| it.name == name).copied()
-    }
-
     /// Whether the build under test must be caught. One with poisonous events keeps its promises.
     fn breaks_a_promise(self) -> bool {
         self.fault.is_some() && self.kind != Kind::Poison

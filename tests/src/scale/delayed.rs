@@ -143,7 +143,7 @@ fn ready_in_time(product: &Product, outcome: &mut Outcome) {
     let name = "ready after a kill with all of them pending, ms";
     let longest = outcome.figures.get(name).copied().unwrap_or(0.0);
     outcome.figure(name, longest.max(took.as_secs_f64() * 1_000.0));
-    outcome.expect(took < READY_MAX, || format!("ready only after {} ms", took.as_millis()));
+    outcome.expect_speed(took < READY_MAX, || format!("ready only after {} ms", took.as_millis()));
 }
 
 /// All of them are due at the same moment, and come, once.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{dead_vendor, delayed, duplicates, filled, lab::Lab, many, nodes};
+use super::{dead_vendor, delayed, duplicates, filled, lab::Lab, many, nodes, order};
 use crate::faults::report::{Finding, Outcome};
 
 /// Something that is measured.
@@ -29,6 +29,7 @@ enum Kind {
     Many,
     DeadVendor,
     Nodes,
+    Order,
 }
 
 /// All of them, in the order they are run.
@@ -82,14 +83,17 @@ pub const SCENARIOS: &[Scenario] = &[
         full: 3,
         kind: Kind::Nodes,
     },
+    Scenario {
+        name: "order",
+        about: "`order_by:` with 10,000 keys, with 100, with one: the runs of a key one after another, in order",
+        unit: "seconds of load for each number of keys",
+        short: 1,
+        full: 10,
+        kind: Kind::Order,
+    },
 ];
 
 impl Scenario {
-    /// The one of that name.
-    pub fn named(name: &str) -> Option<Scenario> {
-        SCENARIOS.iter().find(|it| it.name == name).copied()
-    }
-
     /// Runs it at that size. A product that does not start or does not finish has broken its promise.
     pub async fn run(self, lab: &Lab, size: usize) -> Finding {
         let begun = Instant::now();
@@ -100,6 +104,7 @@ impl Scenario {
             Kind::Many => many::run(lab, size).await,
             Kind::DeadVendor => dead_vendor::run(lab, size).await,
             Kind::Nodes => nodes::run(lab, size).await,
+            Kind::Order => order::run(lab, size).await,
         };
         let outcome = outcome.unwrap_or_else(|error| Outcome::failed(&error, false));
         Finding {
