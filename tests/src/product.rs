@@ -244,6 +244,13 @@ impl Product {
     pub async fn metrics(&self) -> anyhow::Result<String> {
         get(self.management, "/metrics").await
     }
+
+    /// One number of it, by its whole name.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<usize> {
+        let page = self.metrics().await?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.with_context(|| name.to_owned())?.parse()?)
+    }
 }
 
 fn read_addresses(file: &Path) -> Option<Addresses> {

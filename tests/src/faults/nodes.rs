@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -108,30 +108,24 @@ async fn cut(
     outcome: &mut Outcome,
 ) -> anyhow::Result<()> {
     let (kept, stale) =
-        (metric(first, "sheaf_spooled_total").await?, metric(first, "sheaf_queue_stale_total").await?);
+        (first.metric("sheaf_spooled_total").await?, first.metric("sheaf_queue_stale_total").await?);
     way.open.send_replace(false);
     tokio::time::sleep(IN_HAND).await;
     rig.pen().write(Entry::Killed(number, unix_ns()));
     tokio::time::sleep(CUT).await;
     way.open.send_replace(true);
     let begun = Instant::now();
-    while metric(first, "sheaf_queue_ready").await? == 0 || metric(first, "sheaf_spool_bytes").await? > 0 {
+    while first.metric("sheaf_queue_ready").await? == 0 || first.metric("sheaf_spool_bytes").await? > 0 {
         ensure!(begun.elapsed() < PATIENCE, "the spool was not emptied in {} s", PATIENCE.as_secs());
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    let kept = metric(first, "sheaf_spooled_total").await? - kept;
-    let stale = metric(first, "sheaf_queue_stale_total").await? - stale;
+    let kept = first.metric("sheaf_spooled_total").await? - kept;
+    let stale = first.metric("sheaf_queue_stale_total").await? - stale;
     outcome.count("kept in the spool", kept);
     outcome.count("stale settles refused", stale);
     let fault = format!("cut off: {} in flight, {kept} kept, {stale} settles were stale", struck.in_flight);
     outcome.cycle(fault, struck.bit() && kept > 0);
     Ok(())
-}
-
-async fn metric(product: &Product, name: &str) -> anyhow::Result<usize> {
-    let page = product.metrics().await?;
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(value.with_context(|| name.to_owned())?.parse()?)
 }
 
 impl Way {

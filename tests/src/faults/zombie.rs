@@ -20,7 +20,7 @@ use crate::{
     clock::unix_ns,
     load::Template,
     postgres::{self, TestDatabase},
-    product::{Product, Setup, get},
+    product::{Product, Setup},
     wire::{Client, Reply, Server},
 };
 
@@ -117,11 +117,7 @@ async fn send(product: &Product, path: &str) -> anyhow::Result<()> {
 
 /// Waits until the woken server has tried to settle, one way or the other: how many of its claims were refused.
 async fn ended(first: &Product, setup: &Setup, place: &Place) -> anyhow::Result<usize> {
-    let refused = async || {
-        let page = get(first.management, "/metrics").await?;
-        let line = page.lines().find_map(|line| line.strip_prefix("sheaf_queue_stale_total "));
-        Ok::<usize, anyhow::Error>(line.context("the metric of stale settles")?.parse()?)
-    };
+    let refused = || first.metric("sheaf_queue_stale_total");
     until(async || Ok(refused().await? >= RUNS || place.stale(setup).await? >= RUNS)).await?;
     refused().await
 }

@@ -20,7 +20,7 @@ use super::{
     volume,
 };
 use crate::{
-    bench::{Drained, arrived, drained},
+    bench::{Drained, drained},
     faults::{equations, report::Outcome},
     load::{Load, Pace, Template},
     product::{Product, Setup},
@@ -65,8 +65,7 @@ struct Dead {
 }
 
 /// So many runs behind the dead.
-pub async fn run(lab: &Lab, waiting: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, waiting: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let (healthy, revived) = (lab.sink(Duration::ZERO).await?, lab.sink(Duration::ZERO).await?);
     let far = lab.far_end.clone();
@@ -93,7 +92,7 @@ pub async fn run(lab: &Lab, waiting: usize) -> anyhow::Result<Outcome> {
     to_dead.extend(more.acknowledged);
     let beside = beside?;
     let left = pending(&setup)?;
-    judge(&usual, &beside, &mut outcome);
+    judge(&usual, &beside, outcome);
     outcome.figure("runs behind the dead while the others were looked at", left as f64);
     outcome.cycle(
         format!("{left} runs waited, none had come"),
@@ -101,7 +100,7 @@ pub async fn run(lab: &Lab, waiting: usize) -> anyhow::Result<Outcome> {
     );
 
     let _back = far.spawn(dead.revive(revived.clone())).await??;
-    arrived(&revived, to_dead.len(), RECOVERY / 3).await;
+    volume::arrived(&revived, to_dead.len(), RECOVERY / 3).await;
     let ledger = equations::drained(&setup, RECOVERY).await?;
     let parked: u64 = ledger.connections.iter().map(|it| it.parked).sum();
     let missing = revived.missing(&to_dead);
@@ -112,7 +111,7 @@ pub async fn run(lab: &Lab, waiting: usize) -> anyhow::Result<Outcome> {
         format!("{missing} acknowledged never came to vendors that were dead for a while")
     });
     outcome.cycle(format!("they came back, and got {}", revived.unique()), revived.unique() > 0);
-    Ok(outcome)
+    Ok(())
 }
 
 fn judge(usual: &Drained, beside: &Drained, outcome: &mut Outcome) {

@@ -20,7 +20,6 @@ use super::{
     volume,
 };
 use crate::{
-    bench::arrived,
     clock::unix_ns,
     faults::{equations, report::Outcome},
     load::{self, Load, Pace, Template},
@@ -48,8 +47,7 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 const SETTLED: Duration = Duration::from_secs(60);
 
 /// So many delayed events.
-pub async fn run(lab: &Lab, events: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, events: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let sink = lab.sink(Duration::ZERO).await?;
     let fresh = |folder: &Path| {
@@ -58,10 +56,10 @@ pub async fn run(lab: &Lab, events: usize) -> anyhow::Result<Outcome> {
         anyhow::Ok(setup)
     };
     let setup = fresh(folder.path())?;
-    let delayed = fill(lab, &setup, events, &mut outcome).await?;
+    let delayed = fill(lab, &setup, events, outcome).await?;
     ensure!(sink.unique() == 0, "{} delayed events were delivered at once", sink.unique());
     let compared = Compared { what: "beside delayed", this: &setup, fresh: &fresh, share_min: SHARE_MIN };
-    pairs::compare(lab, &sink, &compared, &mut outcome).await?;
+    pairs::compare(lab, &sink, &compared, outcome).await?;
 
     let product = setup.start().await?;
     let later_ms = unix_ns() / 1_000_000 + LATER_MS;
@@ -69,14 +67,14 @@ pub async fn run(lab: &Lab, events: usize) -> anyhow::Result<Outcome> {
     outcome.expect(snapshot.runs == delayed.len() as u64, || {
         format!("{} runs are delayed, {} were acknowledged", snapshot.runs, delayed.len())
     });
-    let product = killed(lab, &setup, product, &sink, &mut outcome).await?;
+    let product = killed(lab, &setup, product, &sink, outcome).await?;
     let changed = snapshot.changed().await?;
     outcome.figure("due times that a restart changed", changed as f64);
     outcome.expect(changed == 0, || format!("{changed} due times are not what they were before the restart"));
-    ready_in_time(&product, &mut outcome);
+    ready_in_time(&product, outcome);
     drop(product);
-    all_at_once(&setup, snapshot, &sink, &delayed, &mut outcome).await?;
-    Ok(outcome)
+    all_at_once(&setup, snapshot, &sink, &delayed, outcome).await?;
+    Ok(())
 }
 
 /// The usual bundle of known visitors leaves that campaign to one that waits.
@@ -128,7 +126,7 @@ async fn killed(
     product.process.kill()?;
     let sent = sending.await?;
     let next = setup.start().await?;
-    arrived(sink, sent.acknowledged.len(), SETTLED).await;
+    volume::arrived(sink, sent.acknowledged.len(), SETTLED).await;
     let missing = sink.missing(&sent.acknowledged);
     outcome.cycle(
         format!("kill -9: {} acknowledged, {} not", sent.acknowledged.len(), sent.unanswered + sent.refused),
@@ -165,7 +163,7 @@ async fn all_at_once(
     let was_early = unix_ns() / 1_000_000 < due_ms && early > 0;
     let wait_ms = due_ms - unix_ns() / 1_000_000;
     tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))).await;
-    arrived(sink, delayed.len(), STUCK).await;
+    volume::arrived(sink, delayed.len(), STUCK).await;
     let seconds = (sink.last_ns() - due_ms * 1_000_000) as f64 / 1e9;
     let (missing, repeats) = (sink.missing(delayed), sink.repeats());
     let per_second = sink.unique() as f64 / seconds;

@@ -7,7 +7,6 @@ use super::{
     volume::{self, Sent},
 };
 use crate::{
-    bench::arrived,
     faults::{equations, report::Outcome},
     load,
     product::{Product, Setup},
@@ -20,18 +19,17 @@ pub const STUCK: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_secs(30);
 
 /// So many deliveries at full speed.
-pub async fn run(lab: &Lab, deliveries: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, deliveries: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let sink = lab.sink(Duration::ZERO).await?;
     let setup = Setup::fresh(&lab.sheaf, folder.path(), sink.origin())?;
     let product = setup.start().await?;
-    let sent = delivered(lab, &setup, &product, &sink, deliveries, &mut outcome).await?;
+    let sent = delivered(lab, &setup, &product, &sink, deliveries, outcome).await?;
     outcome.figure("acknowledged/s", sent.per_second());
     let (_, most_kib) = product.process.memory_kib()?;
     outcome.figure("memory at most, MiB", most_kib as f64 / 1024.0);
     outcome.cycle(format!("{} calls", sent.acknowledged.len()), sent.acknowledged.len() >= deliveries);
-    Ok(outcome)
+    Ok(())
 }
 
 /// Sends so many, waits for all of them, and judges: each came exactly once, and the product's own ledger says the same.
@@ -46,12 +44,13 @@ pub async fn delivered(
     sink.reset();
     let load = lab.load(product.hooks, load::calls(product.hooks, &setup.hook_path()?));
     let sent = volume::send(&load, deliveries).await?;
-    arrived(sink, sent.acknowledged.len(), STUCK).await;
+    volume::arrived(sink, sent.acknowledged.len(), STUCK).await;
     let ledger = equations::drained(setup, SETTLED).await?;
     let counted: u64 = ledger.connections.iter().map(|it| it.delivered).sum();
     let (missing, repeats) = (sink.missing(&sent.acknowledged), sink.repeats());
     outcome.count("acknowledged", sent.acknowledged.len());
-    outcome.count("not answered 200", usize::try_from(sent.not)?);
+    outcome.count("refused", usize::try_from(sent.refused)?);
+    outcome.count("without an answer", usize::try_from(sent.unanswered)?);
     outcome.count("delivered", sink.unique());
     outcome.count("acknowledged and missing", missing);
     outcome.count("repeated", usize::try_from(repeats)?);

@@ -14,14 +14,13 @@ use crate::{faults::report::Outcome, product::Setup};
 const SHARE_MIN: f64 = 0.95;
 
 /// So many runs are executed first.
-pub async fn run(lab: &Lab, runs: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, runs: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let sink = lab.sink(Duration::ZERO).await?;
     let fresh = |folder: &std::path::Path| Setup::fresh(&lab.sheaf, folder, sink.origin());
     let setup = fresh(folder.path())?;
     let product = setup.start().await?;
-    let sent = duplicates::delivered(lab, &setup, &product, &sink, runs, &mut outcome).await?;
+    let sent = duplicates::delivered(lab, &setup, &product, &sink, runs, outcome).await?;
     drop(product);
     let bytes = std::fs::metadata(setup.data.join("sheaf.db"))?.len();
     outcome.figure("runs in it before", sent.acknowledged.len() as f64);
@@ -32,6 +31,6 @@ pub async fn run(lab: &Lab, runs: usize) -> anyhow::Result<Outcome> {
         bytes as f64 / f64::from(1 << 20)
     ));
     let compared = Compared { what: "filled", this: &setup, fresh: &fresh, share_min: SHARE_MIN };
-    pairs::compare(lab, &sink, &compared, &mut outcome).await?;
-    Ok(outcome)
+    pairs::compare(lab, &sink, &compared, outcome).await?;
+    Ok(())
 }

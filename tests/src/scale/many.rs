@@ -27,17 +27,16 @@ const READY_MAX: Duration = Duration::from_secs(3);
 const GENERATION: u32 = 1;
 
 /// So many bundles.
-pub async fn run(lab: &Lab, bundles: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, bundles: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let sink = lab.sink(Duration::ZERO).await?;
     let sites = bundles.div_ceil(BUNDLES_PER_SITE);
     let alone = |folder: &Path| Setup::fresh(&lab.sheaf, folder, sink.origin());
     let many = alone(folder.path())?;
     write_files(&many.directory, sites)?;
-    let first = ready(&many, "first start", &mut outcome).await?;
+    let first = ready(&many, "first start", outcome).await?;
     drop(first);
-    let product = ready(&many, "second start", &mut outcome).await?;
+    let product = ready(&many, "second start", outcome).await?;
     let beside = lab.folder()?;
     let few = alone(beside.path())?.start().await?;
     tokio::time::sleep(lab.duration).await;
@@ -48,11 +47,11 @@ pub async fn run(lab: &Lab, bundles: usize) -> anyhow::Result<Outcome> {
     outcome.figure("memory per bundle, KiB", each_kib);
     tell(&format!("{:.0} MiB, {each_kib:.1} KiB for each bundle", many_kib as f64 / 1024.0));
     drop(few);
-    all_used(lab, &many, &product, sites, &sink, &mut outcome).await?;
+    all_used(lab, &many, &product, sites, &sink, outcome).await?;
     drop(product);
     let compared = Compared { what: "with many", this: &many, fresh: &alone, share_min: SHARE_MIN };
-    pairs::compare(lab, &sink, &compared, &mut outcome).await?;
-    Ok(outcome)
+    pairs::compare(lab, &sink, &compared, outcome).await?;
+    Ok(())
 }
 
 async fn ready(setup: &Setup, which: &str, outcome: &mut Outcome) -> anyhow::Result<Product> {

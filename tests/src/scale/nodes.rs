@@ -51,10 +51,10 @@ struct Cluster {
 }
 
 /// So many pairs of loads of so many seconds each, then a kill.
-pub async fn run(lab: &Lab, pairs: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome { missing_tool: postgres::missing(), ..Outcome::default() };
+pub async fn run(lab: &Lab, pairs: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
+    outcome.missing_tool = postgres::missing();
     if outcome.missing_tool.is_some() {
-        return Ok(outcome);
+        return Ok(());
     }
     let sink = lab.sink(ANSWER).await?;
     let server = TestDatabase::of_nodes();
@@ -67,7 +67,7 @@ pub async fn run(lab: &Lab, pairs: usize) -> anyhow::Result<Outcome> {
         let mut speeds = [0.0; NODES + 1];
         for nodes in order {
             let cluster = Cluster::start(lab, &server, nodes, &sink).await?;
-            speeds[nodes] = cluster.speed(lab, &sink, &mut outcome).await?;
+            speeds[nodes] = cluster.speed(lab, &sink, outcome).await?;
         }
         let (one, four) = (speeds[1], speeds[NODES]);
         let text = format!("one node {one:.0} events/s, {NODES} nodes {four:.0}: {:.2} times", four / one);
@@ -85,8 +85,8 @@ pub async fn run(lab: &Lab, pairs: usize) -> anyhow::Result<Outcome> {
         format!("{NODES} nodes did {times:.2} times the work of one, wanted {TIMES_MIN}")
     });
     let cluster = Cluster::start(lab, &server, NODES, &sink).await?;
-    cluster.one_dies(lab, &sink, &mut outcome).await?;
-    Ok(outcome)
+    cluster.one_dies(lab, &sink, outcome).await?;
+    Ok(())
 }
 
 impl Cluster {

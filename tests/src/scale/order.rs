@@ -22,7 +22,7 @@ use crate::{
     load::{Load, Pace, Template},
     product::Setup,
     sink::{Sink, call_id},
-    wire::{Reply, Server},
+    wire::Server,
 };
 
 /// How long the vendor takes, so that runs of a key would be seen to overlap.
@@ -48,8 +48,7 @@ struct Book {
 }
 
 /// Loads of so many seconds each.
-pub async fn run(lab: &Lab, seconds: usize) -> anyhow::Result<Outcome> {
-    let mut outcome = Outcome::default();
+pub async fn run(lab: &Lab, seconds: usize, outcome: &mut Outcome) -> anyhow::Result<()> {
     let folder = lab.folder()?;
     let (sink, book) = (lab.sink(Duration::ZERO).await?, Arc::new(Mutex::new(Book::default())));
     let vendor = vendor(sink.clone(), book.clone());
@@ -66,9 +65,10 @@ pub async fn run(lab: &Lab, seconds: usize) -> anyhow::Result<Outcome> {
             ..lab.load(product.hooks, (0..keys * IN_A_ROW).map(|number| keyed(number / IN_A_ROW)).collect())
         };
         let done = drained(load, &sink).await?;
-        super::pairs::nothing_lost(&done, &mut outcome);
+        super::pairs::nothing_lost(&done, outcome);
         let book = std::mem::take(&mut *lock(&book));
-        let answered = done.outcome.acknowledged.iter().copied().zip(done.outcome.answered_ns.iter().copied());
+        let answered =
+            done.outcome.acknowledged.iter().copied().zip(done.outcome.answered_ns.iter().copied());
         let late = out_of_order(&book.arrived, &answered.collect());
         let count = done.outcome.acknowledged.len();
         let text = format!("{keys} keys: {count} calls, {:.0} events/s", done.events_per_s);
@@ -84,7 +84,7 @@ pub async fn run(lab: &Lab, seconds: usize) -> anyhow::Result<Outcome> {
         outcome.cycle(text, (1..count).contains(&book.arrived.len()));
         equations::drained(&setup, SETTLED).await?;
     }
-    Ok(outcome)
+    Ok(())
 }
 
 /// The bundle of known visitors keeps the calls of a campaign in order.

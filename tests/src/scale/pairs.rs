@@ -13,10 +13,18 @@ use crate::{
     sink::Sink,
 };
 
+/// A figure's name and where it is in a round.
+type Figure = (&'static str, fn(&Round) -> f64);
+
+/// The metric of runs that were read back.
+const READ_BACK: &str = "sheaf_queue_claimed_total";
+
 /// One round of one server, from its start.
 struct Round {
     events_per_s: f64,
     cpu_s_per_1000: f64,
+    /// Runs that were not handed over in memory when their event was stored, but read back from the database.
+    read_back_percent: f64,
     ready_ms: f64,
 }
 
@@ -61,9 +69,10 @@ pub async fn compare(
         others.push(two);
     }
     for (side, rounds) in [(*what, &these), ("without", &others)] {
-        let figures: [(&str, fn(&Round) -> f64); 3] = [
+        let figures: [Figure; 4] = [
             ("events/s", |it| it.events_per_s),
             ("CPU ms per 1,000 events", |it| it.cpu_s_per_1000 * 1_000.0),
+            ("runs read back from the database, %", |it| it.read_back_percent),
             ("ready after, ms", |it| it.ready_ms),
         ];
         for (name, of) in figures {
@@ -84,14 +93,16 @@ async fn round(lab: &Lab, setup: &Setup, sink: &Sink, outcome: &mut Outcome) -> 
     let load = lab.load(product.hooks, load::calls(product.hooks, &setup.hook_path()?));
     let warm = Load { duration: lab.duration / 5, ..load.clone() };
     nothing_lost(&drained(warm, sink).await?, outcome);
-    let before = product.process.usage()?;
+    let before = (product.process.usage()?, product.metric(READ_BACK).await?);
     let full = drained(load, sink).await?;
-    let after = product.process.usage()?;
+    let after = (product.process.usage()?, product.metric(READ_BACK).await?);
+    let events = full.outcome.acknowledged.len() as f64;
     nothing_lost(&full, outcome);
     ensure!(full.events_per_s > 0.0, "nothing arrived");
     Ok(Round {
         events_per_s: full.events_per_s,
-        cpu_s_per_1000: (after.cpu_s - before.cpu_s) / full.outcome.acknowledged.len() as f64 * 1_000.0,
+        cpu_s_per_1000: (after.0.cpu_s - before.0.cpu_s) / events * 1_000.0,
+        read_back_percent: (after.1 - before.1) as f64 / events * 100.0,
         ready_ms: product.ready_after.as_secs_f64() * 1_000.0,
     })
 }

@@ -97,16 +97,21 @@ impl Scenario {
     /// Runs it at that size. A product that does not start or does not finish has broken its promise.
     pub async fn run(self, lab: &Lab, size: usize) -> Finding {
         let begun = Instant::now();
-        let outcome = match self.kind {
-            Kind::Duplicates => duplicates::run(lab, size).await,
-            Kind::Delayed => delayed::run(lab, size).await,
-            Kind::Filled => filled::run(lab, size).await,
-            Kind::Many => many::run(lab, size).await,
-            Kind::DeadVendor => dead_vendor::run(lab, size).await,
-            Kind::Nodes => nodes::run(lab, size).await,
-            Kind::Order => order::run(lab, size).await,
+        let mut outcome = Outcome::default();
+        let result = match self.kind {
+            Kind::Duplicates => duplicates::run(lab, size, &mut outcome).await,
+            Kind::Delayed => delayed::run(lab, size, &mut outcome).await,
+            Kind::Filled => filled::run(lab, size, &mut outcome).await,
+            Kind::Many => many::run(lab, size, &mut outcome).await,
+            Kind::DeadVendor => dead_vendor::run(lab, size, &mut outcome).await,
+            Kind::Nodes => nodes::run(lab, size, &mut outcome).await,
+            Kind::Order => order::run(lab, size, &mut outcome).await,
         };
-        let outcome = outcome.unwrap_or_else(|error| Outcome::failed(&error, false));
+        if let Err(error) = result {
+            // What was measured before it is kept.
+            outcome.cycle("did not come to its end", true);
+            outcome.expect(false, || format!("{error:#}"));
+        }
         Finding {
             scenario: self.name.to_owned(),
             about: self.about.to_owned(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 
 use super::lab::tell;
-use crate::load::Load;
+use crate::{bench, load::Load, sink::Sink};
 
 /// How long one load runs before it is counted and told.
 const STRETCH: Duration = Duration::from_secs(2);
@@ -17,8 +17,10 @@ const TELL_EVERY: Duration = Duration::from_secs(20);
 pub struct Sent {
     /// Ids answered 200.
     pub acknowledged: Vec<i64>,
-    /// Requests with another answer, or none.
-    pub not: u64,
+    /// Requests with another answer.
+    pub refused: u64,
+    /// Requests without one.
+    pub unanswered: u64,
     /// How long it took, seconds.
     pub seconds: f64,
 }
@@ -37,7 +39,8 @@ pub async fn send(load: &Load, count: usize) -> anyhow::Result<Sent> {
     while sent.acknowledged.len() < count {
         let done = Load { duration: STRETCH, ..load.clone() }.run().await;
         ensure!(!done.acknowledged.is_empty(), "nothing was acknowledged for {} s", STRETCH.as_secs());
-        sent.not += done.refused + done.unanswered;
+        sent.refused += done.refused;
+        sent.unanswered += done.unanswered;
         sent.acknowledged.extend(done.acknowledged);
         sent.seconds = begun.elapsed().as_secs_f64();
         if told.elapsed() > TELL_EVERY {
@@ -46,4 +49,24 @@ pub async fn send(load: &Load, count: usize) -> anyhow::Result<Sent> {
         }
     }
     Ok(sent)
+}
+
+/// Waits for so many different calls, but not when none has come for `stuck`; says how far it is.
+pub async fn arrived(sink: &Sink, calls: usize, stuck: Duration) {
+    let telling = async {
+        let mut ticks = tokio::time::interval(TELL_EVERY);
+        ticks.tick().await;
+        let mut before = sink.unique();
+        loop {
+            ticks.tick().await;
+            let now = sink.unique();
+            let speed = (now - before) as f64 / TELL_EVERY.as_secs_f64();
+            tell(&format!("{now} of {calls} arrived, {speed:.0}/s"));
+            before = now;
+        }
+    };
+    tokio::select! {
+        () = bench::arrived(sink, calls, stuck) => {}
+        () = telling => {}
+    }
 }
