@@ -1,5 +1,7 @@
 //! What every backend must do with lanes: one run of a key at a time, in order; nobody waits for another's key.
 
+use std::collections::HashMap;
+
 use sheaf_bundles::lane::{Keeps, Lane, LaneId};
 
 use super::*;
@@ -329,6 +331,66 @@ pub async fn a_run_that_was_taken_over_can_be_replayed<P: Place>() {
     assert_eq!((line.delivered, line.discarded, line.pending), (2, 0, 0));
 }
 
+/// Numbers that a seed gives, the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+pub async fn whatever_becomes_of_runs_each_key_goes_in_order_and_none_is_left<P: Place>() {
+    const EVENTS: usize = 120;
+    const RESTARTS: u64 = 4;
+    let (mut bench, mut dice) = (Bench::<P>::new(6).await, Dice(7));
+    let mut keys: HashMap<EventId, u64> = HashMap::new();
+    let mut newest_ended: HashMap<u64, EventId> = HashMap::new();
+    let (mut in_flight, mut ended, mut restarts): (Vec<Claim>, usize, u64) = (Vec::new(), 0, 0);
+    while ended < EVENTS {
+        bench.set.advance_ms(200);
+        if keys.len() < EVENTS && dice.below(2) == 0 {
+            let key = dice.below(8);
+            let event = bench.event_of(&key.to_string(), keys.len() as u64);
+            keys.insert(bench.accept(event).await, key);
+        }
+        if restarts < RESTARTS && dice.below(60) == 0 {
+            restarts += 1;
+            bench = bench.restart(6).await;
+            in_flight.clear();
+        }
+        for claim in bench.claims_now().await {
+            let (event, key) = (claim.event.id(), keys[&claim.event.id()]);
+            let rival = in_flight.iter().map(|other| other.event.id()).find(|other| keys[other] == key);
+            assert_eq!(rival, None, "{event} began while another of its key was in flight");
+            let before = newest_ended.get(&key);
+            assert!(before.is_none_or(|before| *before < event), "{event} came after {before:?}");
+            in_flight.push(claim);
+        }
+        if in_flight.is_empty() || dice.below(3) == 0 {
+            continue;
+        }
+        let at = usize::try_from(dice.below(in_flight.len() as u64)).unwrap();
+        let claim = in_flight.swap_remove(at);
+        let settle = match dice.below(10) {
+            0..6 => delivered(),
+            6 => parked(),
+            7 | 8 => again(bench.clock.now_ms() + i64::try_from(dice.below(3_000)).unwrap()),
+            // Given back: due again at once.
+            _ => continue,
+        };
+        if settle.outcome == Outcome::Delivered || matches!(settle.outcome, Outcome::Parked { .. }) {
+            newest_ended.insert(keys[&claim.event.id()], claim.event.id());
+            ended += 1;
+        }
+        claim.settle(settle);
+    }
+    let line = bench.line().await;
+    assert_eq!((line.accepted, line.delivered + line.parked, line.pending), (120, 120, 0));
+    assert!(restarts > 0 && line.parked > 0);
+}
+
 /// Instantiates these cases for one kind of place.
 macro_rules! laned {
     ($place:ty: $($case:ident)*) => {
@@ -357,6 +419,7 @@ macro_rules! laned {
             of_several_events_of_a_key_the_latest_is_run_when_it_is_quiet
             a_run_in_flight_or_refused_is_not_taken_over_and_the_latest_follows_it
             a_run_that_was_taken_over_can_be_replayed
+            whatever_becomes_of_runs_each_key_goes_in_order_and_none_is_left
         }
     };
 }
