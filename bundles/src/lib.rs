@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod artefact;
+pub mod budget;
 pub mod bundle;
 pub mod catalog;
 pub mod compile;
