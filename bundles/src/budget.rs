@@ -136,6 +136,9 @@ pub struct Account {
     /// When the last request that was charged had ended, unix milliseconds.
     #[serde(default)]
     ended_ms: i64,
+    /// What a request takes.
+    #[serde(default)]
+    price: i64,
 }
 
 impl Window {
@@ -194,10 +197,15 @@ impl Budget {
 }
 
 impl Account {
-    /// What is left, milliseconds since 1970 given.
+    /// What is left at this time, unix milliseconds.
     pub fn left(&self, now_ms: i64) -> i64 {
         let out = self.spent.iter().filter(|(back_ms, _)| *back_ms > now_ms);
         self.amount - out.map(|(_, cost)| cost).sum::<i64>()
+    }
+
+    /// Whether too little is left for one more request.
+    pub fn is_spent(&self, now_ms: i64) -> bool {
+        self.left(now_ms) < self.price.max(1)
     }
 
     /// When all of it is back, unix milliseconds; `None` when it is.
@@ -282,8 +290,9 @@ impl Accounts {
         let mut known = self.0;
         let account = |budget: &Budget| {
             let at = known.iter().position(|account| account.budget == budget.name);
-            let (mut spent, ended_ms) =
-                at.map_or_else(Default::default, |at| (std::mem::take(&mut known[at].spent), known[at].ended_ms));
+            let (mut spent, ended_ms, price) = at.map_or_else(Default::default, |at| {
+                (std::mem::take(&mut known[at].spent), known[at].ended_ms, known[at].price)
+            });
             let latest_ms = now_ms + budget.window.longest_ms();
             spent.retain(|(back_ms, _)| *back_ms > now_ms);
             spent.iter_mut().for_each(|(back_ms, _)| *back_ms = latest_ms.min(*back_ms));
@@ -293,6 +302,7 @@ impl Accounts {
                 window_ms: budget.window.ms(),
                 spent,
                 ended_ms: ended_ms.min(now_ms),
+                price,
             }
         };
         Accounts(budgets.iter().map(account).collect())
@@ -321,7 +331,8 @@ impl Accounts {
     pub fn pay(&mut self, budgets: &[Budget], cost: i64, requests: usize, now_ms: i64) {
         for (budget, account) in budgets.iter().zip(&mut self.0) {
             let requests = i64::try_from(requests).unwrap_or(i64::MAX);
-            account.spend(budget.price(cost).saturating_mul(requests), budget.window.back_ms(now_ms));
+            account.price = budget.price(cost);
+            account.spend(account.price.saturating_mul(requests), budget.window.back_ms(now_ms));
         }
     }
 

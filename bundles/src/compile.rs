@@ -1,5 +1,6 @@
 //! The user's files into everything that runs: connections, hooks, plans. All diagnostics of all files are collected.
 
+mod budget;
 pub(crate) mod bundle;
 mod condition;
 mod connection;

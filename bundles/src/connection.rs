@@ -1,6 +1,6 @@
 //! One account's use of a connector, compiled: settings with their defaults, where its secrets come from, how it authenticates.
 
-use crate::{request::Pieces, value::Map};
+use crate::{budget::Budget, request::Pieces, value::Map};
 
 /// A connection that passed every check.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct Connection {
     pub hook_generation: u32,
     /// Requests at once through it, over all nodes; `None` when the vendor does not mind.
     pub concurrency: Option<u32>,
+    /// What the vendor lets us send through it, over all nodes.
+    pub budgets: Vec<Budget>,
 }
 
 /// Where a secret's value is kept. The value itself is never in a file of the workspace.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 
 use crate::{
+    budget::{Reading, Truth},
     diagnostic::excerpt::excerpt,
     environment::ResponseEnvironment,
     expression::text_of,
@@ -22,6 +23,8 @@ use crate::{
 pub struct Judge {
     /// In order; the first that holds decides.
     pub rules: Arc<[Rule]>,
+    /// Where an answer says what is left of the connection's budgets.
+    pub truths: Arc<[Truth]>,
     /// Whether a request whose answer was lost is sent again all the same.
     pub repeats: bool,
     /// Whether a later step reads the answer.
@@ -109,6 +112,7 @@ impl Judge {
             message: with_detail(message, detail),
             status: Some(response.status),
             retry_after_ms: asked_ms.or_else(|| retry_after_ms(response)),
+            readings: self.truths.iter().filter_map(|truth| reading(truth, response, &env)).collect(),
             body: (self.keeps_body && delivered).then(|| env.into_body()),
         }
     }
@@ -125,7 +129,7 @@ fn judge_failure(error: &TransportError, repeats: bool) -> Judgement {
             }
         };
     let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
-    Judgement { class, message, status: None, retry_after_ms: None, body: None }
+    Judgement { class, message, status: None, retry_after_ms: None, readings: Vec::new(), body: None }
 }
 
 /// What a status means when no rule of the connector says otherwise.
@@ -192,6 +196,14 @@ fn text_at(template: &Template, env: &ResponseEnvironment<'_>) -> Option<String>
     Some(text_of(&value).ok()??.into_owned())
 }
 
+/// What an answer says of one budget; none when it says nothing, or no whole number.
+fn reading(truth: &Truth, response: &Response, env: &ResponseEnvironment<'_>) -> Option<Reading> {
+    let remaining = text_at(&truth.remaining, env)?.trim().parse().ok()?;
+    let reset = truth.reset.as_ref().and_then(|reset| text_at(reset, env));
+    let reset_ms = reset.and_then(|reset| wait_ms(&reset, response));
+    Some(Reading { budget: truth.budget.clone(), remaining, reset_ms })
+}
+
 /// The wait the vendor asks for in the header made for it.
 fn retry_after_ms(response: &Response) -> Option<i64> {
     wait_ms(header(response, "retry-after")?, response)
@@ -222,7 +234,7 @@ mod tests {
     use super::*;
 
     fn judge(repeats: bool) -> Judge {
-        Judge { rules: Arc::new([]), repeats, keeps_body: true }
+        Judge { rules: Arc::new([]), truths: Arc::new([]), repeats, keeps_body: true }
     }
 
     fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Exchange {

@@ -14,6 +14,7 @@
 //! triggers: {<name>: {…}}                # which events a bundle can ask for
 //! actions: {<name>: {…}}                 # which requests a bundle can make
 //! verdicts: […]                          # the first rule that holds says what an answer means
+//! budgets: {<name>: {…}}                 # how much the vendor lets a connection send
 //! ```
 //!
 //! **Templates over the connection.** Wherever a manifest says `<constant>` below, a literal may stand, or a template that
@@ -99,6 +100,22 @@
 //!     sample: {id: "700101", callphase: calldisconnected}   # parameters as the vendor sends them
 //! ```
 //!
+//! **Budgets**, several at once; a connection may say other amounts, and budgets of its own:
+//!
+//! ```yaml
+//! budgets:
+//!   second: {amount: 7, per: 1s}                # 7 in any second
+//!   day:
+//!     amount: 3000
+//!     per: 1d
+//!     resets: {at: "00:00", time_zone: Europe/Moscow}   # else what was spent comes back a day later; the zone: the connection's
+//!     charge: on_success                        # always (default): each request that was sent
+//!     reserve: 20                               # percent that replays leave to new events
+//!     truth:                                    # what the vendor's answers say; templates
+//!       remaining: "{{ response.headers.[x-ratelimit-remaining] }}"
+//!       reset: "{{ response.headers.[x-ratelimit-reset] }}"   # when it is whole again: as `until` of a verdict
+//! ```
+//!
 //! **Actions and verdicts**: see `connectors/catalog/mindbox` and `http`.
 
 pub mod action;
@@ -144,6 +161,8 @@ pub struct Manifest {
     pub actions: Vec<Action>,
     /// Tried in order.
     pub verdicts: Vec<VerdictRule>,
+    /// A mapping of names to budgets.
+    pub budgets: Option<Node>,
 }
 
 /// A secret a connection can have.
@@ -182,6 +201,7 @@ impl Manifest {
                 .collect(),
             actions: entries(node, "actions").map(|(name, action)| action::read(name, action, out)).collect(),
             verdicts: items(node, "verdicts").iter().map(action::read_verdict).collect(),
+            budgets: node.get("budgets").cloned(),
         })
     }
 

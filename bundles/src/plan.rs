@@ -142,6 +142,8 @@ pub struct Step {
     pub name: String,
     /// The connection it sends through.
     pub connection: Arc<Connection>,
+    /// What its request takes from each budget of the connection.
+    pub cost: i64,
     /// How its request is built.
     pub outgoing: Outgoing,
     /// How its answer is judged.
@@ -410,9 +412,14 @@ impl Plan {
         self.steps.get(step).map(|step| &step.connection)
     }
 
-    /// The connections its steps use, in order; one may come up again.
-    pub fn step_connections(&self) -> impl Iterator<Item = &Arc<Connection>> {
-        self.steps.iter().map(|step| &step.connection)
+    /// What a step's request takes from each budget of its connection.
+    pub fn step_cost(&self, step: usize) -> i64 {
+        self.steps.get(step).map_or(1, |step| step.cost)
+    }
+
+    /// The connections its steps use, in order, and what each takes from the connection's budgets; one may come up again.
+    pub fn step_connections(&self) -> impl Iterator<Item = (&Arc<Connection>, i64)> {
+        self.steps.iter().map(|step| (&step.connection, step.cost))
     }
 
     /// The hook its events come through.

@@ -1,6 +1,6 @@
 //! What an answer means: the class of an exchange, and what the engine does about each class.
 
-use crate::{value::Value, words::Words};
+use crate::{budget::Reading, value::Value, words::Words};
 
 /// What came of one delivery. What the engine does is fixed per class, never per connector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -109,6 +109,8 @@ pub struct Judgement {
     pub status: Option<u16>,
     /// The wait the vendor asked for, in milliseconds from the answer; only for classes that repeat.
     pub retry_after_ms: Option<i64>,
+    /// What the answer says is left of the connection's budgets.
+    pub readings: Vec<Reading>,
     /// The parsed answer, kept only when the step is done and a later step reads it.
     pub body: Option<Value>,
 }

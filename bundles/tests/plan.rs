@@ -6,6 +6,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use sheaf_bundles::{
     artefact::Artefact,
+    budget::{Reading, Window},
     catalog::Catalog,
     compile::compile,
     diagnostic::render,
@@ -465,4 +466,25 @@ fn an_event_that_settles_waits_for_a_newer_one_of_its_key() {
     assert_eq!((lane.id, lane.keeps), (LaneId::of("test", "d"), Keeps::Latest));
     assert_eq!(plan.decide(&event("{}")), Verdict::Take { delay_ms: 600_000 });
     assert_eq!(plan.lane(&event("{}")), None);
+}
+
+#[test]
+fn a_connection_has_its_connectors_budgets_and_an_answer_says_what_is_left_of_them() {
+    let plan = orders("");
+    let connection = plan.step_connection(0).unwrap();
+    let budgets: Vec<(&str, i64, bool)> =
+        connection.budgets.iter().map(|it| (it.name.as_str(), it.amount, it.told)).collect();
+    assert_eq!(budgets, [("second", 7, false), ("day", 3_000, true)]);
+    assert_eq!(connection.budgets[0].window, Window::Rolling { ms: 1_000 });
+    assert!(matches!(connection.budgets[1].window, Window::Daily { zone: chrono_tz::Europe::Moscow, .. }));
+    assert_eq!((plan.step_cost(0), connection.budgets[1].reserve_percent), (1, 20));
+    let said = |left: &str, body: &str| {
+        let headers = vec![("x-left".into(), left.into())];
+        let answer = Ok(Response { status: 200, headers, body: body.as_bytes().to_vec() });
+        plan.judge(0, &answer).readings
+    };
+    let reading = |reset_ms| Reading { budget: "day".to_owned(), remaining: 12, reset_ms };
+    assert_eq!(said("12", r#"{"reset": 41}"#), [reading(Some(41_000))]);
+    assert_eq!(said("12", "{}"), [reading(None)]);
+    assert_eq!(said("many", r#"{"reset": 41}"#), []);
 }

@@ -7,6 +7,7 @@ use std::{
 
 use blake3::Hasher;
 use sheaf_bundles::{
+    budget::Sent,
     plan::{After, Next, Plan},
     request::{Encoding, Exchange, Piece, Pieces, Request, TransportError, TransportErrorKind},
     retry,
@@ -20,6 +21,7 @@ use crate::{
     egress::{Egress, Outgoing},
     queue::{
         breaker::Answered,
+        claim::Paid,
         delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
         gate::GateId,
         types::{Contact, Outcome, Settle},
@@ -67,16 +69,26 @@ pub struct Attempt<'a> {
     pub seed: u64,
     /// When the run's lease ends, unix milliseconds, as of now: the queue extends it while the run is held.
     pub lease_end_ms: &'a (dyn Fn() -> i64 + Sync),
+    /// What it may send through connections with budgets.
+    pub paid: &'a Paid,
 }
 
 impl Executor {
-    /// Runs the steps that are not done, until all are or the plan says that the run waits.
+    /// Runs the steps that are not done, until all are, the plan says that the run waits, or a request has to be paid for first.
     pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
         let mut contact = None;
+        let mut sent = None;
         let outcome = loop {
-            let after = match plan.next(&state) {
+            let next = plan.next(&state);
+            if let Next::Send { step, .. } | Next::Ask { step, .. } = &next {
+                let through = GateId::of_step(plan, *step);
+                if !attempt.paid.covers(through, sent.is_some()) {
+                    break Outcome::Onward { through, state: state.to_bytes() };
+                }
+            }
+            let after = match next {
                 Next::Done => break delivered(plan, &state),
                 Next::Fail { reason, .. } => plan.fail(&mut state, reason),
                 Next::Send { step, request } => {
@@ -85,6 +97,7 @@ impl Executor {
                     }
                     let (judgement, delivery) =
                         self.deliver(plan, (step, Purpose::Act), &request, attempt).await;
+                    sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
                     deliveries.push(delivery);
                     contact = Some((GateId::of_step(plan, step), judgement.class, judgement.retry_after_ms));
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
@@ -95,6 +108,7 @@ impl Executor {
                     }
                     let (judgement, delivery) =
                         self.deliver(plan, (step, Purpose::Ask), &request, attempt).await;
+                    sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
                     deliveries.push(delivery);
                     plan.record_probe(&mut state, &judgement, self.clock.now_ms(), attempt.seed)
                 }
@@ -111,7 +125,7 @@ impl Executor {
             let answered = answered(class, wait_ms, self.clock.now_ms());
             Contact { through, answered }
         });
-        Settle { outcome, started_ms, deliveries, contact }
+        Settle { outcome, started_ms, deliveries, contact, sent }
     }
 
     /// Whether a request may be sent now. A claim that took longer to commit than its lease lasts comes with a lease that
@@ -212,6 +226,24 @@ impl Executor {
     }
 }
 
+/// The request that was paid for, once it was sent.
+fn paid_for(
+    plan: &Plan,
+    step: usize,
+    paid: &Paid,
+    judgement: &Judgement,
+    delivery: &DeliveryRecord,
+) -> Option<Sent> {
+    (paid.through == Some(GateId::of_step(plan, step))).then(|| Sent {
+        cost: plan.step_cost(step),
+        // A question that is answered with no has been answered.
+        well: judgement.class.disposition() == Disposition::Delivered
+            || (delivery.probe && judgement.class == Class::NotFound),
+        at_ms: delivery.started_ms,
+        readings: judgement.readings.clone(),
+    })
+}
+
 fn delivered(plan: &Plan, state: &RunState) -> Outcome {
     let failed: Vec<String> =
         plan.failed(state).map(|(step, reason)| format!("the step `{step}` failed: {reason}")).collect();
@@ -234,7 +266,9 @@ fn answered(class: Class, wait_ms: Option<i64>, now_ms: i64) -> Answered {
         Class::AuthBroken => Answered::Refused,
         Class::RateLimited | Class::QuotaExhausted => {
             let wait_ms = wait_ms.unwrap_or(BUSY_MS).clamp(retry::WAIT_MIN_MS, retry::WAIT_MAX_MS);
-            Answered::Busy { until_ms: now_ms + wait_ms }
+            let until_ms = now_ms + wait_ms;
+            let spent = class == Class::QuotaExhausted;
+            if spent { Answered::Spent { until_ms } } else { Answered::Busy { until_ms } }
         }
     }
 }
@@ -317,11 +351,12 @@ mod tests {
     async fn nothing_is_sent_under_a_lease_that_is_over_until_the_queue_extends_it() {
         let clock = Clock::system();
         let executor = executor(clock.clone());
-        let over = Attempt { seed: 0, lease_end_ms: &|| 0 };
+        let paid = Paid::default();
+        let over = Attempt { seed: 0, lease_end_ms: &|| 0, paid: &paid };
         assert!(!executor.lease_holds(over).await);
         let extended_at_ms = clock.now_ms() + 60;
         let extended = || if clock.now_ms() < extended_at_ms { 0 } else { i64::MAX };
-        assert!(executor.lease_holds(Attempt { seed: 0, lease_end_ms: &extended }).await);
+        assert!(executor.lease_holds(Attempt { seed: 0, lease_end_ms: &extended, paid: &paid }).await);
     }
 
     #[tokio::test]
@@ -329,7 +364,7 @@ mod tests {
         let clock = Clock::system();
         let lease_end_ms = clock.now_ms() + LEASE_MARGIN_MS + 20;
         let executor = executor(clock.clone());
-        let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms };
+        let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms, paid: &Paid::default() };
         let given_up = executor.within_lease(attempt, std::future::pending()).await.unwrap_err();
         assert_eq!(given_up.kind, TransportErrorKind::Timeout);
         assert!(clock.now_ms() < lease_end_ms);

@@ -168,6 +168,7 @@ impl Metrics {
             Outcome::DeliveredInPart { .. } => "delivered_in_part",
             Outcome::Retry { .. } => "retry",
             Outcome::Parked { .. } => "parked",
+            Outcome::Onward { .. } => "onward",
             Outcome::Released { .. } => "released",
         };
         self.attempts.get_or_create(&OfOutcome { outcome }).inc();

@@ -210,6 +210,7 @@ mod tests {
             time_zone: "UTC".into(),
             hook_generation: 0,
             concurrency: None,
+            budgets: Vec::new(),
         }
     }
 

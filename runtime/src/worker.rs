@@ -75,6 +75,7 @@ impl Worker {
                 let attempt = Attempt {
                     seed: claim.run.0.unsigned_abs() ^ u64::from(claim.attempt),
                     lease_end_ms: &|| claim.lease_end_ms(),
+                    paid: &claim.paid,
                 };
                 let settle = self.executor.attempt(&plan, state, attempt).await;
                 self.tell(&claim, &plan, &settle);
@@ -90,13 +91,13 @@ impl Worker {
                 info!(run = %claim.run, reason, "the run is left to a node of a newer sheaf");
                 let due_ms = self.executor.clock.now_ms() + ELSEWHERE_PAUSE_MS;
                 let outcome = Outcome::Released { due_ms };
-                Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None }
+                Settle::unsent(outcome)
             }
             Err(NotRunnable::Never(reason)) => {
                 warn!(run = %claim.run, reason, "run parked");
                 let state = claim.state.clone().unwrap_or_default();
                 let outcome = Outcome::Parked { reason, state };
-                Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None }
+                Settle::unsent(outcome)
             }
         };
         self.metrics.settled(&settle);
@@ -129,7 +130,7 @@ fn log(run: RunId, bundle: &str, attempt: u32, settle: &Settle) {
     let refusal = settle.deliveries.last().map(|delivery| delivery.class);
     let refusal = refusal.filter(|class| class.disposition() != Disposition::Delivered).map(Class::name);
     match (&settle.outcome, refusal) {
-        (Outcome::Delivered | Outcome::Released { .. }, _) => {}
+        (Outcome::Delivered | Outcome::Onward { .. } | Outcome::Released { .. }, _) => {}
         (Outcome::DeliveredInPart { .. }, _) => {
             warn!(%run, bundle, attempt, "run delivered although a step failed")
         }
@@ -238,7 +239,7 @@ mod tests {
         };
         let parked = |reason: &str, deliveries| {
             let outcome = Outcome::Parked { reason: reason.to_owned(), state: Vec::new() };
-            let settle = Settle { outcome, started_ms: 0, deliveries, contact: None };
+            let settle = Settle { deliveries, ..Settle::unsent(outcome) };
             logged(false, || log(RunId(7), "calls", 1, &settle))
         };
         let refused = parked(said, vec![delivery]);

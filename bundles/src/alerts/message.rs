@@ -20,6 +20,8 @@ pub enum Kind {
     AuthorisationBroken,
     /// The vendor behind a connection fails, or a person paused it: runs wait.
     ConnectionClosed,
+    /// A connection's budget of a day or more is spent, or the vendor says so: runs wait.
+    QuotaExhausted,
     /// A person paused a bundle: its runs wait.
     BundlePaused,
     /// Runs of a connection's events have been waiting for too long.
@@ -32,10 +34,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
         Kind::RunParked,
         Kind::AuthorisationBroken,
         Kind::ConnectionClosed,
+        Kind::QuotaExhausted,
         Kind::BundlePaused,
         Kind::WaitingLong,
         Kind::LedgerBroken,
@@ -48,6 +51,7 @@ impl Kind {
             Kind::RunParked => "run_parked",
             Kind::AuthorisationBroken => "authorisation_broken",
             Kind::ConnectionClosed => "connection_closed",
+            Kind::QuotaExhausted => "quota_exhausted",
             Kind::BundlePaused => "bundle_paused",
             Kind::WaitingLong => "waiting_long",
             Kind::LedgerBroken => "ledger_broken",
@@ -58,7 +62,7 @@ impl Kind {
     /// Whether it does harm for as long as it lasts. What merely waits for a person is told again when it grew, else once a day.
     pub fn is_acute(self) -> bool {
         match self {
-            Kind::RunParked | Kind::AuthorisationBroken | Kind::BundlePaused => false,
+            Kind::RunParked | Kind::AuthorisationBroken | Kind::BundlePaused | Kind::QuotaExhausted => false,
             Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken | Kind::QueueFailing => true,
         }
     }
@@ -67,9 +71,11 @@ impl Kind {
     pub fn subject_key(self) -> Option<&'static str> {
         match self {
             Kind::RunParked | Kind::BundlePaused => Some("bundle"),
-            Kind::AuthorisationBroken | Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken => {
-                Some("connection")
-            }
+            Kind::AuthorisationBroken
+            | Kind::ConnectionClosed
+            | Kind::QuotaExhausted
+            | Kind::WaitingLong
+            | Kind::LedgerBroken => Some("connection"),
             Kind::QueueFailing => None,
         }
     }

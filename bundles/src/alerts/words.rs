@@ -38,9 +38,11 @@ fn prefixed(en: &str, ru: &str, words: Words) -> Words {
 fn about(finding: &Finding) -> Words {
     let (one_en, one_ru, many_en, many_ru) = match finding.kind {
         Kind::RunParked | Kind::BundlePaused => ("bundle", "связка", "several bundles", "несколько связок"),
-        Kind::AuthorisationBroken | Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken => {
-            ("connection", "подключение", "several connections", "несколько подключений")
-        }
+        Kind::AuthorisationBroken
+        | Kind::ConnectionClosed
+        | Kind::QuotaExhausted
+        | Kind::WaitingLong
+        | Kind::LedgerBroken => ("connection", "подключение", "several connections", "несколько подключений"),
         Kind::QueueFailing => return Words::default(),
     };
     if finding.subject == MANY {
@@ -64,6 +66,10 @@ fn problem(finding: &Finding) -> Words {
         Kind::ConnectionClosed => Words::new(
             format!("the vendor fails or it is paused, runs wait: {count}"),
             format!("сервис не отвечает как надо или оно на паузе, ждут запусков: {count}"),
+        ),
+        Kind::QuotaExhausted => Words::new(
+            format!("its quota is spent, runs wait: {count}"),
+            format!("квота исчерпана, ждут запусков: {count}"),
         ),
         Kind::BundlePaused => Words::new(
             format!("it is paused, runs wait: {count}"),
@@ -98,6 +104,7 @@ fn relief(finding: &Finding) -> Words {
             "отложенных из-за авторизации запусков больше нет",
         ),
         Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
+        Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
         Kind::BundlePaused => Words::new("it goes on", "снова работает"),
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
         Kind::LedgerBroken => Words::new("the ledger balances again", "учёт снова сходится"),
@@ -163,7 +170,7 @@ fn commands(finding: &Finding) -> Vec<String> {
             format!("sheaf runs --state pending --connection {}", finding.subject)
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
-        Kind::ConnectionClosed | Kind::BundlePaused => "sheaf ledger".to_owned(),
+        Kind::ConnectionClosed | Kind::BundlePaused | Kind::QuotaExhausted => "sheaf ledger".to_owned(),
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
         Kind::QueueFailing => "/readyz".to_owned(),
     };

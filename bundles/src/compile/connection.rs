@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
-use super::{condition, constant, names::Names, secret::check_names, shapes, verdicts};
+use super::{budget, condition, constant, names::Names, secret::check_names, shapes, verdicts};
 use crate::{
+    budget::Truth,
     bundle::named,
     catalog::{Catalog, Connector},
     connection::{Connection, Placement, SecretReference, SecretSource},
@@ -36,6 +37,8 @@ pub struct Compiled {
     pub settings: Option<Node>,
     /// What its answers mean.
     pub rules: Arc<[Rule]>,
+    /// Where they say what is left of its budgets.
+    pub truths: Arc<[Truth]>,
     /// Where its name stands.
     pub name_span: Span,
 }
@@ -53,6 +56,9 @@ pub fn compile(
     let manifest = &connector.manifest;
     let (name, name_span) = named(node, "name")?;
     let settings = read_settings(manifest, node.get("settings"));
+    let time_zone = zone_name(manifest, &settings, workspace_zone);
+    let zone = time_zone.parse().unwrap_or(workspace_zone);
+    let budgets = budget::compile(manifest, node.get("budgets"), zone, out);
     let compiled = Compiled {
         connection: Arc::new(Connection {
             name: name.to_owned(),
@@ -61,7 +67,7 @@ pub fn compile(
             secrets: read_secrets(node.get("secrets")),
             secret_origins: secret_origins(manifest, &settings, name_span, out),
             authentication: Vec::new(),
-            time_zone: zone_name(manifest, &settings, workspace_zone),
+            time_zone,
             hook_generation: node
                 .get("hook_generation")
                 .and_then(Node::as_integer)
@@ -70,16 +76,19 @@ pub fn compile(
                 .get("concurrency")
                 .and_then(Node::as_integer)
                 .and_then(|number| u32::try_from(number).ok()),
+            budgets,
             settings,
         }),
         connector: Arc::clone(connector),
         fields: Arc::new(manifest.settings.iter().map(|setting| setting.field.clone()).collect()),
         settings: node.get("settings").cloned(),
         rules: Arc::new([]),
+        truths: Arc::new([]),
         name_span,
     };
     let compiled = with_authentication(compiled, out);
-    Some(Compiled { rules: verdicts::compile(&compiled), ..compiled })
+    let truths = budget::truths(&compiled, node.get("budgets"), out).into();
+    Some(Compiled { rules: verdicts::compile(&compiled), truths, ..compiled })
 }
 
 fn find_connector<'c>(

@@ -1,7 +1,7 @@
 //! Checks of a manifest on its own: every filter and template in it, before any connection uses it.
 
 use super::{
-    condition, constant,
+    budget, condition, constant,
     input::sure,
     names::{EventNames, Names},
 };
@@ -38,6 +38,7 @@ pub fn check(manifest: &Manifest, out: &mut Diagnostics) {
     manifest.actions.iter().for_each(|action| check_action(action, &settings, out));
     let answers = Names { settings: Some(&settings), response: true, ..Names::default() };
     manifest.verdicts.iter().for_each(|rule| check_verdict(rule, manifest, &answers, out));
+    budget::check_manifest(manifest, &answers, out);
 }
 
 /// Templates in which secrets may stand, and the secrets they name.

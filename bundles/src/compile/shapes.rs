@@ -4,7 +4,7 @@ use crate::{
     manifest::{
         Manifest,
         field::{FieldSpec, Special},
-        shape::fields,
+        shape::{amount, budget, fields},
     },
     shape::{Choice, Key, Object, Shape},
     types::{Field, Type},
@@ -42,6 +42,10 @@ pub fn connection(connector: Option<&Manifest>) -> Shape {
         Key::optional("concurrency", Shape::Integer { min: Some(1), max: Some(CONCURRENCY_MAX) }).help(
             "Runs that may send through it at once, on all nodes together; no limit when it is not there.",
             "Сколько запусков могут слать через него одновременно, на всех узлах вместе; без ограничения, если не указано.",
+        ),
+        Key::optional("budgets", Shape::named_map(Shape::OneOf(vec![amount(), budget()]))).help(
+            "Other amounts for its connector's budgets, and budgets of its own.",
+            "Другие размеры бюджетов коннектора и собственные бюджеты.",
         ),
     ])
 }

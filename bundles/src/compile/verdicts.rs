@@ -38,7 +38,8 @@ pub fn check_settings(compiled: &Compiled, out: &mut Diagnostics) {
     }
 }
 
-fn answer_names(compiled: &Compiled) -> Names<'_> {
+/// What may stand in a template over an answer.
+pub fn answer_names(compiled: &Compiled) -> Names<'_> {
     Names {
         settings: Some(&compiled.fields),
         values: Some(&compiled.connection.settings),

@@ -40,6 +40,8 @@ pub struct Action {
     pub help: Words,
     /// What a repeat after a lost answer does.
     pub unknown: Repeat,
+    /// What a request of it takes from each budget of its connection.
+    pub cost: i64,
     /// What a bundle gives it.
     pub input: Vec<FieldSpec>,
     /// The HTTP request.
@@ -146,6 +148,7 @@ pub fn read(name: &str, node: &Node, out: &mut Diagnostics) -> Action {
             "keyed" => Repeat::Keyed,
             _ => Repeat::None,
         },
+        cost: node.get("cost").and_then(Node::as_integer).unwrap_or(1),
         input: field::read_all(node.get("input"), out),
         request: read_request(node.get("request").unwrap_or(node)),
         output: field::read_all(node.get("output"), out),

@@ -1,5 +1,6 @@
 //! The shape of `connector.yaml`.
 
+use crate::budget::{AMOUNT_MAX, RESERVE_PERCENT_MAX};
 use crate::shape::{Key, Shape};
 use crate::verdict::Class;
 
@@ -26,7 +27,50 @@ pub fn manifest() -> Shape {
         Key::optional("triggers", Shape::named_map(trigger())),
         Key::optional("actions", Shape::named_map(action())),
         Key::optional("verdicts", Shape::list(verdict())),
+        Key::optional("budgets", Shape::named_map(budget())).help(
+            "How much the vendor lets a connection send, on all nodes together.",
+            "Сколько сервис разрешает слать через подключение, на всех узлах вместе.",
+        ),
     ])
+}
+
+/// One budget.
+pub fn budget() -> Shape {
+    let resets = Shape::object([
+        Key::required("at", Shape::Text).sample("00:00"),
+        Key::optional("time_zone", Shape::TimeZone),
+    ]);
+    let truth = Shape::object([
+        Key::required("remaining", Shape::template(Shape::Text))
+            .help("What is left, as an answer says.", "Сколько осталось, по словам ответа."),
+        Key::optional("reset", Shape::template(Shape::Text)).help(
+            "When it is whole again: seconds from now, seconds since 1970, or a date.",
+            "Когда снова будет полным: через сколько секунд, секунды с 1970 года или дата.",
+        ),
+    ]);
+    Shape::object([
+        Key::required("amount", amount()),
+        Key::required("per", Shape::Duration)
+            .help("In what time: 1s, 1m, 1d.", "За какое время: 1s, 1m, 1d."),
+        Key::optional("resets", resets).help(
+            "It begins anew each day at this time; else what was spent comes back a day later.",
+            "Начинается заново каждый день в этот час; иначе потраченное возвращается через сутки.",
+        ),
+        Key::optional("charge", Shape::choice(["always", "on_success"]))
+            .help("Which requests are charged.", "Какие запросы в счёт.")
+            .default("always"),
+        Key::optional("reserve", Shape::Integer { min: Some(0), max: Some(RESERVE_PERCENT_MAX) }).help(
+            "Percent that replays leave to new events.",
+            "Процент, который повторы оставляют новым событиям.",
+        ),
+        Key::optional("truth", truth)
+            .help("Where answers say what is left.", "Где в ответах сказано, сколько осталось."),
+    ])
+}
+
+/// How much a budget holds, or a request costs.
+pub fn amount() -> Shape {
+    Shape::Integer { min: Some(1), max: Some(AMOUNT_MAX) }
 }
 
 /// One field's declaration; also what stands in a connection's setting of type `fields`.
@@ -186,6 +230,9 @@ fn action() -> Shape {
         Key::optional("unknown", Shape::choice(["idempotent", "keyed", "none"]))
             .help("What a repeat after a lost answer does.", "Что сделает повтор, если ответ потерян.")
             .default("none"),
+        Key::optional("cost", amount())
+            .help("What a request takes from each budget.", "Сколько запрос берёт из каждого бюджета.")
+            .default(1),
         Key::optional("input", fields()),
         Key::required("request", request("POST")),
         Key::optional("output", fields()),

@@ -31,6 +31,7 @@ fn hook(fields: Vec<HookField>) -> Hook {
         time_zone: "Europe/Moscow".into(),
         hook_generation: 1,
         concurrency: None,
+        budgets: Vec::new(),
     };
     Hook {
         connection: Arc::new(connection),

@@ -156,6 +156,7 @@ fn log(message: &Message, workspace: &str) {
             Kind::RunParked
             | Kind::AuthorisationBroken
             | Kind::ConnectionClosed
+            | Kind::QuotaExhausted
             | Kind::BundlePaused
             | Kind::WaitingLong,
         ) => {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook, plan::Plan, words::Language};
+use sheaf_bundles::{compile::Integration, hook::Hook, plan::Plan, words::Language};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
@@ -129,12 +129,17 @@ async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result
 /// Every connection that plans send through.
 fn limits<'p>(plans: impl Iterator<Item = &'p Arc<Plan>>) -> HashMap<GateId, Limit> {
     let connections = plans.flat_map(|plan| plan.step_connections());
-    let limit = |connection: &Arc<Connection>| {
-        let concurrency = connection.concurrency.map(|runs| runs as usize);
-        let limit = Limit { name: connection.name.clone(), concurrency };
-        (GateId::of(GateKind::Connection, &connection.name), limit)
-    };
-    connections.map(limit).collect()
+    let mut limits: HashMap<GateId, Limit> = HashMap::new();
+    for (connection, cost) in connections {
+        let limit = || Limit {
+            concurrency: connection.concurrency.map(|runs| runs as usize),
+            budgets: connection.budgets.clone(),
+            ..Limit::none(connection.name.as_str())
+        };
+        let limit = limits.entry(GateId::of(GateKind::Connection, &connection.name)).or_insert_with(limit);
+        limit.cost = limit.cost.max(cost);
+    }
+    limits
 }
 
 fn new_version(plan: &Plan) -> NewVersion {

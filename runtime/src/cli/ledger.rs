@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     oversight::Seen,
     queue::{
-        gate::ClosedGate,
+        gate::{BudgetLeft, ClosedGate},
         history::{LedgerLine, LedgerMismatch},
         observe::WAITING_ROWS_MAX,
     },
@@ -33,13 +33,14 @@ pub struct Ledger {
 impl Ledger {
     /// Exit code 0 when both equations hold everywhere, 1 otherwise.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        let (lines, mismatches, oldest, gates) = self.project.read(async |store| {
+        let (lines, mismatches, oldest, (gates, budgets)) = self.project.read(async |store| {
             let mismatches = if self.verify { store.verify_ledger().await? } else { Vec::new() };
             let rows_max = if self.verify { u32::MAX } else { WAITING_ROWS_MAX };
             let waiting = store.waiting(rows_max).await?;
             let (parked, _) = store.parked_groups(0).await?;
             let seen = Seen { at_ms: Clock::system().now_ms(), waiting, parked, ..Seen::default() };
-            Ok((store.ledger().await?, mismatches, ages(&seen), store.closed_gates().await?))
+            let held = (store.closed_gates().await?, store.budgets_left().await?);
+            Ok((store.ledger().await?, mismatches, ages(&seen), held))
         })?;
         let spooled_bytes = spool::waiting_bytes(&self.project.data_directory().join(spool::FOLDER))?;
         let balanced =
@@ -51,11 +52,16 @@ impl Ledger {
             "oldest": oldest,
             "spooled_bytes": spooled_bytes,
             "held": gates,
+            "budgets": budgets,
         });
         output.print(&all, || {
             let ages = if oldest.is_empty() { String::new() } else { in_table(&oldest, output) + "\n\n" };
             let held = if gates.is_empty() { String::new() } else { held(&gates, output) + "\n\n" };
-            ages + &held + &in_words(&lines, &mismatches, balanced, output) + &in_spool(spooled_bytes, output)
+            let left = if budgets.is_empty() { String::new() } else { left_of(&budgets, output) + "\n\n" };
+            ages + &held
+                + &left
+                + &in_words(&lines, &mismatches, balanced, output)
+                + &in_spool(spooled_bytes, output)
         });
         Ok(if balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -75,6 +81,25 @@ fn held(gates: &[ClosedGate], output: &Output) -> String {
             time(gate.since_ms),
             gate.until_ms.map(time).unwrap_or_default(),
             gate.waiting.to_string(),
+        ]
+    });
+    table(header, rows)
+}
+
+/// What is left of the connections' budgets.
+fn left_of(budgets: &[BudgetLeft], output: &Output) -> String {
+    let header = match output.language {
+        Language::En => ["BUDGET", "", "left", "of", "whole again", "waiting"],
+        Language::Ru => ["БЮДЖЕТ", "", "осталось", "из", "снова полный", "ждут"],
+    };
+    let rows = budgets.iter().map(|it| {
+        [
+            it.connection.clone(),
+            it.budget.clone(),
+            it.left.to_string(),
+            it.amount.to_string(),
+            time(it.whole_ms),
+            it.waiting.to_string(),
         ]
     });
     table(header, rows)

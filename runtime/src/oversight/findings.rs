@@ -5,13 +5,14 @@ use sheaf_bundles::{
         decide::Observed,
         message::{Example, Finding, Kind, SPOOLED_BYTES},
     },
+    budget::DAY_MS,
     verdict::Class,
 };
 
 use super::Seen;
 use crate::queue::{
     breaker::Why,
-    gate::{ClosedGate, GateKind, WAITING_COUNT_MAX},
+    gate::{BudgetLeft, ClosedGate, GateKind, WAITING_COUNT_MAX},
     observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor},
 };
 
@@ -45,6 +46,10 @@ impl Seen {
             }
         }
         observed.findings.extend(self.gates.iter().filter_map(held_back));
+        // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
+        for budget in self.budgets.iter().filter(|budget| budget.spent && budget.window_ms >= DAY_MS) {
+            merge(&mut observed.findings, spent(budget, self.at_ms));
+        }
         for (parked, examples) in &self.parked {
             merge(&mut observed.findings, set_aside(parked, examples));
         }
@@ -101,6 +106,7 @@ fn held_back(gate: &ClosedGate) -> Option<Finding> {
         return None;
     }
     let kind = match gate.kind {
+        _ if gate.why == Why::Quota.name() => Kind::QuotaExhausted,
         GateKind::Connection | GateKind::Source => Kind::ConnectionClosed,
         GateKind::Bundle => Kind::BundlePaused,
     };
@@ -109,6 +115,14 @@ fn held_back(gate: &ClosedGate) -> Option<Finding> {
         parts: vec![(gate.why.to_owned(), gate.waiting)],
         ..Finding::new(kind, gate.name.as_str(), gate.waiting, gate.since_ms, gate.since_ms)
     })
+}
+
+fn spent(budget: &BudgetLeft, at_ms: i64) -> Finding {
+    Finding {
+        at_least: budget.waiting >= u64::from(WAITING_COUNT_MAX),
+        parts: vec![(budget.budget.clone(), budget.waiting)],
+        ..Finding::new(Kind::QuotaExhausted, budget.connection.as_str(), budget.waiting, at_ms, at_ms)
+    }
 }
 
 /// A refused authorisation is about the connection that was refused, whatever the bundle; all else is about the bundle.
@@ -190,13 +204,39 @@ mod tests {
                 gate(GateKind::Connection, "crm", "failing"),
                 gate(GateKind::Connection, "sms", "busy"),
                 gate(GateKind::Connection, "mail", "refused"),
+                gate(GateKind::Connection, "reports", "quota"),
                 gate(GateKind::Bundle, "leads", "paused"),
             ],
             ..Seen::default()
         };
         let found = seen.observed(0).findings;
         let told: Vec<_> = found.iter().map(|it| (it.kind, it.subject.as_str(), it.count)).collect();
-        assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), (Kind::BundlePaused, "leads", 7)]);
+        let quota = (Kind::QuotaExhausted, "reports", 7);
+        assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), quota, (Kind::BundlePaused, "leads", 7)]);
+    }
+
+    #[test]
+    fn a_daily_budget_that_is_spent_is_told_and_one_of_a_second_is_not() {
+        let budget = |budget: &str, window_ms, spent: bool| BudgetLeft {
+            connection: "crm".to_owned(),
+            budget: budget.to_owned(),
+            amount: 7,
+            left: i64::from(!spent),
+            window_ms,
+            whole_ms: 0,
+            spent,
+            waiting: 5,
+        };
+        let mut seen = Seen {
+            at_ms: 100,
+            budgets: vec![budget("second", 1_000, true), budget("day", DAY_MS, false)],
+            ..Seen::default()
+        };
+        assert_eq!(seen.observed(0).findings, []);
+        seen.budgets.push(budget("month", 30 * DAY_MS, true));
+        let [told] = seen.observed(0).findings.try_into().expect("one");
+        assert_eq!((told.kind, told.subject.as_str(), told.count), (Kind::QuotaExhausted, "crm", 5));
+        assert_eq!(told.parts, [("month".to_owned(), 5)]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     queue::{
         Health, Queue, QueueError,
-        gate::ClosedGate,
+        gate::{BudgetLeft, ClosedGate},
         history::{LedgerLine, LedgerMismatch},
         observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
     },
@@ -44,6 +44,8 @@ pub struct Seen {
     pub waiting: Vec<Waiting>,
     /// Gates that hold runs back.
     pub gates: Vec<ClosedGate>,
+    /// What is left of budgets that something is spent of.
+    pub budgets: Vec<BudgetLeft>,
     /// Parked runs by version and class.
     pub parked: Vec<(Parked, Vec<ParkedExample>)>,
     /// There are more groups of parked runs than were looked at.
@@ -154,10 +156,11 @@ impl Oversight {
     ) -> Result<(), QueueError> {
         let store = self.queue.store();
         // One that cannot be read hides none of the others. At once: when the database is away each takes its time to fail.
-        let (ledger, waiting, gates, parked, recounted, lanes) = tokio::join!(
+        let (ledger, waiting, gates, budgets, parked, recounted, lanes) = tokio::join!(
             store.ledger(),
             store.waiting(WAITING_ROWS_MAX),
             store.closed_gates(),
+            store.budgets_left(),
             store.parked_groups(EXAMPLES_MAX),
             recount.step(store, seen.at_ms),
             lanes.step(store),
@@ -165,6 +168,7 @@ impl Oversight {
         let ledger = ledger.map(|ledger| seen.ledger = ledger);
         let waiting = waiting.map(|waiting| seen.waiting = waiting);
         let gates = gates.map(|gates| seen.gates = gates);
+        let budgets = budgets.map(|budgets| seen.budgets = budgets);
         let parked = parked.map(|(parked, all)| (seen.parked, seen.parked_more) = (parked, !all));
         let recounted = recounted.map(|mismatches| {
             let Some(mismatches) = mismatches else { return };
@@ -173,6 +177,6 @@ impl Oversight {
             }
             (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
         });
-        ledger.and(waiting).and(gates).and(parked).and(recounted).and(lanes.map(|_| ()))
+        ledger.and(waiting).and(gates).and(budgets).and(parked).and(recounted).and(lanes.map(|_| ()))
     }
 }

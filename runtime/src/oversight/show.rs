@@ -83,6 +83,17 @@ impl Seen {
             let (kind, name, why) = (gate.kind.name(), &gate.name, gate.why);
             let _ = writeln!(page, "sheaf_held_runs{{{kind}=\"{name}\",why=\"{why}\"}} {}", gate.waiting);
         }
+        page.push_str(
+            "# HELP sheaf_budget_left What is left of a budget that something is spent of\n# TYPE sheaf_budget_left gauge\n",
+        );
+        for it in &self.budgets {
+            let (connection, budget) = (&it.connection, &it.budget);
+            let _ = writeln!(
+                page,
+                "sheaf_budget_left{{connection=\"{connection}\",budget=\"{budget}\"}} {}",
+                it.left
+            );
+        }
         page.push_str("# HELP sheaf_alerts_open What is told of right now\n# TYPE sheaf_alerts_open gauge\n");
         for (kind, count) in &self.open {
             let _ = writeln!(page, "sheaf_alerts_open{{kind=\"{}\"}} {count}", kind.name());

@@ -3,6 +3,7 @@
 use std::{future::Future, sync::Arc};
 
 use sheaf_bundles::{
+    budget::{Accounts, Bill},
     event::Received,
     id::{EventId, RunId, VersionId},
     lane::LaneId,
@@ -63,6 +64,9 @@ pub struct Batch<'a> {
     pub extended: &'a [(RunId, u32)],
     /// Attempts that ended. Those with a stale fence change nothing and are reported.
     pub settles: &'a [SettleRow],
+    /// Requests that were paid for and have ended, where that changes what is left of a connection's budgets, and the
+    /// connection's gate.
+    pub bills: &'a [(GateId, Bill)],
     /// At most this many due runs are claimed; 0 when none can be due.
     pub claim_max: usize,
     /// Free slots: claimed runs take them first, runs published as due now take the rest.
@@ -144,6 +148,11 @@ pub enum SettleStep {
         /// The state for the next attempt.
         state: Vec<u8>,
     },
+    /// Due again at once, for a step through another gate; no refusal is counted.
+    Onward {
+        /// The state for that step.
+        state: Vec<u8>,
+    },
     /// Due again; nothing is counted.
     Released {
         /// When, unix milliseconds; a time that is past means now.
@@ -162,6 +171,7 @@ impl SettleStep {
         match self {
             SettleStep::Delivered { .. } | SettleStep::Parked { .. } => None,
             SettleStep::Retry { due_ms, .. } | SettleStep::Crashed { due_ms } => Some(*due_ms),
+            SettleStep::Onward { .. } => Some(now_ms),
             SettleStep::Released { due_ms } => Some(now_ms.max(*due_ms)),
         }
     }
@@ -181,6 +191,8 @@ pub struct Committed {
     pub behind: Vec<(GateId, Option<i64>)>,
     /// Claimed runs that find out whether a vendor is well, and its gate.
     pub probes: Vec<(RunId, GateId)>,
+    /// What is spent now of the budgets of connections that this turn paid from or settled.
+    pub accounts: Vec<(GateId, Accounts)>,
     /// The soonest due time known after this turn, apart from runs behind gates: of the whole queue when all that was due
     /// could be claimed, now when there may be more, else of what this turn itself put in.
     pub soonest_due_ms: Option<i64>,

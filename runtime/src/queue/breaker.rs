@@ -25,6 +25,11 @@ pub enum Answered {
         /// Until when.
         until_ms: i64,
     },
+    /// It says that a quota is spent, until this time in unix milliseconds.
+    Spent {
+        /// Until when.
+        until_ms: i64,
+    },
 }
 
 /// Why a breaker is open.
@@ -36,6 +41,8 @@ pub enum Why {
     Refused,
     /// The vendor asked for a pause.
     Busy,
+    /// The vendor says that a quota is spent.
+    Quota,
 }
 
 impl Why {
@@ -45,6 +52,7 @@ impl Why {
             Why::Failing => "failing",
             Why::Refused => "refused",
             Why::Busy => "busy",
+            Why::Quota => "quota",
         }
     }
 
@@ -53,6 +61,7 @@ impl Why {
         match name {
             "refused" => Why::Refused,
             "busy" => Why::Busy,
+            "quota" => Why::Quota,
             _ => Why::Failing,
         }
     }
@@ -131,10 +140,13 @@ impl Breaker {
             (Breaker::Closed { .. }, Answered::Failing) => open(Why::Failing, now_ms, now_ms + OPEN_MS_FIRST),
             (Breaker::Closed { .. }, Answered::Refused) => open(Why::Refused, now_ms, now_ms + OPEN_MS_FIRST),
             (Breaker::Closed { .. }, Answered::Busy { until_ms }) => open(Why::Busy, now_ms, until_ms),
+            (Breaker::Closed { .. }, Answered::Spent { until_ms }) => open(Why::Quota, now_ms, until_ms),
             (Breaker::Open(_), Answered::Well) if probe => Breaker::Closed { failures: 0, since_ms: now_ms },
-            (Breaker::Open(open), Answered::Busy { until_ms }) => {
+            (Breaker::Open(open), Answered::Busy { until_ms } | Answered::Spent { until_ms }) => {
                 let probe_until_ms = if probe { 0 } else { open.probe_until_ms };
-                Breaker::Open(Open { until_ms: open.until_ms.max(until_ms), probe_until_ms, ..open })
+                let spent = matches!(answered, Answered::Spent { .. });
+                let why = if spent { Why::Quota } else { open.why };
+                Breaker::Open(Open { why, until_ms: open.until_ms.max(until_ms), probe_until_ms, ..open })
             }
             (Breaker::Open(open), Answered::Failing | Answered::Refused) if probe => {
                 let tries = open.tries.saturating_add(1);
@@ -245,6 +257,9 @@ mod tests {
         assert_eq!(busy.passage(until_ms), Passage::One);
         let sooner = busy.answered(Answered::Busy { until_ms: NOW_MS + 1 }, NOW_MS, false, NOW_MS);
         assert_eq!(sooner.passage(NOW_MS), Passage::Nobody { until_ms }, "the later time holds");
+        let spent = busy.answered(Answered::Spent { until_ms: NOW_MS + 1 }, NOW_MS, false, NOW_MS);
+        assert!(matches!(spent, Breaker::Open(Open { why: Why::Quota, .. })));
+        assert_eq!(spent.passage(NOW_MS), Passage::Nobody { until_ms });
         let refused = Breaker::default().answered(Answered::Refused, NOW_MS, false, NOW_MS);
         assert!(matches!(refused, Breaker::Open(Open { why: Why::Refused, .. })));
     }

@@ -1,14 +1,20 @@
 //! A run this node may execute now.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use sheaf_bundles::id::{RunId, VersionId};
 use tokio::sync::mpsc;
 
-use super::types::{ClaimedEvent, Outcome, Settle};
+use super::{
+    gate::GateId,
+    types::{ClaimedEvent, Outcome, Settle},
+};
 
 /// A run under lease. Settle it; one that is dropped is due again, and a panic while it was held is counted.
 #[derive(Debug)]
@@ -25,9 +31,27 @@ pub struct Claim {
     pub generation: u32,
     /// What the last attempt left; `None` before the first.
     pub state: Option<Vec<u8>>,
+    /// What it may send through connections with budgets.
+    pub paid: Paid,
     pub(super) fence: u32,
     pub(super) lease: Arc<AtomicI64>,
     pub(super) ended: Option<mpsc::UnboundedSender<Ended>>,
+}
+
+/// The one request that was paid for from its connection's budgets when the run was claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Paid {
+    /// The connection's gate; `None` when nothing was paid.
+    pub through: Option<GateId>,
+    /// The connections with budgets.
+    pub budgeted: Arc<HashSet<GateId>>,
+}
+
+impl Paid {
+    /// Whether a request may go through a connection; `used` when what was paid for was sent before.
+    pub fn covers(&self, through: GateId, used: bool) -> bool {
+        !self.budgeted.contains(&through) || (self.through == Some(through) && !used)
+    }
 }
 
 /// The end of a claim on its way to the writer.
@@ -69,13 +93,7 @@ impl Drop for Claim {
         if std::thread::panicking() {
             self.end(End::Panicked);
         } else {
-            let started_ms = 0;
-            self.end(End::Settled(Settle {
-                outcome: Outcome::Released { due_ms: 0 },
-                started_ms,
-                deliveries: Vec::new(),
-                contact: None,
-            }));
+            self.end(End::Settled(Settle::unsent(Outcome::Released { due_ms: 0 })));
         }
     }
 }

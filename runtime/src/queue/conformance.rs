@@ -1,6 +1,7 @@
 //! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
 //! again; a backend instantiates them all with `conformance!`.
 
+pub mod budgeted;
 pub mod gated;
 pub mod laned;
 pub mod observed;
@@ -171,7 +172,7 @@ pub fn delivered() -> Settle {
 }
 
 fn settle(outcome: Outcome) -> Settle {
-    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)], contact: None }
+    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)], contact: None, sent: None }
 }
 
 pub fn parked() -> Settle {

@@ -2,7 +2,7 @@
 //!
 //! A run that meets a closed gate is put behind it, out of the way of those that may run, and comes out when it opens.
 
-use sheaf_bundles::{id::VersionId, plan::Plan};
+use sheaf_bundles::{budget::Budget, id::VersionId, plan::Plan};
 
 /// What a gate is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -73,6 +73,21 @@ impl GateId {
     pub fn place(self) -> i64 {
         -self.0
     }
+
+    /// Where replays wait apart for a connection whose budgets keep a share for new events.
+    pub fn of_replays(self) -> GateId {
+        GateId(self.0 | 3 << HASH_BITS)
+    }
+
+    /// Whether replays wait here.
+    pub fn is_of_replays(self) -> bool {
+        self.0 >> HASH_BITS == 3
+    }
+
+    /// The gate itself; of a gate where replays wait the connection's.
+    pub fn itself(self) -> GateId {
+        if self.is_of_replays() { GateId(self.0 & ((1 << HASH_BITS) - 1)) } else { self }
+    }
 }
 
 /// FNV-1a, then SplitMix64's finaliser: neighbouring names give unrelated numbers.
@@ -92,6 +107,48 @@ pub struct Limit {
     pub name: String,
     /// Runs at once over all nodes; `None` when the vendor does not mind.
     pub concurrency: Option<usize>,
+    /// What may be sent in which time over all nodes.
+    pub budgets: Vec<Budget>,
+    /// What a request takes from each: the dearest of those that bundles make.
+    pub cost: i64,
+}
+
+impl Limit {
+    /// Of a connection of this name, without any.
+    pub fn none(name: impl Into<String>) -> Limit {
+        Limit { name: name.into(), concurrency: None, budgets: Vec::new(), cost: 1 }
+    }
+
+    /// Whether its runs hold places, and come out from behind its gate alone.
+    pub fn holds_places(&self) -> bool {
+        self.concurrency.is_some() || !self.budgets.is_empty()
+    }
+
+    /// Whether replays leave something to new events.
+    pub fn keeps_a_reserve(&self) -> bool {
+        self.budgets.iter().any(|budget| budget.reserve_percent > 0)
+    }
+}
+
+/// What is left of one budget, for people. One that nothing is spent of is not told of.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BudgetLeft {
+    /// The connection.
+    pub connection: String,
+    /// The budget.
+    pub budget: String,
+    /// What may be spent in one window.
+    pub amount: i64,
+    /// What is left; below zero when more was spent than there was.
+    pub left: i64,
+    /// The window, milliseconds.
+    pub window_ms: i64,
+    /// When all of it is back, unix milliseconds.
+    pub whole_ms: i64,
+    /// Too little is left for one more request.
+    pub spent: bool,
+    /// Runs behind the connection's gate; [`WAITING_COUNT_MAX`] stands for that many or more.
+    pub waiting: u64,
 }
 
 /// A gate that is not plainly open, as it is stored.

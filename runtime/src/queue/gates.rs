@@ -2,9 +2,12 @@
 //!
 //! The writer keeps one [`Gates`] and shows it to the backend with every turn; the backend asks a [`Door`] about each run.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
-use sheaf_bundles::id::VersionId;
+use sheaf_bundles::{budget::Accounts, id::VersionId};
 
 use super::{
     breaker::{Answered, Breaker, Open, Passage},
@@ -27,6 +30,10 @@ pub struct Gates {
     paused: BTreeSet<GateId>,
     paused_versions: HashMap<VersionId, GateId>,
     limited: usize,
+    /// Connections with budgets.
+    budgeted: Arc<HashSet<GateId>>,
+    /// Gates whose budgets are spent, and until when, unix milliseconds.
+    spent: HashMap<GateId, i64>,
     /// Gates with runs behind them, and when to look there, unix milliseconds.
     behind: HashMap<GateId, i64>,
     held: HashMap<GateId, usize>,
@@ -43,6 +50,8 @@ pub struct Stored {
     pub versions: Vec<PausedVersion>,
     /// Gates with runs behind them, and the soonest due time of these.
     pub behind: Vec<(GateId, i64)>,
+    /// What is spent of the budgets of connections.
+    pub accounts: Vec<(GateId, Accounts)>,
 }
 
 /// A breaker to be stored.
@@ -78,6 +87,20 @@ pub struct Opening {
     pub probe: bool,
     /// Runs of it at once over all nodes.
     pub concurrency: Option<usize>,
+    /// What comes out is paid for from the connection's budgets.
+    pub budgeted: bool,
+}
+
+impl Opening {
+    /// Whether a run that comes out goes through the connection of this very gate.
+    pub fn is_of(&self, through: GateId) -> bool {
+        self.gate.itself() == through
+    }
+
+    /// Whether such a run holds a place.
+    pub fn gives_places(&self) -> bool {
+        self.concurrency.is_some() || self.budgeted
+    }
 }
 
 impl Gates {
@@ -91,6 +114,8 @@ impl Gates {
             paused: BTreeSet::new(),
             paused_versions: HashMap::new(),
             limited: 0,
+            budgeted: Arc::default(),
+            spent: HashMap::new(),
             behind: HashMap::new(),
             held: HashMap::new(),
             changed: BTreeSet::new(),
@@ -99,8 +124,41 @@ impl Gates {
 
     /// What the files in force say. Slots are shared where there is more than one connection.
     pub fn limit(&mut self, limits: HashMap<GateId, Limit>) {
-        self.limited = limits.values().filter(|limit| limit.concurrency.is_some()).count();
+        self.limited = limits.values().filter(|limit| limit.holds_places()).count();
+        let budgeted = limits.iter().filter(|(_, limit)| !limit.budgets.is_empty()).map(|(gate, _)| *gate);
+        self.budgeted = Arc::new(budgeted.collect());
+        self.spent.clear();
         self.limits = limits;
+    }
+
+    /// What is said of the connection of a gate, when it has budgets.
+    pub fn budgets(&self, gate: GateId) -> Option<&Limit> {
+        self.limits.get(&gate.itself()).filter(|limit| !limit.budgets.is_empty())
+    }
+
+    /// The gates of connections with budgets.
+    pub fn budgeted(&self) -> &Arc<HashSet<GateId>> {
+        &self.budgeted
+    }
+
+    /// There may be more left of a connection's budgets than was known.
+    pub fn look_into(&mut self, gate: GateId) {
+        self.spent.remove(&gate);
+        self.spent.remove(&gate.of_replays());
+    }
+
+    /// What is spent of a connection's budgets: until when its runs wait.
+    pub fn spent(&mut self, gate: GateId, accounts: Accounts, now_ms: i64) {
+        let Some(Limit { budgets, cost, .. }) = self.limits.get(&gate) else { return };
+        let accounts = accounts.of(budgets, now_ms);
+        let free_ms = |replayed| accounts.free_ms(budgets, *cost, replayed, now_ms);
+        for (gate, free_ms) in [(gate, free_ms(false)), (gate.of_replays(), free_ms(true))] {
+            if free_ms > now_ms {
+                self.spent.insert(gate, free_ms);
+            } else {
+                self.spent.remove(&gate);
+            }
+        }
     }
 
     /// What was stored, also by others, holds.
@@ -134,6 +192,9 @@ impl Gates {
         }
         self.paused_versions = stored.versions.iter().map(|paused| (paused.version, paused.gate)).collect();
         self.behind = stored.behind.into_iter().collect();
+        for (gate, accounts) in stored.accounts {
+            self.spent(gate, accounts, now_ms);
+        }
     }
 
     /// A run takes a slot.
@@ -209,11 +270,14 @@ impl Gates {
     /// When runs behind a gate may come out, unix milliseconds; `i64::MAX` when none can before something else happens.
     pub fn wake_ms(&self, now_ms: i64) -> i64 {
         let free = self.slots.saturating_sub(self.held.values().sum());
-        let out = |(gate, at_ms): (&GateId, &i64)| match self.passage(*gate, now_ms) {
-            Passage::Nobody { until_ms } => until_ms.max(*at_ms),
-            // Until a slot comes back.
-            Passage::One | Passage::All if self.room(*gate, self.held(*gate), free) == 0 => i64::MAX,
-            Passage::One | Passage::All => *at_ms,
+        let out = |(gate, at_ms): (&GateId, &i64)| {
+            let at_ms = self.spent.get(gate).map_or(*at_ms, |spent_ms| *at_ms.max(spent_ms));
+            match self.passage(*gate, now_ms) {
+                Passage::Nobody { until_ms } => until_ms.max(at_ms),
+                // Until a slot comes back.
+                Passage::One | Passage::All if self.room(*gate, self.held(*gate), free) == 0 => i64::MAX,
+                Passage::One | Passage::All => at_ms,
+            }
         };
         if self.behind.is_empty() { i64::MAX } else { self.behind.iter().map(out).min().unwrap_or(i64::MAX) }
     }
@@ -239,11 +303,12 @@ impl Gates {
     }
 
     fn held(&self, gate: GateId) -> usize {
-        self.held.get(&gate).copied().unwrap_or(0)
+        self.held.get(&gate.itself()).copied().unwrap_or(0)
     }
 
     /// How many may come through a gate, places and slots aside.
     fn passage(&self, gate: GateId, now_ms: i64) -> Passage {
+        let gate = gate.itself();
         if self.paused.contains(&gate) {
             return Passage::Nobody { until_ms: i64::MAX };
         }
@@ -255,14 +320,21 @@ impl Gates {
     fn room(&self, gate: GateId, held: usize, free: usize) -> usize {
         let shared = self.limits.len() > 1;
         let room = if shared { free.saturating_sub(held).div_ceil(2) } else { free };
-        match self.limits.get(&gate).and_then(|limit| limit.concurrency) {
+        match self.limits.get(&gate.itself()).and_then(|limit| limit.concurrency) {
             Some(concurrency) => room.min(concurrency.saturating_sub(held)),
             None => room,
         }
     }
 
     fn is_limited(&self, gate: GateId) -> bool {
-        self.limited > 0 && self.limits.get(&gate).is_some_and(|limit| limit.concurrency.is_some())
+        self.limited > 0 && self.limits.get(&gate).is_some_and(Limit::holds_places)
+    }
+
+    /// Where a run waits for its connection.
+    fn queue_of(&self, through: GateId, replayed: bool) -> GateId {
+        let apart = replayed && self.limited > 0;
+        let apart = apart && self.limits.get(&through).is_some_and(Limit::keeps_a_reserve);
+        if apart { through.of_replays() } else { through }
     }
 
     /// Every run may run: nothing is paused, broken, limited or waiting.
@@ -312,15 +384,20 @@ impl<'a> Door<'a> {
         *self.taken.entry(through).or_default() += 1;
     }
 
-    /// Where a run goes that is due, and takes a slot for it if that is there.
+    /// Where a new run goes that is due, and takes a slot for it if that is there.
     pub fn place(&mut self, through: GateId, version: VersionId) -> Place {
+        self.place_any(through, version, false)
+    }
+
+    /// The same for any run; `replayed` when it repeats what was done before.
+    pub fn place_any(&mut self, through: GateId, version: VersionId, replayed: bool) -> Place {
         if !self.quiet
             && let Some(gate) = self.closed(through, version)
         {
             return self.behind(gate);
         }
         if self.gates.is_limited(through) || self.waits(through) {
-            return self.behind(through);
+            return self.behind(self.gates.queue_of(through, replayed));
         }
         if self.free == 0 {
             return Place::Ready;
@@ -333,8 +410,15 @@ impl<'a> Door<'a> {
     }
 
     /// Where a run goes that came out of an opening: a slot, another gate, or back to where it was.
-    pub fn place_from(&mut self, opening: &Opening, through: GateId, version: VersionId) -> Place {
-        let probe = opening.probe && through == opening.gate;
+    pub fn place_from(
+        &mut self,
+        opening: &Opening,
+        through: GateId,
+        version: VersionId,
+        replayed: bool,
+    ) -> Place {
+        let own = opening.is_of(through);
+        let probe = opening.probe && own;
         let held_back = match self.gates.paused_versions.get(&version) {
             Some(gate) => Some(*gate),
             None if probe => None,
@@ -344,9 +428,14 @@ impl<'a> Door<'a> {
             return self.behind(gate);
         }
         // What waits at another gate passes its own connection's as well.
-        let other = through != opening.gate && (self.gates.is_limited(through) || self.waits(through));
+        let queue = self.gates.queue_of(through, replayed);
+        let other = if own {
+            queue != through && queue != opening.gate
+        } else {
+            self.gates.is_limited(through) || self.waits(queue)
+        };
         if other || self.room(through) == 0 {
-            return self.behind(through);
+            return self.behind(if own && !other { opening.gate } else { queue });
         }
         self.took(through);
         Place::Slot
@@ -364,14 +453,19 @@ impl<'a> Door<'a> {
     }
 
     fn opening(&self, gate: GateId) -> Option<Opening> {
-        let concurrency = self.gates.limits.get(&gate).and_then(|limit| limit.concurrency);
+        let limit = self.gates.limits.get(&gate.itself());
+        let concurrency = limit.and_then(|limit| limit.concurrency);
+        let budgeted = limit.is_some_and(|limit| !limit.budgets.is_empty());
+        if self.gates.spent.get(&gate).is_some_and(|until_ms| *until_ms > self.now_ms) {
+            return None;
+        }
         let (runs_max, probe) = match self.gates.passage(gate, self.now_ms) {
             Passage::Nobody { .. } => (0, false),
             Passage::One => (self.room(gate).min(1), true),
-            Passage::All if gate.is_connection() => (self.room(gate), false),
+            Passage::All if gate.itself().is_connection() => (self.room(gate), false),
             Passage::All => (self.free.min(BUNDLE_CHUNK), false),
         };
-        (runs_max > 0).then_some(Opening { gate, runs_max, probe, concurrency })
+        (runs_max > 0).then_some(Opening { gate, runs_max, probe, concurrency, budgeted })
     }
 
     /// The gate that is closed for a run.
@@ -394,7 +488,7 @@ impl<'a> Door<'a> {
     }
 
     fn held(&self, gate: GateId) -> usize {
-        self.gates.held(gate) + self.taken.get(&gate).copied().unwrap_or(0)
+        self.gates.held(gate) + self.taken.get(&gate.itself()).copied().unwrap_or(0)
     }
 
     fn room(&self, gate: GateId) -> usize {
@@ -417,7 +511,7 @@ mod tests {
     fn gates(slots: usize, connections: &[(&str, Option<usize>)]) -> Gates {
         let mut gates = Gates::new(slots);
         let limit = |(name, concurrency): &(&str, Option<usize>)| {
-            (gate(name), Limit { name: (*name).to_owned(), concurrency: *concurrency })
+            (gate(name), Limit { concurrency: *concurrency, ..Limit::none(*name) })
         };
         gates.limit(connections.iter().map(limit).collect());
         gates
@@ -465,7 +559,7 @@ mod tests {
         assert_eq!(said, [(gate("b"), 3), (gate("a"), 1)]);
         let mut door = Door::new(&gates, 5, NOW_MS);
         assert_eq!(door.place(gate("b"), VERSION), Place::Behind(gate("b")), "who waits comes first");
-        assert_eq!(door.place_from(&openings[0], gate("b"), VERSION), Place::Slot);
+        assert_eq!(door.place_from(&openings[0], gate("b"), VERSION, false), Place::Slot);
     }
 
     #[test]
@@ -487,7 +581,7 @@ mod tests {
         let mut door = Door::new(&gates, 8, then_ms);
         let [opening] = door.openings().try_into().expect("one");
         assert_eq!((opening.runs_max, opening.probe), (1, true));
-        assert_eq!(door.place_from(&opening, gate("a"), VERSION), Place::Slot);
+        assert_eq!(door.place_from(&opening, gate("a"), VERSION, false), Place::Slot);
         gates.probing(gate("a"), then_ms + 1_000);
         assert_eq!(Door::new(&gates, 8, then_ms).openings(), [], "one at a time");
         gates.answered(gate("a"), Answered::Well, then_ms, true, then_ms);
@@ -536,7 +630,7 @@ mod tests {
         assert_eq!(Door::new(&gates, 8, NOW_MS).place(gate("a"), VERSION), Place::Slot);
         let paused = GateRow { paused_ms: Some(NOW_MS), breaker: Breaker::default(), ..row };
         let versions = vec![PausedVersion { version: VERSION, gate: GateId::of(GateKind::Source, "a") }];
-        gates.stored(Stored { rows: vec![paused], versions, behind: Vec::new() }, NOW_MS);
+        gates.stored(Stored { rows: vec![paused], versions, ..Stored::default() }, NOW_MS);
         let source = GateId::of(GateKind::Source, "a");
         let mut door = Door::new(&gates, 8, NOW_MS);
         assert_eq!(door.place(gate("b"), VERSION), Place::Behind(source), "its events wait");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sheaf_bundles::{
     artefact::Artefact,
+    budget::Sent,
     event::{Event, Received},
     id::{EventId, RunId, VersionId},
     lane::Lane,
@@ -137,6 +138,13 @@ pub enum Outcome {
         /// The run's state for a replay, opaque to the queue.
         state: Vec<u8>,
     },
+    /// Its next step goes through another gate first; nothing was refused.
+    Onward {
+        /// The gate of the connection that the step sends through.
+        through: GateId,
+        /// The run's state for that step, opaque to the queue.
+        state: Vec<u8>,
+    },
     /// Not begun here: nothing is recorded.
     Released {
         /// When it is due again, unix milliseconds; a time that is past means at once.
@@ -155,6 +163,15 @@ pub struct Settle {
     pub deliveries: Vec<DeliveryRecord>,
     /// What the last of them says about its connection; `None` when there was none.
     pub contact: Option<Contact>,
+    /// The request that was paid for when the run was claimed; `None` when it was not sent, or there was none.
+    pub sent: Option<Sent>,
+}
+
+impl Settle {
+    /// Nothing was sent.
+    pub fn unsent(outcome: Outcome) -> Settle {
+        Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None, sent: None }
+    }
 }
 
 /// A delivery as seen from its connection.

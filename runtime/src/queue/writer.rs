@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{event::Event, id::RunId};
+use sheaf_bundles::{budget::Bill, event::Event, id::RunId};
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
@@ -21,7 +21,7 @@ use super::{
         Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed, Failure,
         LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, SettleRow, SettleStep,
     },
-    claim::{Claim, End, Ended},
+    claim::{Claim, End, Ended, Paid},
     gate::{GateId, Limit},
     gates::Gates,
     stats::Stats,
@@ -66,6 +66,8 @@ struct Held {
     extend_ms: i64,
     /// The gate of a broken connection that it finds out about.
     probe: Option<GateId>,
+    /// What was paid for its request from its connection's budgets, and when in unix milliseconds.
+    paid: Option<(i64, i64)>,
 }
 
 /// What the next turn will carry, and who waits for it.
@@ -132,6 +134,7 @@ pub(super) struct Writer<B> {
     /// It was read at least once.
     gates_known: bool,
     settles: Vec<SettleRow>,
+    bills: Vec<(GateId, Bill)>,
     settles_since: Option<Instant>,
     /// Another run may wait for the end of one of them.
     settles_awaited: bool,
@@ -156,6 +159,7 @@ impl<B: Backend> Writer<B> {
             gates_ms: i64::MIN,
             gates_known: false,
             settles: Vec::new(),
+            bills: Vec::new(),
             settles_since: None,
             settles_awaited: false,
             refused_until: None,
@@ -281,6 +285,9 @@ impl<B: Backend> Writer<B> {
             End::Panicked => None,
         };
         self.freed(&held, contact);
+        if let End::Settled(settle) = &how {
+            self.bill(&held, settle);
+        }
         let settle = match how {
             End::Settled(settle) => settle_row(held.row, settle),
             End::Panicked => crashed_row(held.row, self.clock.now_ms()),
@@ -298,6 +305,17 @@ impl<B: Backend> Writer<B> {
         }
         if let Some(gate) = held.probe {
             self.gates.probing(gate, 0);
+        }
+    }
+
+    /// Notes what became of a request that was paid for, if that changes anything.
+    fn bill(&mut self, held: &Held, settle: &Settle) {
+        let Some((paid, paid_ms)) = held.paid else { return };
+        let through = held.row.through;
+        let bill = Bill { paid, paid_ms, sent: settle.sent.clone() };
+        if self.gates.budgets(through).is_some_and(|limit| bill.counts(&limit.budgets)) {
+            self.gates.look_into(through);
+            self.bills.push((through, bill));
         }
     }
 
@@ -336,6 +354,7 @@ impl<B: Backend> Writer<B> {
             lease_end_ms,
             extended: &extended,
             settles: &self.settles,
+            bills: &self.bills,
             claim_max: if look { slots.min(CLAIM_MAX) } else { 0 },
             slots,
             gates: &self.gates,
@@ -407,6 +426,7 @@ impl<B: Backend> Writer<B> {
         lease_end_ms: i64,
     ) {
         self.settles.clear();
+        self.bills.clear();
         self.settles_since = None;
         self.settles_awaited = false;
         self.refused_until = committed.full.as_ref().map(|_| Instant::now() + REFUSED_PAUSE);
@@ -445,6 +465,9 @@ impl<B: Backend> Writer<B> {
         self.renew(now_ms, lease_end_ms);
         for (gate, at_ms) in committed.behind {
             self.gates.look_again(gate, at_ms);
+        }
+        for (gate, accounts) in committed.accounts {
+            self.gates.spent(gate, accounts, now_ms);
         }
         let probes = committed.probes;
         for row in committed.claimed {
@@ -546,7 +569,10 @@ impl<B: Backend> Writer<B> {
         let lease = Arc::new(AtomicI64::new(lease_end_ms));
         let extend_ms = now_ms + self.lease_ms / 3;
         self.extend_ms = self.extend_ms.min(extend_ms);
-        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms, probe });
+        // Such a run came out from behind its connection's gate, and so was paid for.
+        let paid = self.gates.budgets(row.through).map(|limit| (limit.cost, now_ms));
+        let budgeted = self.gates.budgeted().clone();
+        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms, probe, paid });
         let claim = Claim {
             run: row.run,
             version: row.version,
@@ -554,6 +580,7 @@ impl<B: Backend> Writer<B> {
             attempt: row.attempt,
             generation: row.generation,
             state,
+            paid: Paid { through: paid.map(|_| row.through), budgeted },
             fence: row.fence,
             lease,
             ended: Some(self.ends.ended_sender.clone()),
@@ -643,13 +670,18 @@ fn answer_all<T>(answers: &mut Vec<Answer<T>>, answer: impl Fn() -> Result<T, Qu
     }
 }
 
-fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contact }: Settle) -> SettleRow {
-    let through = contact.map_or(row.through, |contact| contact.through);
+fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contact, .. }: Settle) -> SettleRow {
+    let through = match (&outcome, contact) {
+        (Outcome::Onward { through, .. }, _) => *through,
+        (_, Some(contact)) => contact.through,
+        (_, None) => row.through,
+    };
     let step = match outcome {
         Outcome::Delivered => SettleStep::Delivered { reason: None },
         Outcome::DeliveredInPart { reason } => SettleStep::Delivered { reason: Some(reason) },
         Outcome::Parked { reason, state } => SettleStep::Parked { reason, state: Some(state) },
         Outcome::Retry { due_ms, state } => SettleStep::Retry { due_ms, state },
+        Outcome::Onward { state, .. } => SettleStep::Onward { state },
         Outcome::Released { due_ms } => SettleStep::Released { due_ms },
     };
     SettleRow { row, step, through, started_ms, deliveries }

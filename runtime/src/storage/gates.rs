@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, TransactionTrait, Value};
 use sheaf_bundles::id::VersionId;
 
-use super::{sql::statement, sqlite::connect::immediate};
+use super::{budgets, sql::statement, sqlite::connect::immediate};
 use crate::queue::{
     breaker::{Breaker, Open, Why},
     gate::{ClosedGate, GateId, GateKind, GateRow, PausedVersion, WAITING_COUNT_MAX},
@@ -60,7 +60,8 @@ pub async fn stored(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
     };
     let behind = connection.query_all_raw(statement(connection, BEHIND, [])).await?;
     let behind = behind.iter().map(|row| Ok((GateId(row.try_get_by_index(0)?), row.try_get_by_index(1)?)));
-    Ok(Stored { rows, versions, behind: behind.collect::<Result<_, DbErr>>()? })
+    let behind = behind.collect::<Result<_, DbErr>>()?;
+    Ok(Stored { rows, versions, behind, accounts: budgets::all(connection).await? })
 }
 
 async fn rows(connection: &impl ConnectionTrait) -> Result<Vec<GateRow>, DbErr> {
@@ -140,16 +141,11 @@ pub async fn pause(
 
 /// Gates that hold runs back, and how many wait behind each.
 pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, DbErr> {
-    const WAITING: &str = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE gate = ? LIMIT ?) AS few";
     let mut waiting: HashMap<GateId, u64> = HashMap::new();
     let rows = rows(connection).await?;
     let gates: Vec<GateId> = rows.iter().flat_map(|row| [Some(row.gate), source(row)]).flatten().collect();
     for gate in gates {
-        let limit = i64::from(WAITING_COUNT_MAX);
-        let row =
-            connection.query_one_raw(statement(connection, WAITING, [gate.0.into(), limit.into()])).await?;
-        let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
-        waiting.insert(gate, count.unsigned_abs());
+        waiting.insert(gate, waiting_at(connection, gate).await?);
     }
     let behind = |gate: GateId| waiting.get(&gate).copied().unwrap_or(0);
     let closed = rows.iter().filter_map(|row| {
@@ -162,6 +158,16 @@ pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, 
         Some(ClosedGate { kind: row.kind, name: row.name.clone(), why, since_ms, until_ms, waiting })
     });
     Ok(closed.collect())
+}
+
+/// Runs behind a gate, replays that wait apart included.
+pub async fn waiting_at(connection: &DatabaseConnection, gate: GateId) -> Result<u64, DbErr> {
+    const WAITING: &str = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE gate IN (?, ?) LIMIT ?) AS few";
+    let gates = [gate, gate.of_replays()].map(|gate| gate.0.into());
+    let values = gates.into_iter().chain([i64::from(WAITING_COUNT_MAX).into()]);
+    let row = connection.query_one_raw(statement(connection, WAITING, values)).await?;
+    let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    Ok(count.unsigned_abs())
 }
 
 /// Where the runs of a paused connection's own events wait.

@@ -9,12 +9,14 @@ use sheaf_bundles::{
 };
 use tokio::sync::OnceCell;
 
-use super::{database::Database, gates, history, lanes, ledger, note, observe, recount, replay, versions};
+use super::{
+    budgets, database::Database, gates, history, lanes, ledger, note, observe, recount, replay, versions,
+};
 use crate::{
     clock::Clock,
     queue::{
         QueueError,
-        gate::{ClosedGate, GateKind},
+        gate::{BudgetLeft, ClosedGate, GateKind},
         history::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
@@ -226,6 +228,14 @@ impl Store {
     /// `Storage`.
     pub async fn closed_gates(&self) -> Result<Vec<ClosedGate>, QueueError> {
         Ok(gates::closed(&self.0.readers).await?)
+    }
+
+    /// What is left of the budgets that something was spent of.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn budgets_left(&self) -> Result<Vec<BudgetLeft>, QueueError> {
+        Ok(budgets::left(&self.0.readers, self.0.clock.now_ms()).await?)
     }
 
     /// Closes the database.

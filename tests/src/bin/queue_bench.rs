@@ -242,7 +242,13 @@ async fn settle_all(mut claims: Claims, events: u64) {
         };
         let started_ms = 1_772_694_930_000;
         let deliveries = vec![delivery];
-        claim.settle(Settle { outcome: Outcome::Delivered, started_ms, deliveries, contact: None });
+        claim.settle(Settle {
+            outcome: Outcome::Delivered,
+            started_ms,
+            deliveries,
+            contact: None,
+            sent: None,
+        });
     }
 }
 

@@ -17,7 +17,7 @@ fn sms() -> GateId {
 
 pub fn limits(connections: &[(&str, Option<usize>)]) -> HashMap<GateId, Limit> {
     let limit = |(name, concurrency): &(&str, Option<usize>)| {
-        let limit = Limit { name: (*name).to_owned(), concurrency: *concurrency };
+        let limit = Limit { concurrency: *concurrency, ..Limit::none(*name) };
         (GateId::of(GateKind::Connection, name), limit)
     };
     connections.iter().map(limit).collect()

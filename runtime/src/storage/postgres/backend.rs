@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    budgets,
     claim::{Claiming, Claims, Cursor},
     connect::{self, Use},
     gates,
@@ -246,10 +247,14 @@ impl PostgresBackend {
         lanes::lock(connection, batch).await?;
         let stale = settle::settle(connection, &mut tally, batch, node.epoch).await?;
         let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
+        // Before other rows are locked that others may wait for: see there.
+        let mut accounts = budgets::settle(connection, batch).await?;
         gates::write(connection, batch.breakers).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims = Claiming { connection, batch, owner: node.epoch }.claim(self.cursor, &mut door).await?;
-        let Claims { rows: claimed, mut behind, probes, soonest_due_ms, next: cursor } = claims;
+        let Claims { rows: claimed, mut behind, probes, accounts: paid, soonest_due_ms, next: cursor } =
+            claims;
+        accounts.extend(paid);
         let turn = Turn { batch, connections: &self.connections, epoch, owner: node.epoch };
         let publishing = turn.publish(connection, &mut self.ids, &mut tally, &mut door).await?;
         behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
@@ -259,8 +264,17 @@ impl PostgresBackend {
         let soonest_due_ms =
             retries.chain(opened_ms).chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
         let published = publishing.published;
-        let committed =
-            Committed { published, claimed, stale, behind, probes, soonest_due_ms, epoch, full: None };
+        let committed = Committed {
+            published,
+            claimed,
+            stale,
+            behind,
+            probes,
+            accounts,
+            soonest_due_ms,
+            epoch,
+            full: None,
+        };
         Ok(Written { committed, cursor, left_over })
     }
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 
 use sheaf_bundles::{
+    budget::Accounts,
     id::{EventId, RunId, VersionId},
     lane::LaneId,
 };
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::{gates, publish::count};
+use super::{budgets, gates, publish::count};
 use crate::{
     queue::{
         backend::{Batch, ClaimedRow, QueueRow},
@@ -42,10 +43,10 @@ RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generati
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
-SELECT id, version, through, due_ms FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2
+SELECT id, version, through, due_ms, generation FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2
 ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
 pub const BEHIND: &str = "
-SELECT id, version, through, due_ms FROM queue WHERE gate = $1 AND due_ms <= $2
+SELECT id, version, through, due_ms, generation FROM queue WHERE gate = $1 AND due_ms <= $2
 ORDER BY gate, due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
 
 const TAKE_THESE: &str = "
@@ -80,6 +81,8 @@ pub struct Claims {
     /// See there.
     pub probes: Vec<(RunId, GateId)>,
     /// See there.
+    pub accounts: Vec<(GateId, Accounts)>,
+    /// See there.
     pub soonest_due_ms: Option<i64>,
     /// Where the next claim begins.
     pub next: Cursor,
@@ -99,6 +102,8 @@ struct Candidate {
     version: VersionId,
     through: GateId,
     due_ms: i64,
+    /// It repeats what was done before.
+    replayed: bool,
 }
 
 /// Where runs go.
@@ -183,7 +188,7 @@ impl Claiming<'_> {
             let full = candidates.len() == wanted;
             let mut sorted = Sorted::default();
             for candidate in candidates {
-                match door.place(candidate.through, candidate.version) {
+                match door.place_any(candidate.through, candidate.version, candidate.replayed) {
                     Place::Slot => sorted.take(candidate.run, None),
                     Place::Ready => continue,
                     Place::Behind(gate) => sorted.put(candidate.run, gate),
@@ -211,19 +216,23 @@ impl Claiming<'_> {
         let Batch { now_ms, lease_end_ms, .. } = *self.batch;
         let elsewhere = Ok(Some(now_ms + ELSEWHERE_MS));
         let Some(runs_max) = self.room(&opening).await? else { return elsewhere };
+        let purse = budgets::open(self.connection, self.batch, opening.gate).await?;
+        let runs_max = purse.as_ref().map_or(runs_max, |purse| purse.runs_max(&opening).min(runs_max));
         let candidates = self.candidates(BEHIND, [opening.gate.0, now_ms, count(runs_max)]).await?;
         if opening.probe && !candidates.is_empty() {
-            let may = gates::probe(self.connection, opening.gate, now_ms, lease_end_ms).await?;
+            let may = gates::probe(self.connection, opening.gate.itself(), now_ms, lease_end_ms).await?;
             if !may {
                 return elsewhere;
             }
         }
         let mut sorted = Sorted::default();
-        for Candidate { run, version, through, .. } in candidates {
-            let own = through == opening.gate;
-            match door.place_from(&opening, through, version) {
+        let mut paid = 0;
+        for Candidate { run, version, through, replayed, .. } in candidates {
+            let own = opening.is_of(through);
+            match door.place_from(&opening, through, version, replayed) {
                 Place::Slot => {
-                    sorted.take(run, (own && opening.concurrency.is_some()).then(|| through.place()));
+                    sorted.take(run, (own && opening.gives_places()).then(|| through.place()));
+                    paid += usize::from(own);
                     if own && opening.probe {
                         claims.probes.push((RunId(run), through));
                     }
@@ -234,6 +243,9 @@ impl Claiming<'_> {
         }
         let nothing = sorted.taken.is_empty() && sorted.put.is_empty();
         self.write(sorted, claims, rows).await?;
+        if let Some(purse) = purse {
+            claims.accounts.push(budgets::pay(self.connection, purse, paid).await?);
+        }
         let soonest_ms = self.soonest_behind(opening.gate).await?;
         // What is due there and could not be had is another node's for now.
         Ok(soonest_ms
@@ -242,9 +254,12 @@ impl Claiming<'_> {
 
     /// How many may come out, places on other nodes included; `None` when none may for now.
     async fn room(&mut self, opening: &Opening) -> Result<Option<usize>, sqlx::Error> {
-        let Some(concurrency) = opening.concurrency else { return Ok(Some(opening.runs_max)) };
-        let held = gates::places(self.connection, opening.gate, self.batch.now_ms).await?;
-        let room = held.map_or(0, |held| concurrency.saturating_sub(held).min(opening.runs_max));
+        if !opening.gives_places() {
+            return Ok(Some(opening.runs_max));
+        }
+        let held = gates::places(self.connection, opening.gate.itself(), self.batch.now_ms).await?;
+        let places = opening.concurrency.unwrap_or(usize::MAX);
+        let room = held.map_or(0, |held| places.saturating_sub(held).min(opening.runs_max));
         Ok((room > 0).then_some(room))
     }
 
@@ -260,6 +275,7 @@ impl Claiming<'_> {
                 version: VersionId(row.try_get(1)?),
                 through: GateId(row.try_get(2)?),
                 due_ms: row.try_get(3)?,
+                replayed: row.try_get::<i32, _>(4)? > 0,
             })
         };
         select.fetch_all(&mut *self.connection).await?.iter().map(candidate).collect()

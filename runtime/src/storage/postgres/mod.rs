@@ -1,6 +1,7 @@
 //! PostgreSQL: any number of nodes on one database, each with one connection that commits its turns.
 
 pub mod backend;
+mod budgets;
 mod claim;
 pub mod connect;
 mod gates;

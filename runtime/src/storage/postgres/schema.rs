@@ -198,6 +198,14 @@ ALTER TABLE run ADD COLUMN lane bigint;
 ",
         usable_by: 1,
     },
+    Migration {
+        script: r"
+-- What is spent of the budgets of a connection: its gate, its name, the accounts as JSON. A node that does not know of
+-- budgets spends without noting it.
+CREATE TABLE budget (gate bigint PRIMARY KEY, name text NOT NULL, accounts text NOT NULL) WITH (fillfactor = 50);
+",
+        usable_by: 1,
+    },
 ];
 
 /// The lock under which the schema changes, so that nodes which start at once do it one after the other. Any number will

@@ -156,7 +156,10 @@ fn count(settle: &SettleRow, tally: &mut Tally) {
     let counter = match &settle.step {
         SettleStep::Delivered { .. } => Count::Delivered,
         SettleStep::Parked { .. } => Count::Parked,
-        SettleStep::Retry { .. } | SettleStep::Released { .. } | SettleStep::Crashed { .. } => return,
+        SettleStep::Retry { .. }
+        | SettleStep::Onward { .. }
+        | SettleStep::Released { .. }
+        | SettleStep::Crashed { .. } => return,
     };
     tally.add(connection, counter, 1);
     tally.add(connection, Count::Pending, -1);
@@ -180,8 +183,10 @@ async fn history(
                 kept.push(settle.row.run.0);
                 states.push(state.as_slice());
             }
-            SettleStep::Retry { state, .. } => {
-                attempts.push((*settle, small(ATTEMPT_REPEAT)));
+            SettleStep::Retry { state, .. } | SettleStep::Onward { state } => {
+                if !settle.deliveries.is_empty() || matches!(settle.step, SettleStep::Retry { .. }) {
+                    attempts.push((*settle, small(ATTEMPT_REPEAT)));
+                }
                 kept.push(settle.row.run.0);
                 states.push(state.as_slice());
             }

@@ -18,7 +18,9 @@ use crate::{
         backend::{Backend as _, Batch, PublishedRow, SettleRow, SettleStep},
         breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
         conformance::{
-            Place, START_MS, conformance, crm, delivered,
+            Place, START_MS,
+            budgeted::{self, a_second, budgeted},
+            conformance, crm, delivered,
             gated::{ended, gated, limits},
             laned::laned,
             observed::observed,
@@ -97,6 +99,7 @@ fn batch<'a>(number: u64, gates: &'a Gates, settles: &'a [SettleRow], publishes:
         slots: 4,
         gates,
         breakers: &[],
+        bills: &[],
         publishes,
         probe: false,
     }
@@ -120,6 +123,7 @@ conformance!(Shared);
 observed!(Shared);
 gated!(Shared);
 laned!(Shared);
+budgeted!(Shared);
 
 /// Versions that both nodes make active, so that either may publish.
 async fn activate(queue: &Queue, hash: u8) -> Activated {
@@ -394,6 +398,56 @@ async fn a_limit_is_kept_over_all_nodes() {
     a.flush().await.unwrap();
     b.flush().await.unwrap();
     assert_eq!(line(&a).await.delivered, i64::try_from(EVENTS).unwrap());
+}
+
+#[tokio::test]
+async fn a_budget_is_kept_over_all_nodes_at_once() {
+    const AMOUNT: usize = 5;
+    const EVENTS: u64 = 20;
+    const STEP_MS: i64 = 50;
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 8, clock.clone()).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 8, clock.clone()).await.unwrap();
+    let active = activate(&a, 1).await;
+    for queue in [&a, &b] {
+        let budget = a_second(i64::try_from(AMOUNT).unwrap());
+        queue.limit(budgeted::limits(&[budget])).await.unwrap();
+    }
+    for identity in 0..EVENTS {
+        let queue = if identity % 2 == 0 { &a } else { &b };
+        assert!(is_accepted(&queue.publish(event(&active, identity, 0)).await.unwrap()));
+    }
+    let (mut sent, mut nodes) = (Vec::new(), [0, 0]);
+    for _ in 0..200 {
+        let flushed = tokio::join!(a.flush(), b.flush());
+        assert!(flushed.0.is_ok() && flushed.1.is_ok());
+        let (first, second) =
+            (std::iter::from_fn(|| of_a.try_recv().ok()), std::iter::from_fn(|| of_b.try_recv().ok()));
+        for (claim, node) in first.map(|claim| (claim, 0)).chain(second.map(|claim| (claim, 1))) {
+            nodes[node] += 1;
+            sent.push(clock.now_ms());
+            claim.settle(budgeted::done(budgeted::sent(true, clock.now_ms(), None)));
+        }
+        if sent.len() as u64 == EVENTS {
+            break;
+        }
+        set.advance_ms(STEP_MS);
+    }
+    assert_eq!(sent.len() as u64, EVENTS, "after {} ms, {nodes:?}", clock.now_ms() - START_MS);
+    for from_ms in &sent {
+        let within = sent.iter().filter(|at_ms| (*from_ms..from_ms + 1_000).contains(*at_ms)).count();
+        assert!(within <= AMOUNT, "{within} in a second: {sent:?}");
+    }
+    let took_ms = clock.now_ms() - START_MS;
+    assert!(
+        took_ms < 1_500 * i64::try_from(EVENTS).unwrap() / i64::try_from(AMOUNT).unwrap(),
+        "{took_ms} ms"
+    );
+    assert!(nodes.iter().all(|runs| *runs > 0), "{nodes:?}");
 }
 
 /// A node whose last process is still closing keeps its directory locked for a moment.

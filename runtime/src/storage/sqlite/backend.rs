@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::{
     ballast::Ballast,
+    budgets,
     claim::Claiming,
     connect::{self, immediate},
     dedupe::{Dedupe, Slice},
@@ -136,11 +137,13 @@ impl SqliteBackend {
         let opened_ms =
             lanes::open(tx, &mut self.shapes, batch.now_ms, &batch.lanes_left(&committed.stale)).await?;
         gates::write(tx, batch.breakers).await?;
+        committed.accounts = budgets::settle(tx, batch).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims =
             Claiming { tx, shapes: &mut self.shapes, batch, owner: self.owner }.claim(&mut door).await?;
         let soonest_due_ms = claims.soonest_due_ms;
         (committed.claimed, committed.behind, committed.probes) = (claims.rows, claims.behind, claims.probes);
+        committed.accounts.extend(claims.accounts);
         let publishing = publish::publish(self, tx, &mut tally, batch, &mut door).await?;
         committed.behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
         tally::write(tx, &mut self.shapes, tally).await?;

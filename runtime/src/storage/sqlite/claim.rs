@@ -4,11 +4,15 @@ use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, QueryResult, Value};
 use sheaf_bundles::{
+    budget::Accounts,
     id::{EventId, RunId, VersionId},
     lane::LaneId,
 };
 
-use super::shape::{Rows, Shape, Shapes, fixed};
+use super::{
+    budgets,
+    shape::{Rows, Shape, Shapes, fixed},
+};
 use crate::{
     queue::{
         backend::{Batch, ClaimedRow, QueueRow},
@@ -26,9 +30,9 @@ RETURNING id, event, version, connection, fence, attempt, generation, crashes, l
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
-SELECT id, version, through FROM queue WHERE gate IS NULL AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
+SELECT id, version, through, generation FROM queue WHERE gate IS NULL AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
 pub const BEHIND: &str = "
-SELECT id, version, through FROM queue WHERE gate = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
+SELECT id, version, through, generation FROM queue WHERE gate = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
 
 const TAKE_THESE: Shape = Shape {
     before: "UPDATE queue SET due_ms = v.column2, fence = fence + 1, lost = lost + (owner <> 0), owner = v.column3, \
@@ -71,6 +75,7 @@ pub struct Claims {
     /// See [`crate::queue::backend::Committed`].
     pub behind: Vec<(GateId, Option<i64>)>,
     pub probes: Vec<(RunId, GateId)>,
+    pub accounts: Vec<(GateId, Accounts)>,
     pub soonest_due_ms: Option<i64>,
 }
 
@@ -79,6 +84,8 @@ struct Candidate {
     run: i64,
     version: VersionId,
     through: GateId,
+    /// It repeats what was done before.
+    replayed: bool,
 }
 
 /// Where runs go.
@@ -139,7 +146,7 @@ impl Claiming<'_> {
             let full = candidates.len() == wanted;
             let mut sorted = Sorted::default();
             for candidate in candidates {
-                match door.place(candidate.through, candidate.version) {
+                match door.place_any(candidate.through, candidate.version, candidate.replayed) {
                     Place::Slot => sorted.taken.push((candidate.run, None)),
                     Place::Ready => {}
                     Place::Behind(gate) => sorted.put.push((candidate.run, gate)),
@@ -163,16 +170,19 @@ impl Claiming<'_> {
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), DbErr> {
         const PROBE: &str = "UPDATE gate SET probe_until_ms = ? WHERE id = ?";
-        let values = [opening.gate.0.into(), self.batch.now_ms.into(), limit(opening.runs_max)];
+        let purse = budgets::open(self.tx, self.batch, opening.gate).await?;
+        let runs_max = purse.as_ref().map_or(opening.runs_max, |purse| purse.runs_max(opening));
+        let values = [opening.gate.0.into(), self.batch.now_ms.into(), limit(runs_max)];
         let mut sorted = Sorted::default();
+        let mut paid = 0;
         for candidate in self.candidates(BEHIND, values).await? {
-            let Candidate { run, version, through } = candidate;
-            match door.place_from(opening, through, version) {
+            let Candidate { run, version, through, replayed } = candidate;
+            match door.place_from(opening, through, version, replayed) {
                 Place::Slot => {
-                    let place =
-                        (through == opening.gate && opening.concurrency.is_some()).then(|| through.place());
-                    sorted.taken.push((run, place));
-                    if opening.probe && through == opening.gate {
+                    let own = opening.is_of(through);
+                    sorted.taken.push((run, (own && opening.gives_places()).then(|| through.place())));
+                    paid += usize::from(own);
+                    if opening.probe && own {
                         claims.probes.push((RunId(run), through));
                         let values = [self.batch.lease_end_ms.into(), through.0.into()];
                         self.tx.execute_raw(fixed(PROBE, values)).await?;
@@ -183,6 +193,9 @@ impl Claiming<'_> {
             }
         }
         self.write(sorted, claims, rows).await?;
+        if let Some(purse) = purse {
+            claims.accounts.push(budgets::pay(self.tx, purse, paid).await?);
+        }
         claims.behind.push((opening.gate, self.soonest_behind(opening.gate).await?));
         Ok(())
     }
@@ -197,6 +210,7 @@ impl Claiming<'_> {
                 run: row.try_get_by_index(0)?,
                 version: VersionId(row.try_get_by_index(1)?),
                 through: GateId(row.try_get_by_index(2)?),
+                replayed: row.try_get_by_index::<i64>(3)? > 0,
             })
         };
         self.tx.query_all_raw(fixed(sql, values)).await?.iter().map(candidate).collect()

@@ -2,6 +2,7 @@
 
 pub mod backend;
 mod ballast;
+mod budgets;
 mod claim;
 pub mod connect;
 mod dedupe;

@@ -156,6 +156,10 @@ ALTER TABLE queue ADD COLUMN lane INTEGER;
 CREATE INDEX queue_lane ON queue (lane, gate) WHERE lane IS NOT NULL;
 ALTER TABLE run ADD COLUMN lane INTEGER;
 ",
+    r"
+-- What is spent of the budgets of a connection: its gate, its name, the accounts as JSON.
+CREATE TABLE budget (gate INTEGER PRIMARY KEY, name TEXT NOT NULL, accounts TEXT NOT NULL);
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.

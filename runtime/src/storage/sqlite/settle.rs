@@ -107,6 +107,13 @@ impl Work {
                 self.attempt(settle, ATTEMPT_REPEAT, now_ms);
                 self.states.push([row.run.0.into(), state.clone().into()]);
             }
+            SettleStep::Onward { state } => {
+                self.move_to(settle, now_ms, row.attempt, row.crashes);
+                if !settle.deliveries.is_empty() {
+                    self.attempt(settle, ATTEMPT_REPEAT, now_ms);
+                }
+                self.states.push([row.run.0.into(), state.clone().into()]);
+            }
             SettleStep::Released { due_ms } => {
                 self.move_to(settle, now_ms.max(*due_ms), row.attempt, row.crashes)
             }

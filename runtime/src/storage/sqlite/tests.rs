@@ -9,7 +9,10 @@ use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
-        conformance::{Bench, Place, conformance, delivered, gated::gated, laned::laned, observed::observed},
+        conformance::{
+            Bench, Place, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
+            observed::observed,
+        },
     },
     storage::{database::Database, observe, recount, store::Store},
 };
@@ -38,6 +41,7 @@ conformance!(Folder);
 observed!(Folder);
 gated!(Folder);
 laned!(Folder);
+budgeted!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.
