@@ -357,13 +357,23 @@ pub struct Door<'a> {
     taken: HashMap<GateId, usize>,
     /// Gates that runs were put behind in this turn.
     fresh: BTreeSet<GateId>,
+    /// Gates that nobody waits at any more: all came out in this turn.
+    drained: BTreeSet<GateId>,
 }
 
 impl<'a> Door<'a> {
     /// With so many free slots.
     pub fn new(gates: &'a Gates, free: usize, now_ms: i64) -> Door<'a> {
         let quiet = gates.is_quiet();
-        Door { gates, now_ms, free, quiet, taken: HashMap::new(), fresh: BTreeSet::new() }
+        Door {
+            gates,
+            now_ms,
+            free,
+            quiet,
+            taken: HashMap::new(),
+            fresh: BTreeSet::new(),
+            drained: BTreeSet::new(),
+        }
     }
 
     /// Slots that are left.
@@ -468,6 +478,11 @@ impl<'a> Door<'a> {
         (runs_max > 0).then_some(Opening { gate, runs_max, probe, concurrency, budgeted })
     }
 
+    /// Nobody waits at this gate any more: what is new needs not go behind others, and be read back from there.
+    pub fn drained(&mut self, gate: GateId) {
+        self.drained.insert(gate);
+    }
+
     /// The gate that is closed for a run.
     fn closed(&self, through: GateId, version: VersionId) -> Option<GateId> {
         if let Some(gate) = self.gates.paused_versions.get(&version) {
@@ -484,7 +499,8 @@ impl<'a> Door<'a> {
 
     /// Others wait at this gate, and come first.
     fn waits(&self, gate: GateId) -> bool {
-        self.gates.behind.contains_key(&gate) || self.fresh.contains(&gate)
+        let waited = self.gates.behind.contains_key(&gate) && !self.drained.contains(&gate);
+        waited || self.fresh.contains(&gate)
     }
 
     fn held(&self, gate: GateId) -> usize {
@@ -560,6 +576,20 @@ mod tests {
         let mut door = Door::new(&gates, 5, NOW_MS);
         assert_eq!(door.place(gate("b"), VERSION), Place::Behind(gate("b")), "who waits comes first");
         assert_eq!(door.place_from(&openings[0], gate("b"), VERSION, false), Place::Slot);
+    }
+
+    #[test]
+    fn once_all_that_waited_came_out_a_new_run_takes_a_slot_at_once() {
+        let mut gates = gates(8, &[("a", None), ("b", None)]);
+        gates.look_again(gate("a"), Some(NOW_MS));
+        let mut door = Door::new(&gates, 8, NOW_MS);
+        assert_eq!(door.place(gate("a"), VERSION), Place::Behind(gate("a")));
+        let mut door = Door::new(&gates, 8, NOW_MS);
+        door.drained(gate("a"));
+        let places: Vec<Place> = (0..6).map(|_| door.place(gate("a"), VERSION)).collect();
+        let mut expected = vec![Place::Slot; 4];
+        expected.extend([Place::Behind(gate("a")); 2]);
+        assert_eq!(places, expected, "and who comes after one that waits waits too");
     }
 
     #[test]

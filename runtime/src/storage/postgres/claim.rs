@@ -247,6 +247,9 @@ impl Claiming<'_> {
             claims.accounts.push(budgets::pay(self.connection, purse, paid).await?);
         }
         let soonest_ms = self.soonest_behind(opening.gate).await?;
+        if soonest_ms.is_none() {
+            door.drained(opening.gate);
+        }
         // What is due there and could not be had is another node's for now.
         Ok(soonest_ms
             .map(|soonest_ms| if nothing { soonest_ms.max(now_ms + ELSEWHERE_MS) } else { soonest_ms }))

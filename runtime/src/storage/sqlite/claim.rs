@@ -196,7 +196,11 @@ impl Claiming<'_> {
         if let Some(purse) = purse {
             claims.accounts.push(budgets::pay(self.tx, purse, paid).await?);
         }
-        claims.behind.push((opening.gate, self.soonest_behind(opening.gate).await?));
+        let soonest_ms = self.soonest_behind(opening.gate).await?;
+        if soonest_ms.is_none() {
+            door.drained(opening.gate);
+        }
+        claims.behind.push((opening.gate, soonest_ms));
         Ok(())
     }
 
