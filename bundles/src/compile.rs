@@ -159,13 +159,22 @@ fn read<P: AsRef<str>, B: AsRef<[u8]>>(
     let mut wanted: Vec<_> = files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
     wanted.retain(|(path, _)| is_read(path));
     wanted.sort_by_key(|(path, _)| *path);
+    let added: Vec<FileId> =
+        wanted.iter().filter_map(|(path, bytes)| yaml::add(path, bytes, sources, out).ok()).collect();
+    let sources = &*sources;
+    let parsed = parallel::map(&added, |id| {
+        let mut own = Diagnostics::default();
+        let node = yaml::parse(*id, sources.text(*id), &mut own);
+        let file = node.map(|node| {
+            check_kind(&node, &mut own);
+            File { id: *id, path: sources.path(*id).to_owned(), node }
+        });
+        (file, own)
+    });
     let mut read = Vec::new();
-    for (path, bytes) in wanted {
-        let (id, node) = yaml::load(path, bytes, sources, out);
-        if let Some(node) = node {
-            check_kind(&node, out);
-            read.push(File { id, path: path.to_owned(), node });
-        }
+    for (file, own) in parsed {
+        out.append(own);
+        read.extend(file);
     }
     read
 }

@@ -99,12 +99,24 @@ pub fn load(
     sources: &mut Sources,
     out: &mut Diagnostics,
 ) -> (FileId, Option<Node>) {
+    match add(path, bytes, sources, out) {
+        Ok(file) => (file, parse(file, sources.text(file), out)),
+        Err(file) => (file, None),
+    }
+}
+
+/// Adds a file to the sources; an error when it is too large or not UTF-8, which is reported.
+pub(crate) fn add(
+    path: &str,
+    bytes: &[u8],
+    sources: &mut Sources,
+    out: &mut Diagnostics,
+) -> Result<FileId, FileId> {
     let problem = match std::str::from_utf8(bytes) {
         _ if bytes.len() > FILE_BYTES_MAX => too_large(bytes.len()),
         Ok(text) => {
             let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-            let file = sources.add(path, text);
-            return (file, parse(file, text, out));
+            return Ok(sources.add(path, text));
         }
         Err(error) => (
             Code::NotUtf8,
@@ -116,7 +128,7 @@ pub fn load(
     };
     let file = sources.add(path, "");
     out.push(Diagnostic::error(problem.0, Span { file, start: 0, end: 0 }, problem.1));
-    (file, None)
+    Err(file)
 }
 
 fn too_large(bytes: usize) -> (Code, Words) {
