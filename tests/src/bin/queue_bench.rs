@@ -134,7 +134,7 @@ fn fill(database: &TestDatabase, version: VersionId, runs: u64) -> anyhow::Resul
     let now_ms = Clock::system().now_ms();
     let (newest, due_ms) = (now_ms * ONE_MS, now_ms + YEAR_MS);
     let id = format!("{newest} - n * {ONE_MS}");
-    let rows = format!("FROM generate_series(1, {runs}) n, connection c");
+    let rows = format!("FROM generate_series(1, {runs}::bigint) n, connection c");
     database.sql(&format!(
         "INSERT INTO connection (name) VALUES ('calls') ON CONFLICT DO NOTHING;
          INSERT INTO event SELECT {id}, c.id, {now_ms}, 0, NULL, NULL {rows};
