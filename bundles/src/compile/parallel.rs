@@ -1,13 +1,15 @@
 //! The same of many files at once: an agency has ten thousand bundles, and they are compiled at every start.
 
-use std::{num::NonZero, thread};
+use std::thread;
 
 /// Fewer than that for each thread are done sooner than a thread is started.
 const ITEMS_MIN: usize = 64;
+/// Threads at most. A number of our own: this crate asks nothing of the machine it runs on.
+const THREADS_MAX: usize = 4;
 
-/// What `of` makes of each item, in their order, on as many threads as the machine has cores.
+/// What `of` makes of each item, in their order, on a few threads.
 pub fn map<I: Sync, O: Send>(items: &[I], of: impl Fn(&I) -> O + Sync) -> Vec<O> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(items.len() / ITEMS_MIN);
+    let threads = THREADS_MAX.min(items.len() / ITEMS_MIN);
     if threads < 2 {
         return items.iter().map(of).collect();
     }
