@@ -31,7 +31,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Queue,
-        gate::GateId,
+        gate::{GateId, GateKind},
         types::{Accepted, Content, Decision, Publish, Published, Verdict},
     },
     secrets::Secrets,
@@ -197,6 +197,7 @@ impl Intake {
             };
             decisions.push(Decision {
                 version: *version,
+                bundle: GateId::of(GateKind::Bundle, &plan.bundle),
                 through: GateId::of_first_step(plan),
                 lane,
                 verdict,

@@ -7,4 +7,5 @@ mod nodes;
 mod order;
 mod outcomes;
 mod resend;
+mod shares;
 mod world;

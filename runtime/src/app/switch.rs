@@ -5,7 +5,7 @@
 //! rolling update a node that still has the old files, and restarts, does not put them back in force.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -126,18 +126,22 @@ async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result
     Ok(Live::new(epoch, &all, plans, key))
 }
 
-/// Every connection that plans send through.
+/// Every connection that plans send through. A bundle has one plan in force.
 fn limits<'p>(plans: impl Iterator<Item = &'p Arc<Plan>>) -> HashMap<GateId, Limit> {
-    let connections = plans.flat_map(|plan| plan.step_connections());
     let mut limits: HashMap<GateId, Limit> = HashMap::new();
-    for (connection, cost) in connections {
-        let limit = || Limit {
-            concurrency: connection.concurrency.map(|runs| runs as usize),
-            budgets: connection.budgets.clone(),
-            ..Limit::none(connection.name.as_str())
-        };
-        let limit = limits.entry(GateId::of(GateKind::Connection, &connection.name)).or_insert_with(limit);
-        limit.cost = limit.cost.max(cost);
+    for plan in plans {
+        let mut seen = HashSet::new();
+        for (connection, cost) in plan.step_connections() {
+            let gate = GateId::of(GateKind::Connection, &connection.name);
+            let limit = limits.entry(gate).or_insert_with(|| Limit {
+                concurrency: connection.concurrency.map(|runs| runs as usize),
+                budgets: connection.budgets.clone(),
+                bundles: 0,
+                ..Limit::none(connection.name.as_str())
+            });
+            limit.cost = limit.cost.max(cost);
+            limit.bundles += usize::from(seen.insert(gate));
+        }
     }
     limits
 }

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{
     delivery::DeliveryRecord,
-    gate::GateId,
+    gate::{GateId, Stand},
     gates::{BreakerChange, Gates, Stored},
     types::{Activated, NewVersion, Publish},
 };
@@ -41,8 +41,9 @@ pub trait Backend: Send + 'static {
         now_ms: i64,
     ) -> impl Future<Output = Result<Activated, BackendError>> + Send;
 
-    /// Reads what is stored about gates, also by others.
-    fn gates(&mut self) -> impl Future<Output = Result<Stored, BackendError>> + Send;
+    /// Reads what is stored about gates, also by others; `stands` where runs wait as well, which takes the longer the more
+    /// such places there are.
+    fn gates(&mut self, stands: bool) -> impl Future<Output = Result<Stored, BackendError>> + Send;
 
     /// Fires when another process may have made something due. Never relied upon: the writer looks by itself each second.
     fn hint(&self) -> Arc<Notify>;
@@ -186,9 +187,10 @@ pub struct Committed {
     pub claimed: Vec<ClaimedRow>,
     /// Settles and extensions that found another fence, or no row: run and the fence they came with.
     pub stale: Vec<(RunId, u32)>,
-    /// Gates that were looked behind, or that runs were put behind: when to look again, unix milliseconds; `None` when none
-    /// are left there.
-    pub behind: Vec<(GateId, Option<i64>)>,
+    /// Where runs wait, in the order in which it happened.
+    pub behind: Vec<Seen>,
+    /// Whether more was ready than there were slots for; `None` when nobody looked.
+    pub crowded: Option<bool>,
     /// Claimed runs that find out whether a vendor is well, and its gate.
     pub probes: Vec<(RunId, GateId)>,
     /// What is spent now of the budgets of connections that this turn paid from or settled.
@@ -200,6 +202,20 @@ pub struct Committed {
     pub epoch: u64,
     /// Why no publish was stored although the rest was: there is room to finish what is in hand, and for nothing new.
     pub full: Option<String>,
+}
+
+/// What a turn knows of runs that wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// Runs were put there.
+    Put(Stand),
+    /// It was looked for runs there that may come out.
+    Looked {
+        /// Where.
+        stand: Stand,
+        /// When to look again, unix milliseconds; `None` when none are left.
+        again_ms: Option<i64>,
+    },
 }
 
 impl Committed {

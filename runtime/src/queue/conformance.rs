@@ -5,6 +5,7 @@ pub mod budgeted;
 pub mod gated;
 pub mod laned;
 pub mod observed;
+pub mod shared;
 
 use std::{future::Future, sync::Arc};
 
@@ -80,11 +81,23 @@ impl<P: Place> Bench<P> {
     }
 
     fn take(&self, due_ms: i64) -> Decision {
-        Decision { version: self.versions[0], through: crm(), lane: None, verdict: Verdict::Take { due_ms } }
+        Decision {
+            version: self.versions[0],
+            bundle: bundle("one"),
+            through: crm(),
+            lane: None,
+            verdict: Verdict::Take { due_ms },
+        }
     }
 
     fn filtered(&self) -> Decision {
-        Decision { version: self.versions[1], through: crm(), lane: None, verdict: Verdict::Filtered }
+        Decision {
+            version: self.versions[1],
+            bundle: bundle("two"),
+            through: crm(),
+            lane: None,
+            verdict: Verdict::Filtered,
+        }
     }
 
     /// An event that one bundle takes and another filters.
@@ -128,6 +141,11 @@ pub fn version(bundle: &str, hash: u8) -> NewVersion {
 /// The connection that every version sends through.
 pub fn crm() -> GateId {
     GateId::of(GateKind::Connection, "crm")
+}
+
+/// A bundle's own gate.
+pub fn bundle(name: &str) -> GateId {
+    GateId::of(GateKind::Bundle, name)
 }
 
 fn received() -> Received {

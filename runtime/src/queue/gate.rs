@@ -28,7 +28,7 @@ impl GateKind {
 }
 
 /// A gate's number: made from kind and name alone, so that every process knows it without asking. Stored, so it never
-/// changes. 50 bits: rows of the queue stay narrow, and among ten thousand names two that meet are one in five million.
+/// changes. 51 bits: rows of the queue stay narrow, and among ten thousand names two that meet are one in five million.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GateId(pub i64);
 
@@ -81,12 +81,50 @@ impl GateId {
 
     /// Whether replays wait here.
     pub fn is_of_replays(self) -> bool {
-        self.0 >> HASH_BITS == 3
+        (self.0 >> HASH_BITS) & 3 == 3
     }
 
     /// The gate itself; of a gate where replays wait the connection's.
     pub fn itself(self) -> GateId {
         if self.is_of_replays() { GateId(self.0 & ((1 << HASH_BITS) - 1)) } else { self }
+    }
+}
+
+/// Where runs wait: at a gate, and there apart for each bundle that shares its connection, so that one with many leaves the
+/// others their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stand {
+    /// The gate.
+    pub gate: GateId,
+    /// What their rows say: the gate itself, or a number of gate and bundle together. A node of an older sheaf takes that
+    /// for the gate of a bundle that was resumed, and lets the runs out to the connection's own.
+    pub row: GateId,
+}
+
+/// Tells the number of gate and bundle together from that of a gate.
+const OF_BUNDLE: i64 = 1 << 50;
+
+impl Stand {
+    /// At the gate itself.
+    pub fn at(gate: GateId) -> Stand {
+        Stand { gate, row: gate }
+    }
+
+    /// With the runs of a bundle, whose own gate is given, at that of a connection.
+    pub fn of_bundle(gate: GateId, bundle: GateId) -> Stand {
+        let both = [gate.0.to_be_bytes(), bundle.0.to_be_bytes()].concat();
+        let hash = (spread(&both) & ((1 << HASH_BITS) - 1)).cast_signed();
+        let row = GateId(hash | OF_BUNDLE);
+        Stand { gate, row: if gate.is_of_replays() { row.of_replays() } else { row } }
+    }
+
+    /// As a row says it whose run goes through this connection.
+    pub fn read(row: GateId, through: GateId) -> Stand {
+        match row.0 & OF_BUNDLE {
+            0 => Stand::at(row),
+            _ if row.is_of_replays() => Stand { gate: through.of_replays(), row },
+            _ => Stand { gate: through, row },
+        }
     }
 }
 
@@ -111,17 +149,24 @@ pub struct Limit {
     pub budgets: Vec<Budget>,
     /// What a request takes from each: the dearest of those that bundles make.
     pub cost: i64,
+    /// Bundles that send through it.
+    pub bundles: usize,
 }
 
 impl Limit {
     /// Of a connection of this name, without any.
     pub fn none(name: impl Into<String>) -> Limit {
-        Limit { name: name.into(), concurrency: None, budgets: Vec::new(), cost: 1 }
+        Limit { name: name.into(), concurrency: None, budgets: Vec::new(), cost: 1, bundles: 1 }
     }
 
     /// Whether its runs hold places, and come out from behind its gate alone.
     pub fn holds_places(&self) -> bool {
         self.concurrency.is_some() || !self.budgets.is_empty()
+    }
+
+    /// Whether bundles share it, so that those that wait for it take turns.
+    pub fn is_shared(&self) -> bool {
+        self.bundles > 1
     }
 
     /// Whether replays leave something to new events.
@@ -207,6 +252,24 @@ mod tests {
 
     /// Written down once: it is stored in rows.
     const CRM: i64 = 69432125279814;
+
+    #[test]
+    fn where_the_runs_of_a_bundle_wait_is_what_older_databases_hold_and_says_which_gate_it_is() {
+        let (crm, leads) = (GateId::of(GateKind::Connection, "crm"), GateId::of(GateKind::Bundle, "leads"));
+        let stand = Stand::of_bundle(crm, leads);
+        assert_eq!(stand, Stand { gate: crm, row: GateId(CRM_LEADS) });
+        assert_eq!(Stand::read(stand.row, crm), stand);
+        let replays = Stand::of_bundle(crm.of_replays(), leads);
+        assert_eq!(Stand::read(replays.row, crm), replays);
+        assert_eq!(replays.gate, crm.of_replays());
+        for gate in [crm, crm.of_replays(), leads] {
+            assert_eq!(Stand::read(gate, crm), Stand::at(gate));
+        }
+        assert!(!stand.row.is_connection() && !stand.row.is_of_replays(), "as an older sheaf sees it");
+    }
+
+    /// Written down once: it is stored in rows.
+    const CRM_LEADS: i64 = 1281415736818063;
 
     #[test]
     fn ten_thousand_names_are_ten_thousand_gates() {

@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn the_gate_of_lanes_is_no_other_gate_and_no_place() {
         assert_eq!(lane_gate!().parse(), Ok(GateId::LANE.0));
-        let furthest = GateId(GateId::of(GateKind::Source, "a").0 | ((1 << 50) - 1));
+        let furthest = GateId(GateId::of(GateKind::Source, "a").0 | ((1 << 51) - 1));
         assert!(GateId::LANE.0 < furthest.place());
     }
 }

@@ -10,7 +10,7 @@ use sheaf_bundles::{
     lane::Lane,
 };
 
-use super::{breaker::Answered, delivery::DeliveryRecord, gate::GateId};
+use super::{breaker::Answered, delivery::DeliveryRecord, gate::GateId, gates::door::Due};
 
 /// A request at a hook, ready to be committed.
 #[derive(Debug, Clone)]
@@ -65,12 +65,21 @@ pub struct Accepted {
 pub struct Decision {
     /// The bundle version.
     pub version: VersionId,
+    /// The gate of its bundle.
+    pub bundle: GateId,
     /// The gate of the connection that its first step sends through.
     pub through: GateId,
     /// The lane that its run goes in; `None` when it waits for no other.
     pub lane: Option<Lane>,
     /// Its verdict.
     pub verdict: Verdict,
+}
+
+impl Decision {
+    /// Its run as gates look at it.
+    pub fn due(&self) -> Due {
+        Due { through: self.through, bundle: self.bundle, version: self.version, replayed: false }
+    }
 }
 
 /// Whether a bundle takes an event.

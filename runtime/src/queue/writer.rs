@@ -19,7 +19,7 @@ use super::{
     Health, QueueError, Settings,
     backend::{
         Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed, Failure,
-        LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, SettleRow, SettleStep,
+        LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, Seen, SettleRow, SettleStep,
     },
     claim::{Claim, End, Ended, Paid},
     gate::{GateId, Limit},
@@ -35,6 +35,9 @@ const LINGER: Duration = Duration::from_millis(5);
 const SETTLES_ENOUGH: usize = 256;
 /// Another process may have made something due; the database is asked this often, milliseconds.
 const POLL_MS: i64 = 1_000;
+/// Places where runs wait that are read anew at each such look, on average: it takes some microseconds for each, and what
+/// this process did itself it knows.
+const STANDS_A_POLL: usize = 1_000;
 /// How long settles wait after a refused commit before they are tried again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer stays with a batch whose commit was not answered. After that its publishers hear that it failed,
@@ -131,6 +134,8 @@ pub(super) struct Writer<B> {
     gates: Gates,
     /// When what is stored about gates is read again, unix milliseconds.
     gates_ms: i64,
+    /// When it is read anew where runs wait, unix milliseconds.
+    stands_ms: i64,
     /// It was read at least once.
     gates_known: bool,
     settles: Vec<SettleRow>,
@@ -157,6 +162,7 @@ impl<B: Backend> Writer<B> {
             held: HashMap::new(),
             gates: Gates::new(settings.slots),
             gates_ms: i64::MIN,
+            stands_ms: i64::MIN,
             gates_known: false,
             settles: Vec::new(),
             bills: Vec::new(),
@@ -229,11 +235,19 @@ impl<B: Backend> Writer<B> {
             command = self.ends.commands.recv() => if let Some(command) = command { gathered.take(command) },
             Some(ended) = self.ends.ended.recv() => self.take_ended(ended),
             () = self.clock.sleep_until_ms(wake_ms) => {}
-            () = self.hint.notified() => self.soonest_due_ms = i64::MIN,
+            () = self.hint.notified() => self.look_everywhere(),
             () = async { match linger {
                 Some(at) => tokio::time::sleep_until(at).await,
                 None => std::future::pending().await,
             } } => {}
+        }
+    }
+
+    /// What another process made due may be ready, or wait with the runs of its bundle.
+    fn look_everywhere(&mut self) {
+        self.soonest_due_ms = i64::MIN;
+        if self.gates.has_shares() && self.gates.stands() < STANDS_A_POLL {
+            (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
         }
     }
 
@@ -394,10 +408,15 @@ impl<B: Backend> Writer<B> {
         if now_ms < self.gates_ms {
             return Ok(());
         }
-        match self.backend.gates().await {
+        let stands = now_ms >= self.stands_ms;
+        match self.backend.gates(stands).await {
             Ok(stored) => {
                 self.gates.stored(stored, now_ms);
                 self.gates_known = true;
+                if stands {
+                    let polls = 1 + self.gates.stands() / STANDS_A_POLL;
+                    self.stands_ms = now_ms + POLL_MS * i64::try_from(polls).unwrap_or(i64::MAX / POLL_MS);
+                }
             }
             Err(error) if self.gates_known => {
                 tracing::debug!(error = %error.message, "the gates cannot be read now");
@@ -444,7 +463,7 @@ impl<B: Backend> Writer<B> {
             .send_if_modified(|epoch| std::mem::replace(epoch, committed.epoch) != committed.epoch);
         if moved {
             // A pause holds the new versions too.
-            self.gates_ms = i64::MIN;
+            (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
         }
         self.ends.stats.stale(committed.stale.len());
 
@@ -463,8 +482,14 @@ impl<B: Backend> Writer<B> {
             }
         }
         self.renew(now_ms, lease_end_ms);
-        for (gate, at_ms) in committed.behind {
-            self.gates.look_again(gate, at_ms);
+        for seen in committed.behind {
+            match seen {
+                Seen::Put(stand) => self.gates.put(stand, now_ms),
+                Seen::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
+            }
+        }
+        if let Some(crowded) = committed.crowded {
+            self.gates.crowded(crowded);
         }
         for (gate, accounts) in committed.accounts {
             self.gates.spent(gate, accounts, now_ms);
@@ -612,7 +637,7 @@ impl<B: Backend> Writer<B> {
                 continue;
             }
             let result = self.backend.activate(&versions, self.clock.now_ms()).await;
-            self.gates_ms = i64::MIN;
+            (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
             let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
         }
     }

@@ -1,12 +1,14 @@
 //! What is spent of the budgets of connections, as it is stored: one row for each connection, all its budgets in it.
 
+use std::collections::HashMap;
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult};
 use sheaf_bundles::budget::{Accounts, Bill};
 
-use super::{gates::waiting_at, sql::statement};
+use super::{gates::waiting, sql::statement};
 use crate::queue::{
     gate::{BudgetLeft, GateId, Limit},
-    gates::{Gates, Opening},
+    gates::{Gates, door::Opening},
 };
 
 const ALL: &str = "SELECT gate, name, accounts FROM budget ORDER BY name";
@@ -77,6 +79,7 @@ pub async fn all(connection: &DatabaseConnection) -> Result<Vec<(GateId, Account
 /// What is left of budgets that something is spent of, for people.
 pub async fn left(connection: &DatabaseConnection, now_ms: i64) -> Result<Vec<BudgetLeft>, DbErr> {
     let rows = connection.query_all_raw(statement(connection, ALL, [])).await?;
+    let waiting = if rows.is_empty() { HashMap::new() } else { waiting(connection).await? };
     let mut left = Vec::new();
     for row in &rows {
         let (gate, name, accounts) = account(row)?;
@@ -94,7 +97,7 @@ pub async fn left(connection: &DatabaseConnection, now_ms: i64) -> Result<Vec<Bu
             })
         }));
         if left[begun..].iter().any(|budget| budget.spent) {
-            let waiting = waiting_at(connection, gate).await?;
+            let waiting = waiting.get(&gate).copied().unwrap_or(0);
             left[begun..].iter_mut().for_each(|budget| budget.waiting = waiting);
         }
     }

@@ -8,7 +8,7 @@ use sheaf_bundles::id::VersionId;
 use super::{budgets, sql::statement, sqlite::connect::immediate};
 use crate::queue::{
     breaker::{Breaker, Open, Why},
-    gate::{ClosedGate, GateId, GateKind, GateRow, PausedVersion, WAITING_COUNT_MAX},
+    gate::{ClosedGate, GateId, GateKind, GateRow, PausedVersion, Stand, WAITING_COUNT_MAX},
     gates::Stored,
 };
 
@@ -28,13 +28,27 @@ const VERSIONS: &str = "SELECT v.id, CAST(g.kind AS BIGINT), g.name FROM gate g 
                         JOIN version v ON CASE g.kind WHEN 0 THEN v.connection ELSE v.bundle END = g.name \
                         WHERE g.paused_ms IS NOT NULL";
 /// Steps from gate to gate by the index, however many rows are behind each. Below zero are places that runs hold.
-pub const BEHIND: &str = "
-WITH RECURSIVE b (gate) AS (
-    SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > 0
-    UNION ALL
-    SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b WHERE b.gate IS NOT NULL
-)
-SELECT gate, (SELECT min(due_ms) FROM queue WHERE queue.gate = b.gate) FROM b WHERE gate IS NOT NULL";
+macro_rules! from_gate_to_gate {
+    ($column:literal) => {
+        concat!(
+            "WITH RECURSIVE b (gate) AS (
+                SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > 0
+                UNION ALL
+                SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b
+                WHERE b.gate IS NOT NULL
+            )
+            SELECT gate, ",
+            $column,
+            ", (SELECT through FROM queue WHERE queue.gate = b.gate LIMIT 1) FROM b WHERE gate IS NOT NULL"
+        )
+    };
+}
+/// Where runs wait, and the soonest due time of these.
+pub const BEHIND: &str = from_gate_to_gate!("(SELECT min(due_ms) FROM queue WHERE queue.gate = b.gate)");
+/// How many wait there.
+const WAITING: &str = from_gate_to_gate!(
+    "(SELECT count(*) FROM (SELECT 1 FROM queue WHERE queue.gate = b.gate LIMIT ?) AS few)"
+);
 
 /// The values of [`OPEN`].
 pub fn opened(gate: GateId, name: &str, open: Open) -> [Value; 7] {
@@ -49,8 +63,8 @@ pub fn opened(gate: GateId, name: &str, open: Open) -> [Value; 7] {
     ]
 }
 
-/// All that a writer has to know.
-pub async fn stored(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
+/// All that a writer has to know; where runs wait only if it asks for that.
+pub async fn stored(connection: &DatabaseConnection, stands: bool) -> Result<Stored, DbErr> {
     let rows = rows(connection).await?;
     let versions = if rows.iter().any(|row| row.paused_ms.is_some()) {
         let found = connection.query_all_raw(statement(connection, VERSIONS, [])).await?;
@@ -58,10 +72,16 @@ pub async fn stored(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
     } else {
         Vec::new()
     };
-    let behind = connection.query_all_raw(statement(connection, BEHIND, [])).await?;
-    let behind = behind.iter().map(|row| Ok((GateId(row.try_get_by_index(0)?), row.try_get_by_index(1)?)));
-    let behind = behind.collect::<Result<_, DbErr>>()?;
+    let behind = if stands { Some(behind(connection).await?) } else { None };
     Ok(Stored { rows, versions, behind, accounts: budgets::all(connection).await? })
+}
+
+async fn behind(connection: &DatabaseConnection) -> Result<Vec<(Stand, i64)>, DbErr> {
+    let stand = |row: &QueryResult| {
+        let through = GateId(row.try_get_by_index(2)?);
+        Ok((Stand::read(GateId(row.try_get_by_index(0)?), through), row.try_get_by_index(1)?))
+    };
+    connection.query_all_raw(statement(connection, BEHIND, [])).await?.iter().map(stand).collect()
 }
 
 async fn rows(connection: &impl ConnectionTrait) -> Result<Vec<GateRow>, DbErr> {
@@ -141,12 +161,8 @@ pub async fn pause(
 
 /// Gates that hold runs back, and how many wait behind each.
 pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, DbErr> {
-    let mut waiting: HashMap<GateId, u64> = HashMap::new();
     let rows = rows(connection).await?;
-    let gates: Vec<GateId> = rows.iter().flat_map(|row| [Some(row.gate), source(row)]).flatten().collect();
-    for gate in gates {
-        waiting.insert(gate, waiting_at(connection, gate).await?);
-    }
+    let waiting = if rows.is_empty() { HashMap::new() } else { waiting(connection).await? };
     let behind = |gate: GateId| waiting.get(&gate).copied().unwrap_or(0);
     let closed = rows.iter().filter_map(|row| {
         let (why, since_ms, until_ms) = match (row.paused_ms, row.breaker.open()) {
@@ -160,14 +176,19 @@ pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, 
     Ok(closed.collect())
 }
 
-/// Runs behind a gate, replays that wait apart included.
-pub async fn waiting_at(connection: &DatabaseConnection, gate: GateId) -> Result<u64, DbErr> {
-    const WAITING: &str = "SELECT count(*) FROM (SELECT 1 FROM queue WHERE gate IN (?, ?) LIMIT ?) AS few";
-    let gates = [gate, gate.of_replays()].map(|gate| gate.0.into());
-    let values = gates.into_iter().chain([i64::from(WAITING_COUNT_MAX).into()]);
-    let row = connection.query_one_raw(statement(connection, WAITING, values)).await?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
-    Ok(count.unsigned_abs())
+/// How many runs wait at each gate, replays that wait apart included; [`WAITING_COUNT_MAX`] stands for that many or more.
+pub async fn waiting(connection: &DatabaseConnection) -> Result<HashMap<GateId, u64>, DbErr> {
+    let rows = connection
+        .query_all_raw(statement(connection, WAITING, [i64::from(WAITING_COUNT_MAX).into()]))
+        .await?;
+    let mut waiting: HashMap<GateId, u64> = HashMap::new();
+    for row in &rows {
+        let through = GateId(row.try_get_by_index(2)?);
+        let gate = Stand::read(GateId(row.try_get_by_index(0)?), through).gate.itself();
+        let count = waiting.entry(gate).or_default();
+        *count = (*count + row.try_get_by_index::<i64>(1)?.unsigned_abs()).min(WAITING_COUNT_MAX.into());
+    }
+    Ok(waiting)
 }
 
 /// Where the runs of a paused connection's own events wait.

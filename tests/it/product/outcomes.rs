@@ -80,6 +80,16 @@ async fn start(steps: &str) -> (World, Receiver) {
 
 /// The same with another connection and further files.
 pub async fn start_with(steps: &str, connection: &str, more: &[(&str, &str)]) -> (World, Receiver) {
+    start_sized(steps, connection, more, sheaf_runtime::config::SLOTS).await
+}
+
+/// The same with so many runs at once.
+pub async fn start_sized(
+    steps: &str,
+    connection: &str,
+    more: &[(&str, &str)],
+    slots: usize,
+) -> (World, Receiver) {
     let vendor = Receiver::start().await.expect("a vendor");
     let bundle = format!(
         "kind: bundle\nname: leads\non: {{connection: calltouch-main, trigger: call_ended}}\n\
@@ -95,6 +105,7 @@ pub async fn start_with(steps: &str, connection: &str, more: &[(&str, &str)]) ->
     let files = [&files, more].concat();
     let origin = vendor.origin();
     let world = World::start_set("calltouch-mindbox", &files, &[("VENDOR_KEY", KEY)], |config| {
+        config.slots = slots;
         config.egress_override.push(format!("https://vendor.example={origin}").parse().expect("an override"));
     })
     .await;

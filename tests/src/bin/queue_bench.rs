@@ -268,8 +268,20 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
     let event = Event { id: EventId(0), connection: "calls".into(), received_ms, fields: Map::default() };
     let through = GateId::of(GateKind::Connection, "crm");
     let decisions = vec![
-        Decision { version: versions[0], through, lane: None, verdict: Verdict::Take { due_ms: 0 } },
-        Decision { version: versions[1], through, lane: None, verdict: Verdict::Filtered },
+        Decision {
+            version: versions[0],
+            bundle: GateId::of(GateKind::Bundle, "one"),
+            through,
+            lane: None,
+            verdict: Verdict::Take { due_ms: 0 },
+        },
+        Decision {
+            version: versions[1],
+            bundle: GateId::of(GateKind::Bundle, "two"),
+            through,
+            lane: None,
+            verdict: Verdict::Filtered,
+        },
     ];
     let content =
         Content::Event(Accepted { epoch, dedupe: Some([hash, hash.rotate_left(32)]), event, decisions });

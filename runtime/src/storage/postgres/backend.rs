@@ -28,8 +28,8 @@ use crate::{
     clock::Clock,
     queue::{
         QueueError,
-        backend::{Backend, BackendError, Batch, Committed, Failure},
-        gates::{Door, Stored},
+        backend::{Backend, BackendError, Batch, Committed, Failure, Seen},
+        gates::{Stored, door::Door},
         ids::Ids,
         types::{Activated, NewVersion},
     },
@@ -252,15 +252,23 @@ impl PostgresBackend {
         gates::write(connection, batch.breakers).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims = Claiming { connection, batch, owner: node.epoch }.claim(self.cursor, &mut door).await?;
-        let Claims { rows: claimed, mut behind, probes, accounts: paid, soonest_due_ms, next: cursor } =
-            claims;
+        let Claims {
+            rows: claimed,
+            mut behind,
+            crowded,
+            probes,
+            accounts: paid,
+            soonest_due_ms,
+            next: cursor,
+        } = claims;
         accounts.extend(paid);
         let turn = Turn { batch, connections: &self.connections, epoch, owner: node.epoch };
         let publishing = turn.publish(connection, &mut self.ids, &mut tally, &mut door).await?;
-        behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
+        behind.extend(publishing.behind.iter().copied().map(Seen::Put));
         add(connection, node, tally).await?;
         let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
-        let left_over = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
+        let ready = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
+        let left_over = ready || door.is_overflown();
         let soonest_due_ms =
             retries.chain(opened_ms).chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
         let published = publishing.published;
@@ -269,6 +277,7 @@ impl PostgresBackend {
             claimed,
             stale,
             behind,
+            crowded,
             probes,
             accounts,
             soonest_due_ms,
@@ -364,8 +373,8 @@ impl Backend for PostgresBackend {
             .map_err(|error| BackendError { failure: Failure::Refused, message: error.to_string() })
     }
 
-    async fn gates(&mut self) -> Result<Stored, BackendError> {
-        let stored = timeout(GATES_MAX, gates::read(&self.rare)).await;
+    async fn gates(&mut self, stands: bool) -> Result<Stored, BackendError> {
+        let stored = timeout(GATES_MAX, gates::read(&self.rare, stands)).await;
         stored
             .unwrap_or_else(|_| Err(sea_orm::DbErr::Custom("the database did not answer in time".to_owned())))
             .map_err(|error| BackendError { failure: Failure::Refused, message: error.to_string() })

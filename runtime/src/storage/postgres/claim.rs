@@ -1,6 +1,6 @@
 //! Taking due runs from the database: those that are ready, and those that come out from behind gates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sheaf_bundles::{
     budget::Accounts,
@@ -12,9 +12,9 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use super::{budgets, gates, publish::count};
 use crate::{
     queue::{
-        backend::{Batch, ClaimedRow, QueueRow},
-        gate::GateId,
-        gates::{Door, Opening, Place},
+        backend::{Batch, ClaimedRow, QueueRow, Seen},
+        gate::{GateId, GateKind, Stand},
+        gates::door::{Door, Due, Opening, Place, ROUNDS_MAX},
     },
     storage::head,
 };
@@ -43,11 +43,15 @@ RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generati
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
-SELECT id, version, through, due_ms, generation FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2
-ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
+SELECT id, version, through, due_ms, generation, (SELECT bundle FROM version WHERE version.id = queue.version), gate
+FROM queue WHERE gate IS NULL AND due_ms <= $1 AND due_ms >= $2 ORDER BY due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
+/// So many of each.
 pub const BEHIND: &str = "
-SELECT id, version, through, due_ms, generation FROM queue WHERE gate = $1 AND due_ms <= $2
-ORDER BY gate, due_ms, id LIMIT $3 FOR UPDATE SKIP LOCKED";
+SELECT q.*, (SELECT bundle FROM version WHERE version.id = q.version), w.gate
+FROM unnest($1::bigint[], $2::bigint[]) w (gate, runs) CROSS JOIN LATERAL (
+    SELECT id, version, through, due_ms, generation FROM queue WHERE gate = w.gate AND due_ms <= $3
+    ORDER BY gate, due_ms, id LIMIT w.runs FOR UPDATE SKIP LOCKED
+) q";
 
 const TAKE_THESE: &str = "
 UPDATE queue q SET due_ms = $3, fence = q.fence + 1, lost = q.lost + (q.owner <> 0)::int, owner = $4, gate = s.gate
@@ -77,7 +81,9 @@ pub struct Claims {
     /// The runs.
     pub rows: Vec<ClaimedRow>,
     /// See [`crate::queue::backend::Committed`].
-    pub behind: Vec<(GateId, Option<i64>)>,
+    pub behind: Vec<Seen>,
+    /// See there.
+    pub crowded: Option<bool>,
     /// See there.
     pub probes: Vec<(RunId, GateId)>,
     /// See there.
@@ -99,11 +105,10 @@ pub struct Claiming<'a> {
 /// A run that is due.
 struct Candidate {
     run: i64,
-    version: VersionId,
-    through: GateId,
+    due: Due,
     due_ms: i64,
-    /// It repeats what was done before.
-    replayed: bool,
+    /// What its row says where it waits; none when it is ready.
+    row: GateId,
 }
 
 /// Where runs go.
@@ -112,7 +117,9 @@ struct Sorted {
     taken: Vec<i64>,
     places: Vec<Option<i64>>,
     put: Vec<i64>,
-    gates: Vec<i64>,
+    stands: Vec<Stand>,
+    /// Where it was seen that somebody waits.
+    seen: HashSet<GateId>,
 }
 
 impl Sorted {
@@ -121,9 +128,9 @@ impl Sorted {
         self.places.push(place);
     }
 
-    fn put(&mut self, run: i64, gate: GateId) {
+    fn put(&mut self, run: i64, stand: Stand) {
         self.put.push(run);
-        self.gates.push(gate.0);
+        self.stands.push(stand);
     }
 }
 
@@ -144,12 +151,21 @@ impl Claiming<'_> {
             };
             claims.next = Cursor { from_ms: if full { newest_ms } else { now_ms }, swept_ms };
             claims.soonest_due_ms = if full { Some(now_ms) } else { self.soonest_due_ms(from_ms).await? };
+            claims.crowded = Some(full && door.free() == 0);
         }
-        for opening in door.openings() {
+        let (apart, mut together): (Vec<_>, Vec<_>) =
+            door.openings().into_iter().partition(Opening::is_apart);
+        for opening in &apart {
             if door.free() > 0 {
-                let again_ms = self.out_of(opening, door, &mut claims, &mut rows).await?;
-                claims.behind.push((opening.gate, again_ms));
+                self.out_of_one(opening, door, &mut claims, &mut rows).await?;
             }
+        }
+        for _ in 0..ROUNDS_MAX {
+            if door.free() == 0 || together.is_empty() {
+                break;
+            }
+            self.out_of(&together, door, &mut claims, &mut rows).await?;
+            together = door.more_openings();
         }
         claims.rows = self.details(rows).await?;
         Ok(claims)
@@ -184,14 +200,14 @@ impl Claiming<'_> {
     ) -> Result<(bool, i64), sqlx::Error> {
         let (mut wanted, mut newest_ms) = (self.batch.claim_max, from_ms);
         for _ in 0..SORTS_MAX {
-            let candidates = self.candidates(READY, [self.batch.now_ms, newest_ms, count(wanted)]).await?;
+            let candidates = self.ready_runs(newest_ms, wanted).await?;
             let full = candidates.len() == wanted;
             let mut sorted = Sorted::default();
             for candidate in candidates {
-                match door.place_any(candidate.through, candidate.version, candidate.replayed) {
+                match door.place(&candidate.due) {
                     Place::Slot => sorted.take(candidate.run, None),
                     Place::Ready => continue,
-                    Place::Behind(gate) => sorted.put(candidate.run, gate),
+                    Place::Behind(stand) => sorted.put(candidate.run, stand),
                 }
                 newest_ms = newest_ms.max(candidate.due_ms);
             }
@@ -205,54 +221,107 @@ impl Claiming<'_> {
         Ok((true, newest_ms))
     }
 
-    /// Takes what comes out of an opening; when to look there again.
+    /// Takes what comes out of openings that need nothing besides.
     async fn out_of(
         &mut self,
-        opening: Opening,
+        openings: &[Opening],
         door: &mut Door<'_>,
         claims: &mut Claims,
         rows: &mut Vec<QueueRow>,
-    ) -> Result<Option<i64>, sqlx::Error> {
+    ) -> Result<(), sqlx::Error> {
+        let dealt: Vec<(Stand, usize)> =
+            openings.iter().flat_map(|opening| opening.deal(opening.runs_max)).collect();
+        let by_gate: HashMap<GateId, &Opening> =
+            openings.iter().map(|opening| (opening.gate, opening)).collect();
+        let stands: HashMap<GateId, Stand> = dealt.iter().map(|(stand, _)| (stand.row, *stand)).collect();
+        let mut sorted = Sorted::default();
+        for Candidate { run, due, row, .. } in self.waiting_runs(&dealt).await? {
+            let stand = stands[&row];
+            match door.place_from(by_gate[&stand.gate], row, &due) {
+                Place::Slot => sorted.take(run, None),
+                Place::Behind(to) if to != stand => sorted.put(run, to),
+                Place::Behind(_) | Place::Ready => {}
+            }
+            sorted.seen.insert(row);
+        }
+        self.write_and_look_again(sorted, &dealt, door, claims, rows).await
+    }
+
+    /// Takes what comes out of one that gives places, is paid for, or lets a probe out.
+    async fn out_of_one(
+        &mut self,
+        opening: &Opening,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), sqlx::Error> {
         let Batch { now_ms, lease_end_ms, .. } = *self.batch;
-        let elsewhere = Ok(Some(now_ms + ELSEWHERE_MS));
-        let Some(runs_max) = self.room(&opening).await? else { return elsewhere };
+        let Some(runs_max) = self.room(opening).await? else {
+            elsewhere(opening, now_ms, claims);
+            return Ok(());
+        };
         let purse = budgets::open(self.connection, self.batch, opening.gate).await?;
-        let runs_max = purse.as_ref().map_or(runs_max, |purse| purse.runs_max(&opening).min(runs_max));
-        let candidates = self.candidates(BEHIND, [opening.gate.0, now_ms, count(runs_max)]).await?;
+        let runs_max = purse.as_ref().map_or(runs_max, |purse| purse.runs_max(opening).min(runs_max));
+        let dealt: Vec<(Stand, usize)> = opening.deal(runs_max).collect();
+        let candidates = self.waiting_runs(&dealt).await?;
         if opening.probe && !candidates.is_empty() {
             let may = gates::probe(self.connection, opening.gate.itself(), now_ms, lease_end_ms).await?;
             if !may {
-                return elsewhere;
+                elsewhere(opening, now_ms, claims);
+                return Ok(());
             }
         }
         let mut sorted = Sorted::default();
         let mut paid = 0;
-        for Candidate { run, version, through, replayed, .. } in candidates {
-            let own = opening.is_of(through);
-            match door.place_from(&opening, through, version, replayed) {
+        for Candidate { run, due, row, .. } in candidates {
+            let own = opening.is_of(due.through);
+            match door.place_from(opening, row, &due) {
                 Place::Slot => {
-                    sorted.take(run, (own && opening.gives_places()).then(|| through.place()));
+                    sorted.take(run, (own && opening.gives_places()).then(|| due.through.place()));
                     paid += usize::from(own);
                     if own && opening.probe {
-                        claims.probes.push((RunId(run), through));
+                        claims.probes.push((RunId(run), due.through));
                     }
                 }
-                Place::Behind(gate) if gate != opening.gate => sorted.put(run, gate),
+                Place::Behind(to) if to.row != row => sorted.put(run, to),
                 Place::Behind(_) | Place::Ready => {}
             }
+            sorted.seen.insert(row);
         }
-        let nothing = sorted.taken.is_empty() && sorted.put.is_empty();
-        self.write(sorted, claims, rows).await?;
         if let Some(purse) = purse {
             claims.accounts.push(budgets::pay(self.connection, purse, paid).await?);
         }
-        let soonest_ms = self.soonest_behind(opening.gate).await?;
-        if soonest_ms.is_none() {
-            door.drained(opening.gate);
+        self.write_and_look_again(sorted, &dealt, door, claims, rows).await
+    }
+
+    async fn write_and_look_again(
+        &mut self,
+        mut sorted: Sorted,
+        dealt: &[(Stand, usize)],
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), sqlx::Error> {
+        let seen = std::mem::take(&mut sorted.seen);
+        self.write(sorted, claims, rows).await?;
+        let gates: Vec<i64> = dealt.iter().map(|(stand, _)| stand.row.0).collect();
+        let found = sqlx::query(SOONEST_BEHIND).bind(&gates).fetch_all(&mut *self.connection).await?;
+        let mut soonest: HashMap<i64, Option<i64>> = HashMap::with_capacity(found.len());
+        for row in &found {
+            soonest.insert(row.try_get(0)?, row.try_get(1)?);
         }
-        // What is due there and could not be had is another node's for now.
-        Ok(soonest_ms
-            .map(|soonest_ms| if nothing { soonest_ms.max(now_ms + ELSEWHERE_MS) } else { soonest_ms }))
+        for (stand, _) in dealt {
+            let soonest_ms = soonest.get(&stand.row.0).copied().flatten();
+            if soonest_ms.is_none() {
+                door.drained(*stand);
+            }
+            // What is due there and could not be seen is another node's for now.
+            let later_ms =
+                if seen.contains(&stand.row) { i64::MIN } else { self.batch.now_ms + ELSEWHERE_MS };
+            let again_ms = soonest_ms.map(|soonest_ms| soonest_ms.max(later_ms));
+            claims.behind.push(Seen::Looked { stand: *stand, again_ms });
+        }
+        Ok(())
     }
 
     /// How many may come out, places on other nodes included; `None` when none may for now.
@@ -266,21 +335,15 @@ impl Claiming<'_> {
         Ok((room > 0).then_some(room))
     }
 
-    async fn candidates(
-        &mut self,
-        sql: &'static str,
-        values: [i64; 3],
-    ) -> Result<Vec<Candidate>, sqlx::Error> {
-        let select = values.into_iter().fold(sqlx::query(sql), |select, value| select.bind(value));
-        let candidate = |row: &PgRow| {
-            Ok(Candidate {
-                run: row.try_get(0)?,
-                version: VersionId(row.try_get(1)?),
-                through: GateId(row.try_get(2)?),
-                due_ms: row.try_get(3)?,
-                replayed: row.try_get::<i32, _>(4)? > 0,
-            })
-        };
+    async fn ready_runs(&mut self, from_ms: i64, wanted: usize) -> Result<Vec<Candidate>, sqlx::Error> {
+        let select = sqlx::query(READY).bind(self.batch.now_ms).bind(from_ms).bind(count(wanted));
+        select.fetch_all(&mut *self.connection).await?.iter().map(candidate).collect()
+    }
+
+    async fn waiting_runs(&mut self, dealt: &[(Stand, usize)]) -> Result<Vec<Candidate>, sqlx::Error> {
+        let gates: Vec<i64> = dealt.iter().map(|(stand, _)| stand.row.0).collect();
+        let runs: Vec<i64> = dealt.iter().map(|(_, runs)| count(*runs)).collect();
+        let select = sqlx::query(BEHIND).bind(gates).bind(runs).bind(self.batch.now_ms);
         select.fetch_all(&mut *self.connection).await?.iter().map(candidate).collect()
     }
 
@@ -291,8 +354,9 @@ impl Claiming<'_> {
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), sqlx::Error> {
         if !sorted.put.is_empty() {
-            claims.behind.extend(sorted.gates.iter().map(|gate| (GateId(*gate), Some(self.batch.now_ms))));
-            let put = sqlx::query(PUT_BEHIND).bind(sorted.put).bind(sorted.gates);
+            let gates: Vec<i64> = sorted.stands.iter().map(|stand| stand.row.0).collect();
+            claims.behind.extend(sorted.stands.into_iter().map(Seen::Put));
+            let put = sqlx::query(PUT_BEHIND).bind(sorted.put).bind(gates);
             put.execute(&mut *self.connection).await?;
         }
         if !sorted.taken.is_empty() {
@@ -307,10 +371,6 @@ impl Claiming<'_> {
 
     async fn soonest_due_ms(&mut self, from_ms: i64) -> Result<Option<i64>, sqlx::Error> {
         sqlx::query_scalar(SOONEST).bind(from_ms).fetch_optional(&mut *self.connection).await
-    }
-
-    async fn soonest_behind(&mut self, gate: GateId) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query_scalar(SOONEST_BEHIND).bind(gate.0).fetch_optional(&mut *self.connection).await
     }
 
     async fn details(&mut self, mut rows: Vec<QueueRow>) -> Result<Vec<ClaimedRow>, sqlx::Error> {
@@ -331,7 +391,33 @@ impl Claiming<'_> {
 /// What is left once all that is due was taken.
 pub const SOONEST: &str =
     "SELECT due_ms FROM queue WHERE gate IS NULL AND due_ms >= $1 ORDER BY due_ms, id LIMIT 1";
-pub const SOONEST_BEHIND: &str = "SELECT due_ms FROM queue WHERE gate = $1 ORDER BY gate, due_ms, id LIMIT 1";
+pub const SOONEST_BEHIND: &str = "
+SELECT w.gate, (SELECT due_ms FROM queue WHERE gate = w.gate ORDER BY gate, due_ms, id LIMIT 1)
+FROM unnest($1::bigint[]) w (gate)";
+
+/// Another node has what comes out there for now.
+fn elsewhere(opening: &Opening, now_ms: i64, claims: &mut Claims) {
+    let (gate, again_ms) = (opening.gate, Some(now_ms + ELSEWHERE_MS));
+    let looked = opening.rows.iter().map(|row| Seen::Looked { stand: Stand { gate, row: *row }, again_ms });
+    claims.behind.extend(looked);
+}
+
+fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {
+    let bundle: Option<&str> = row.try_get(5)?;
+    let due = Due {
+        version: VersionId(row.try_get(1)?),
+        bundle: GateId::of(GateKind::Bundle, bundle.unwrap_or_default()),
+        through: GateId(row.try_get(2)?),
+        replayed: row.try_get::<i32, _>(4)? > 0,
+    };
+    let gate: Option<i64> = row.try_get(6)?;
+    Ok(Candidate {
+        run: row.try_get(0)?,
+        due,
+        due_ms: row.try_get(3)?,
+        row: GateId(gate.unwrap_or_default()),
+    })
+}
 
 fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
     let number = |column: usize| row.try_get::<i32, _>(column).map(i32::cast_unsigned);

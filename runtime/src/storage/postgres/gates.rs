@@ -27,8 +27,8 @@ SELECT count(*) FROM queue WHERE gate = -$1 AND due_ms > $2";
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
 
 /// Reads what is stored about gates.
-pub async fn read(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
-    gates::stored(connection).await
+pub async fn read(connection: &DatabaseConnection, stands: bool) -> Result<Stored, DbErr> {
+    gates::stored(connection, stands).await
 }
 
 /// Stores breakers that opened, go on or closed. In the order of their gates, as every node does.

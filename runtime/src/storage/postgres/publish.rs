@@ -15,8 +15,8 @@ use super::lanes;
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
-        gate::GateId,
-        gates::{Door, Place},
+        gate::{GateId, Stand},
+        gates::door::{Door, Place},
         ids::Ids,
         types::{Accepted, Content, Decision, Publish, Verdict},
     },
@@ -93,8 +93,8 @@ pub struct Publishing {
     pub published: Vec<PublishedRow>,
     /// The soonest due time among the runs that were not handed over.
     pub soonest_due_ms: Option<i64>,
-    /// Gates that runs were put behind.
-    pub behind: Vec<GateId>,
+    /// Where runs were put that wait.
+    pub behind: Vec<Stand>,
 }
 
 /// What does not change while a batch is written.
@@ -206,11 +206,12 @@ impl Turn<'_> {
     ) -> PublishedRow {
         rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
         let mut handed = Vec::new();
-        for (run, Decision { version, through, lane, .. }, due_ms) in &candidate.runs {
+        for (run, decision, due_ms) in &candidate.runs {
+            let Decision { version, through, lane, .. } = decision;
             let behind = lane.is_some_and(|lane| rows.is_behind(lane));
             let place = match *due_ms <= self.batch.now_ms {
-                _ if behind => Place::Behind(GateId::LANE),
-                true => door.place(*through, *version),
+                _ if behind => Place::Behind(Stand::at(GateId::LANE)),
+                true => door.place(&decision.due()),
                 false => Place::Ready,
             };
             let row = QueueRow {
@@ -238,11 +239,11 @@ impl Turn<'_> {
                         Some(rows.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
                     rows.enqueue(&row, None, due_ms, 0);
                 }
-                Place::Behind(gate) => {
-                    if gate != GateId::LANE {
-                        rows.behind.push(gate);
+                Place::Behind(stand) => {
+                    if stand.gate != GateId::LANE {
+                        rows.behind.push(stand);
                     }
-                    rows.enqueue(&row, Some(gate), due_ms, 0);
+                    rows.enqueue(&row, Some(stand.row), due_ms, 0);
                 }
             }
         }
@@ -314,7 +315,7 @@ fn columns(keys: &BTreeMap<Key, i64>) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
 #[derive(Default)]
 struct Rows<'p> {
     soonest_due_ms: Option<i64>,
-    behind: Vec<GateId>,
+    behind: Vec<Stand>,
     /// Lanes that have a run.
     lanes: HashSet<LaneId>,
     events: Vec<i64>,

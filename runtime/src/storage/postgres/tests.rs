@@ -23,11 +23,13 @@ use crate::{
         conformance::{
             Place, START_MS,
             budgeted::{self, a_second, budgeted},
-            conformance, crm, delivered,
+            bundle, conformance, crm, delivered,
             gated::{ended, gated, limits},
             laned::laned,
             observed::observed,
-            parked, publish, version,
+            parked, publish,
+            shared::{shared, shared_by_bundles},
+            version,
         },
         gate::GateKind,
         gates::Gates,
@@ -127,6 +129,7 @@ observed!(Shared);
 gated!(Shared);
 laned!(Shared);
 budgeted!(Shared);
+shared_by_bundles!(Shared);
 
 /// Versions that both nodes make active, so that either may publish.
 async fn activate(queue: &Queue, hash: u8) -> Activated {
@@ -136,6 +139,7 @@ async fn activate(queue: &Queue, hash: u8) -> Activated {
 fn event(active: &Activated, identity: u64, due_ms: i64) -> Publish {
     let take = Decision {
         version: active.versions[0],
+        bundle: bundle("one"),
         through: crm(),
         lane: None,
         verdict: Verdict::Take { due_ms },
@@ -338,8 +342,8 @@ async fn claims_and_their_sweep_read_the_index_in_its_order() {
         (super::claim::TAKE, "(1, 0, 256, 2, 1)"),
         (super::claim::SOONEST, "(0)"),
         (super::claim::READY, "(1, 0, 256)"),
-        (super::claim::BEHIND, "(1, 0, 256)"),
-        (super::claim::SOONEST_BEHIND, "(1)"),
+        (super::claim::BEHIND, "('{1,2}', '{4,4}', 256)"),
+        (super::claim::SOONEST_BEHIND, "('{1,2}')"),
     ] {
         let prepare = sqlx::AssertSqlSafe(format!("PREPARE claim AS {sql}"));
         sqlx::raw_sql(prepare).execute(&mut writer).await.unwrap();
@@ -504,7 +508,8 @@ async fn an_event_without_an_identity_is_stored_once_though_the_node_was_taken_o
     let active = activate(&a, 1).await;
     let nameless = publish(active.epoch, None, vec![]);
     let verdict = Verdict::Take { due_ms: 0 };
-    let take = Decision { version: active.versions[0], through: crm(), lane: None, verdict };
+    let take =
+        Decision { version: active.versions[0], bundle: bundle("one"), through: crm(), lane: None, verdict };
     let taken = publish(active.epoch, None, vec![take]);
     assert!(is_accepted(&a.publish(nameless).await.unwrap()));
     shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");

@@ -28,8 +28,8 @@ use super::{
 use crate::{
     queue::{
         QueueError, Settings,
-        backend::{Backend, BackendError, Batch, Committed, Failure},
-        gates::{Door, Stored},
+        backend::{Backend, BackendError, Batch, Committed, Failure, Seen},
+        gates::{Stored, door::Door},
         ids::Ids,
         lane::lane_gate,
         types::{Activated, NewVersion},
@@ -143,9 +143,10 @@ impl SqliteBackend {
             Claiming { tx, shapes: &mut self.shapes, batch, owner: self.owner }.claim(&mut door).await?;
         let soonest_due_ms = claims.soonest_due_ms;
         (committed.claimed, committed.behind, committed.probes) = (claims.rows, claims.behind, claims.probes);
+        committed.crowded = claims.crowded;
         committed.accounts.extend(claims.accounts);
         let publishing = publish::publish(self, tx, &mut tally, batch, &mut door).await?;
-        committed.behind.extend(publishing.behind.iter().map(|gate| (*gate, Some(batch.now_ms))));
+        committed.behind.extend(publishing.behind.iter().copied().map(Seen::Put));
         tally::write(tx, &mut self.shapes, tally).await?;
         if batch.probe {
             tx.execute_raw(fixed(NOTE, ["probe".into(), batch.now_ms.into()])).await?;
@@ -240,14 +241,14 @@ impl Backend for SqliteBackend {
         Ok(activated?)
     }
 
-    async fn gates(&mut self) -> Result<Stored, BackendError> {
+    async fn gates(&mut self, stands: bool) -> Result<Stored, BackendError> {
         if self.writer.is_none() {
             self.writer = Some(
                 connect::writer(&self.path, false).await.map_err(|error| DbErr::Custom(error.to_string()))?,
             );
         }
         let Some(writer) = &self.writer else { return Ok(Stored::default()) };
-        Ok(gates::read(writer).await?)
+        Ok(gates::read(writer, stands).await?)
     }
 
     /// Never fires: no other process claims, and what a person replays is found by looking.

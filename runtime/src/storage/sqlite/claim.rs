@@ -15,9 +15,9 @@ use super::{
 };
 use crate::{
     queue::{
-        backend::{Batch, ClaimedRow, QueueRow},
-        gate::GateId,
-        gates::{Door, Opening, Place},
+        backend::{Batch, ClaimedRow, QueueRow, Seen},
+        gate::{GateId, GateKind, Stand},
+        gates::door::{Door, Due, Opening, Place, ROUNDS_MAX},
     },
     storage::head,
 };
@@ -30,9 +30,11 @@ RETURNING id, event, version, connection, fence, attempt, generation, crashes, l
 
 /// What is asked about before it is taken.
 pub const READY: &str = "
-SELECT id, version, through, generation FROM queue WHERE gate IS NULL AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
+SELECT id, version, through, generation, (SELECT bundle FROM version WHERE version.id = queue.version)
+FROM queue WHERE gate IS NULL AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
 pub const BEHIND: &str = "
-SELECT id, version, through, generation FROM queue WHERE gate = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
+SELECT id, version, through, generation, (SELECT bundle FROM version WHERE version.id = queue.version)
+FROM queue WHERE gate = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?";
 
 const TAKE_THESE: Shape = Shape {
     before: "UPDATE queue SET due_ms = v.column2, fence = fence + 1, lost = lost + (owner <> 0), owner = v.column3, \
@@ -46,6 +48,12 @@ const PUT_BEHIND: Shape = Shape {
     before: "UPDATE queue SET gate = v.column2, lost = lost + (owner <> 0), owner = 0 FROM (",
     columns: 2,
     after: ") v WHERE queue.id = v.column1",
+};
+
+const SOONEST_BEHIND: Shape = Shape {
+    before: "SELECT v.column1, (SELECT min(due_ms) FROM queue WHERE gate = v.column1) FROM (",
+    columns: 1,
+    after: ") v WHERE v.column1 IS NOT NULL",
 };
 
 const DETAILS: Shape = Shape {
@@ -73,7 +81,8 @@ pub struct Claiming<'a> {
 pub struct Claims {
     pub rows: Vec<ClaimedRow>,
     /// See [`crate::queue::backend::Committed`].
-    pub behind: Vec<(GateId, Option<i64>)>,
+    pub behind: Vec<Seen>,
+    pub crowded: Option<bool>,
     pub probes: Vec<(RunId, GateId)>,
     pub accounts: Vec<(GateId, Accounts)>,
     pub soonest_due_ms: Option<i64>,
@@ -82,17 +91,14 @@ pub struct Claims {
 /// A run that is due.
 struct Candidate {
     run: i64,
-    version: VersionId,
-    through: GateId,
-    /// It repeats what was done before.
-    replayed: bool,
+    due: Due,
 }
 
 /// Where runs go.
 #[derive(Default)]
 struct Sorted {
     taken: Vec<(i64, Option<i64>)>,
-    put: Vec<(i64, GateId)>,
+    put: Vec<(i64, Stand)>,
 }
 
 impl Claiming<'_> {
@@ -109,11 +115,21 @@ impl Claiming<'_> {
             };
             let now_ms = self.batch.now_ms;
             claims.soonest_due_ms = if full { Some(now_ms) } else { soonest_due_ms(self.tx).await? };
+            claims.crowded = Some(full && door.free() == 0);
         }
-        for opening in door.openings() {
+        let (apart, mut together): (Vec<_>, Vec<_>) =
+            door.openings().into_iter().partition(Opening::is_apart);
+        for opening in apart.chunks(1) {
             if door.free() > 0 {
-                self.out_of(&opening, door, &mut claims, &mut rows).await?;
+                self.out_of(opening, door, &mut claims, &mut rows).await?;
             }
+        }
+        for _ in 0..ROUNDS_MAX {
+            if door.free() == 0 || together.is_empty() {
+                break;
+            }
+            self.out_of(&together, door, &mut claims, &mut rows).await?;
+            together = door.more_openings();
         }
         claims.rows = self.details(rows).await?;
         Ok(claims)
@@ -146,10 +162,10 @@ impl Claiming<'_> {
             let full = candidates.len() == wanted;
             let mut sorted = Sorted::default();
             for candidate in candidates {
-                match door.place_any(candidate.through, candidate.version, candidate.replayed) {
+                match door.place(&candidate.due) {
                     Place::Slot => sorted.taken.push((candidate.run, None)),
                     Place::Ready => {}
-                    Place::Behind(gate) => sorted.put.push((candidate.run, gate)),
+                    Place::Behind(stand) => sorted.put.push((candidate.run, stand)),
                 }
             }
             let all_taken = sorted.put.is_empty();
@@ -162,45 +178,82 @@ impl Claiming<'_> {
         Ok(true)
     }
 
+    /// Takes what comes out of openings: any number of those that need nothing besides, or one.
     async fn out_of(
         &mut self,
-        opening: &Opening,
+        openings: &[Opening],
         door: &mut Door<'_>,
         claims: &mut Claims,
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), DbErr> {
-        const PROBE: &str = "UPDATE gate SET probe_until_ms = ? WHERE id = ?";
-        let purse = budgets::open(self.tx, self.batch, opening.gate).await?;
-        let runs_max = purse.as_ref().map_or(opening.runs_max, |purse| purse.runs_max(opening));
-        let values = [opening.gate.0.into(), self.batch.now_ms.into(), limit(runs_max)];
         let mut sorted = Sorted::default();
-        let mut paid = 0;
-        for candidate in self.candidates(BEHIND, values).await? {
-            let Candidate { run, version, through, replayed } = candidate;
-            match door.place_from(opening, through, version, replayed) {
-                Place::Slot => {
-                    let own = opening.is_of(through);
-                    sorted.taken.push((run, (own && opening.gives_places()).then(|| through.place())));
-                    paid += usize::from(own);
-                    if opening.probe && own {
-                        claims.probes.push((RunId(run), through));
-                        let values = [self.batch.lease_end_ms.into(), through.0.into()];
-                        self.tx.execute_raw(fixed(PROBE, values)).await?;
-                    }
+        let mut looked = Vec::new();
+        for opening in openings {
+            let purse = budgets::open(self.tx, self.batch, opening.gate).await?;
+            let runs_max = purse.as_ref().map_or(opening.runs_max, |purse| purse.runs_max(opening));
+            let before = sorted.taken.len();
+            for (stand, runs) in opening.deal(runs_max) {
+                let values = [stand.row.0.into(), self.batch.now_ms.into(), limit(runs)];
+                for candidate in self.candidates(BEHIND, values).await? {
+                    self.sort(opening, stand, &candidate, door, &mut sorted, claims).await?;
                 }
-                Place::Behind(gate) if gate != opening.gate => sorted.put.push((run, gate)),
-                Place::Behind(_) | Place::Ready => {}
+                looked.push(stand);
+            }
+            if let Some(purse) = purse {
+                // Whatever comes out here goes through the connection that it is paid for.
+                claims.accounts.push(budgets::pay(self.tx, purse, sorted.taken.len() - before).await?);
             }
         }
         self.write(sorted, claims, rows).await?;
-        if let Some(purse) = purse {
-            claims.accounts.push(budgets::pay(self.tx, purse, paid).await?);
+        self.look_again(looked, door, claims).await
+    }
+
+    async fn sort(
+        &mut self,
+        opening: &Opening,
+        stand: Stand,
+        Candidate { run, due }: &Candidate,
+        door: &mut Door<'_>,
+        sorted: &mut Sorted,
+        claims: &mut Claims,
+    ) -> Result<(), DbErr> {
+        const PROBE: &str = "UPDATE gate SET probe_until_ms = ? WHERE id = ?";
+        match door.place_from(opening, stand.row, due) {
+            Place::Slot => {
+                let own = opening.is_of(due.through);
+                sorted.taken.push((*run, (own && opening.gives_places()).then(|| due.through.place())));
+                if opening.probe && own {
+                    claims.probes.push((RunId(*run), due.through));
+                    let values = [self.batch.lease_end_ms.into(), due.through.0.into()];
+                    self.tx.execute_raw(fixed(PROBE, values)).await?;
+                }
+            }
+            Place::Behind(to) if to != stand => sorted.put.push((*run, to)),
+            Place::Behind(_) | Place::Ready => {}
         }
-        let soonest_ms = self.soonest_behind(opening.gate).await?;
-        if soonest_ms.is_none() {
-            door.drained(opening.gate);
+        Ok(())
+    }
+
+    /// Finds out where nobody is left.
+    async fn look_again(
+        &mut self,
+        looked: Vec<Stand>,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+    ) -> Result<(), DbErr> {
+        let mut gates = Rows::with_capacity(looked.len());
+        looked.iter().for_each(|stand| gates.push([stand.row.0.into()]));
+        let mut soonest: HashMap<i64, Option<i64>> = HashMap::with_capacity(looked.len());
+        for row in self.shapes.query(self.tx, &SOONEST_BEHIND, gates).await? {
+            soonest.insert(row.try_get_by_index(0)?, row.try_get_by_index(1)?);
         }
-        claims.behind.push((opening.gate, soonest_ms));
+        for stand in looked {
+            let again_ms = soonest.get(&stand.row.0).copied().flatten();
+            if again_ms.is_none() {
+                door.drained(stand);
+            }
+            claims.behind.push(Seen::Looked { stand, again_ms });
+        }
         Ok(())
     }
 
@@ -210,12 +263,14 @@ impl Claiming<'_> {
         values: [Value; N],
     ) -> Result<Vec<Candidate>, DbErr> {
         let candidate = |row: &QueryResult| {
-            Ok(Candidate {
-                run: row.try_get_by_index(0)?,
+            let bundle: Option<String> = row.try_get_by_index(4)?;
+            let due = Due {
                 version: VersionId(row.try_get_by_index(1)?),
+                bundle: GateId::of(GateKind::Bundle, &bundle.unwrap_or_default()),
                 through: GateId(row.try_get_by_index(2)?),
                 replayed: row.try_get_by_index::<i64>(3)? > 0,
-            })
+            };
+            Ok(Candidate { run: row.try_get_by_index(0)?, due })
         };
         self.tx.query_all_raw(fixed(sql, values)).await?.iter().map(candidate).collect()
     }
@@ -227,9 +282,9 @@ impl Claiming<'_> {
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), DbErr> {
         let mut put = Rows::with_capacity(sorted.put.len() * 2);
-        for (run, gate) in sorted.put {
-            put.push([run.into(), gate.0.into()]);
-            claims.behind.push((gate, Some(self.batch.now_ms)));
+        for (run, stand) in sorted.put {
+            put.push([run.into(), stand.row.0.into()]);
+            claims.behind.push(Seen::Put(stand));
         }
         self.shapes.execute(self.tx, &PUT_BEHIND, put).await?;
         let mut take = Rows::with_capacity(sorted.taken.len() * 4);
@@ -240,12 +295,6 @@ impl Claiming<'_> {
             rows.push(queue_row(&row)?);
         }
         Ok(())
-    }
-
-    async fn soonest_behind(&self, gate: GateId) -> Result<Option<i64>, DbErr> {
-        const SOONEST: &str = "SELECT min(due_ms) FROM queue WHERE gate = ?";
-        let row = self.tx.query_one_raw(fixed(SOONEST, [gate.0.into()])).await?;
-        row.map_or(Ok(None), |row| row.try_get_by_index(0))
     }
 
     async fn details(&mut self, mut rows: Vec<QueueRow>) -> Result<Vec<ClaimedRow>, DbErr> {

@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// Reads what is stored about gates.
-pub async fn read(connection: &DatabaseConnection) -> Result<Stored, DbErr> {
-    gates::stored(connection).await
+pub async fn read(connection: &DatabaseConnection, stands: bool) -> Result<Stored, DbErr> {
+    gates::stored(connection, stands).await
 }
 
 /// Stores breakers that opened, go on or closed.

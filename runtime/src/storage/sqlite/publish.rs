@@ -19,8 +19,8 @@ use super::{
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
-        gate::GateId,
-        gates::{Door, Place},
+        gate::{GateId, Stand},
+        gates::door::{Door, Place},
         types::{Accepted, Content, Publish, Verdict},
     },
     storage::{
@@ -39,8 +39,8 @@ pub struct Publishing {
     pub log: i64,
     pub connections: Vec<(Arc<str>, i64)>,
     pub soonest_due_ms: Option<i64>,
-    /// Gates that runs were put behind.
-    pub behind: BTreeSet<GateId>,
+    /// Where runs were put that wait.
+    pub behind: BTreeSet<Stand>,
     fresh: HashMap<Key, i64>,
     /// Lanes that have a run.
     lanes: HashSet<LaneId>,
@@ -217,8 +217,8 @@ impl Publishing {
             runs += 1;
             let behind = decision.lane.is_some_and(|lane| self.is_behind(lane));
             let place = match due_ms <= batch.now_ms {
-                _ if behind => Place::Behind(GateId::LANE),
-                true => door.place(decision.through, decision.version),
+                _ if behind => Place::Behind(Stand::at(GateId::LANE)),
+                true => door.place(&decision.due()),
                 false => Place::Ready,
             };
             let hand_over = place == Place::Slot;
@@ -247,11 +247,11 @@ impl Publishing {
                         Some(self.soonest_due_ms.map_or(due_ms, |soonest| soonest.min(due_ms)));
                     self.enqueue(&row, None, due_ms, 0);
                 }
-                Place::Behind(gate) => {
-                    if gate != GateId::LANE {
-                        self.behind.insert(gate);
+                Place::Behind(stand) => {
+                    if stand.gate != GateId::LANE {
+                        self.behind.insert(stand);
                     }
-                    self.enqueue(&row, Some(gate), due_ms, 0);
+                    self.enqueue(&row, Some(stand.row), due_ms, 0);
                 }
             }
         }

@@ -11,7 +11,7 @@ use crate::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
         conformance::{
             Bench, Place, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
-            observed::observed,
+            observed::observed, shared::shared_by_bundles,
         },
     },
     storage::{database::Database, observe, recount, store::Store},
@@ -42,6 +42,7 @@ observed!(Folder);
 gated!(Folder);
 laned!(Folder);
 budgeted!(Folder);
+shared_by_bundles!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.

@@ -151,3 +151,38 @@ async fn a_budget_is_kept_over_all_nodes_at_once() {
     );
     assert!(nodes.iter().all(|runs| *runs > 0), "{nodes:?}");
 }
+
+#[tokio::test]
+async fn what_waits_with_its_bundle_on_one_node_is_run_by_another_that_has_slots() {
+    const EVENTS: usize = 40;
+    if !server::is_installed() {
+        return;
+    }
+    let shared_place = Shared::default();
+    // Time stands still, so that nobody looks by itself: it is told.
+    let (clock, _set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared_place.node("a", 4, clock.clone()).await.unwrap();
+    let (b, mut of_b) = shared_place.node("b", 64, clock).await.unwrap();
+    let active = activate(&a, 1).await;
+    for queue in [&a, &b] {
+        queue.limit(shared(None)).await.unwrap();
+        queue.flush().await.unwrap();
+    }
+    for identity in 0..EVENTS {
+        assert!(is_accepted(&a.publish(event(&active, identity as u64, 0)).await.unwrap()));
+    }
+    let mut held = Vec::new();
+    while held.len() < EVENTS {
+        let claim = tokio::select! {
+            Some(claim) = of_a.recv() => claim,
+            Some(claim) = of_b.recv() => claim,
+        };
+        held.push(claim);
+    }
+    let runs: std::collections::HashSet<_> = held.iter().map(|claim| claim.run).collect();
+    assert_eq!(runs.len(), EVENTS, "each is claimed once");
+    held.into_iter().for_each(|claim| claim.settle(delivered()));
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    assert_eq!(line(&a).await.delivered, i64::try_from(EVENTS).unwrap());
+}

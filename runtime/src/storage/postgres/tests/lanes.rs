@@ -6,7 +6,7 @@ use super::*;
 fn event_of(active: &Activated, identity: u64, key: &str) -> Publish {
     let lane = Some(Lane { id: LaneId::of("one", key), keeps: Keeps::Every });
     let verdict = Verdict::Take { due_ms: 0 };
-    let take = Decision { version: active.versions[0], through: crm(), lane, verdict };
+    let take = Decision { version: active.versions[0], bundle: bundle("one"), through: crm(), lane, verdict };
     publish(active.epoch, Some([identity, identity]), vec![take])
 }
 
@@ -80,7 +80,7 @@ async fn of_a_key_whose_latest_two_nodes_bring_at_once_one_run_is_left() {
     let active = activate(&a, 1).await;
     let lane = Some(Lane { id: LaneId::of("one", "a"), keeps: Keeps::Latest });
     let verdict = Verdict::Take { due_ms: i64::MAX };
-    let take = Decision { version: active.versions[0], through: crm(), lane, verdict };
+    let take = Decision { version: active.versions[0], bundle: bundle("one"), through: crm(), lane, verdict };
     let mut publishing = tokio::task::JoinSet::new();
     for identity in 0..EVENTS {
         let queue = if identity % 2 == 0 { a.clone() } else { b.clone() };

@@ -1,0 +1,297 @@
+//! What happens at the gates during one turn: where each run goes, and who comes out. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sheaf_bundles::id::VersionId;
+
+use super::{
+    Gates,
+    circle::{Circle, deal},
+};
+use crate::queue::{
+    breaker::Passage,
+    gate::{GateId, Stand},
+};
+
+/// Gates that are looked behind in one turn.
+const OPENINGS_MAX: usize = 256;
+/// Of these, such that something is asked or written for each.
+const APART_MAX: usize = 16;
+/// How often a turn looks behind gates while slots are left: who has nothing more leaves its own to the others.
+pub const ROUNDS_MAX: usize = 4;
+/// Runs taken from behind a bundle's gate in one turn at most; they pass their connection's gate next.
+const BUNDLE_CHUNK: usize = 256;
+
+/// A run that is due, as far as gates look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    /// The gate of the connection that its next step sends through.
+    pub through: GateId,
+    /// The gate of its bundle.
+    pub bundle: GateId,
+    /// Its bundle version.
+    pub version: VersionId,
+    /// It repeats what was done before.
+    pub replayed: bool,
+}
+
+/// Where a run goes that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It has a slot.
+    Slot,
+    /// It may run, and there is no slot.
+    Ready,
+    /// It waits.
+    Behind(Stand),
+}
+
+/// A gate that lets runs out now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opening {
+    /// The gate.
+    pub gate: GateId,
+    /// Whose runs come out, in the order in which they are served: the bundles' rows.
+    pub rows: Vec<GateId>,
+    /// At most so many.
+    pub runs_max: usize,
+    /// One, to find out whether the vendor is well.
+    pub probe: bool,
+    /// Runs of it at once over all nodes.
+    pub concurrency: Option<usize>,
+    /// What comes out is paid for from the connection's budgets.
+    pub budgeted: bool,
+}
+
+impl Opening {
+    /// Whether a run that comes out goes through the connection of this very gate.
+    pub fn is_of(&self, through: GateId) -> bool {
+        self.gate.itself() == through
+    }
+
+    /// Whether such a run holds a place.
+    pub fn gives_places(&self) -> bool {
+        self.concurrency.is_some() || self.budgeted
+    }
+
+    /// Whether something is asked or written for it besides its runs.
+    pub fn is_apart(&self) -> bool {
+        self.probe || self.gives_places()
+    }
+
+    /// How many of each row come out when so many may.
+    pub fn deal(&self, runs: usize) -> impl Iterator<Item = (Stand, usize)> {
+        deal(&self.rows, runs).map(|(row, runs)| (Stand { gate: self.gate, row }, runs))
+    }
+}
+
+/// The gates during one turn.
+#[derive(Debug)]
+pub struct Door<'a> {
+    gates: &'a Gates,
+    now_ms: i64,
+    free: usize,
+    quiet: bool,
+    taken: HashMap<GateId, usize>,
+    /// Where runs were put behind gates in this turn.
+    fresh: BTreeMap<GateId, BTreeSet<GateId>>,
+    /// Where nobody waits at a gate any more: all came out in this turn.
+    drained: BTreeMap<GateId, BTreeSet<GateId>>,
+    /// Runs were put behind a gate for nothing but a slot.
+    overflown: bool,
+}
+
+impl<'a> Door<'a> {
+    /// With so many free slots.
+    pub fn new(gates: &'a Gates, free: usize, now_ms: i64) -> Door<'a> {
+        let quiet = gates.is_quiet();
+        Door {
+            gates,
+            now_ms,
+            free,
+            quiet,
+            taken: HashMap::new(),
+            fresh: BTreeMap::new(),
+            drained: BTreeMap::new(),
+            overflown: false,
+        }
+    }
+
+    /// The same once the turn has looked behind gates already: those that need nothing besides, where runs are left.
+    pub fn more_openings(&self) -> Vec<Opening> {
+        self.openings().into_iter().filter(|opening| !opening.is_apart()).collect()
+    }
+
+    /// Slots that are left.
+    pub fn free(&self) -> usize {
+        self.free
+    }
+
+    /// Whether another node with free slots could run what was put behind a gate.
+    pub fn is_overflown(&self) -> bool {
+        self.overflown
+    }
+
+    /// Whether any `runs` that are due may be taken without asking about each: nothing holds one back, no connection
+    /// could come to hold more than its share, and no bundle keeps others waiting.
+    pub fn is_plain(&self, runs: usize) -> bool {
+        let most = || self.gates.held.values().max().copied().unwrap_or(0) + runs;
+        let crowded = self.gates.crowded && self.gates.has_shares();
+        self.quiet && !crowded && (self.gates.limits.len() <= 1 || most() <= self.free.saturating_sub(runs))
+    }
+
+    /// Runs were taken without asking.
+    pub fn took(&mut self, through: GateId) {
+        self.free = self.free.saturating_sub(1);
+        *self.taken.entry(through).or_default() += 1;
+    }
+
+    /// Where a run goes that is new or ready, and takes a slot for it if that is there.
+    pub fn place(&mut self, due: &Due) -> Place {
+        if !self.quiet
+            && let Some(gate) = self.closed(due)
+        {
+            return self.behind(gate, due);
+        }
+        let gate = self.gates.queue_of(due.through, due.replayed);
+        if self.gates.is_limited(due.through) {
+            return self.behind(gate, due);
+        }
+        let full = self.free == 0 || self.gates.crowded;
+        if self.waits(gate) || (full && self.gates.is_shared(due.through)) {
+            self.overflown |= self.gates.is_shared(due.through);
+            return self.behind(gate, due);
+        }
+        if self.free == 0 {
+            return Place::Ready;
+        }
+        if self.room(due.through) == 0 {
+            return self.behind(due.through, due);
+        }
+        self.took(due.through);
+        Place::Slot
+    }
+
+    /// Where a run goes that comes out of an opening: a slot, another gate, or back to where it was.
+    pub fn place_from(&mut self, opening: &Opening, row: GateId, due: &Due) -> Place {
+        let own = opening.is_of(due.through);
+        let held_back = match self.gates.paused_versions.get(&due.version) {
+            Some(gate) => Some(*gate),
+            None if opening.probe && own => None,
+            None => self.closed(due),
+        };
+        if let Some(gate) = held_back {
+            return self.behind_from(opening, row, gate, due);
+        }
+        // What waits at another gate passes its own connection's as well.
+        let queue = self.gates.queue_of(due.through, due.replayed);
+        let other = if own {
+            queue != due.through && queue != opening.gate
+        } else {
+            self.gates.is_limited(due.through) || self.waits(queue)
+        };
+        if other || self.room(due.through) == 0 {
+            let gate = if own && !other { opening.gate } else { queue };
+            return self.behind_from(opening, row, gate, due);
+        }
+        self.took(due.through);
+        Place::Slot
+    }
+
+    /// Gates that let runs out now, those first whose connections hold the fewest slots. Slots are dealt evenly among them.
+    pub fn openings(&self) -> Vec<Opening> {
+        let known = self.gates.behind.keys();
+        let fresh = self.fresh.keys().filter(|gate| !self.gates.behind.contains_key(gate));
+        let due = known.chain(fresh).copied().filter(|gate| self.rows(*gate).next().is_some());
+        let mut openings: Vec<Opening> = due.filter_map(|gate| self.opening(gate)).collect();
+        openings.sort_by_key(|opening| (self.held(opening.gate), opening.gate));
+        let mut apart = 0;
+        openings.retain(|opening| {
+            apart += usize::from(opening.is_apart());
+            !opening.is_apart() || apart <= APART_MAX
+        });
+        openings.truncate(OPENINGS_MAX);
+        let each = self.free.div_ceil(openings.len().max(1));
+        for opening in &mut openings {
+            opening.runs_max = opening.runs_max.min(each);
+            opening.rows = self.rows(opening.gate).take(opening.runs_max).collect();
+        }
+        openings
+    }
+
+    fn opening(&self, gate: GateId) -> Option<Opening> {
+        let limit = self.gates.limits.get(&gate.itself());
+        let concurrency = limit.and_then(|limit| limit.concurrency);
+        let budgeted = limit.is_some_and(|limit| !limit.budgets.is_empty());
+        if self.gates.spent.get(&gate).is_some_and(|until_ms| *until_ms > self.now_ms) {
+            return None;
+        }
+        let (runs_max, probe) = match self.gates.passage(gate, self.now_ms) {
+            Passage::Nobody { .. } => (0, false),
+            Passage::One => (self.room(gate).min(1), true),
+            Passage::All if gate.itself().is_connection() => (self.room(gate), false),
+            Passage::All => (self.free.min(BUNDLE_CHUNK), false),
+        };
+        let rows = Vec::new();
+        (runs_max > 0).then_some(Opening { gate, rows, runs_max, probe, concurrency, budgeted })
+    }
+
+    /// Who waits at a gate, in the order in which they are served.
+    fn rows(&self, gate: GateId) -> impl Iterator<Item = GateId> {
+        let circle = self.gates.behind.get(&gate);
+        let known = circle.into_iter().flat_map(|circle| circle.due(self.now_ms));
+        let drained = self.drained.get(&gate);
+        let known = known.filter(move |row| !drained.is_some_and(|drained| drained.contains(row)));
+        let fresh = self.fresh.get(&gate).into_iter().flatten().copied();
+        known.chain(fresh.filter(move |row| !circle.is_some_and(|circle| circle.has(*row))))
+    }
+
+    /// Nobody waits there any more: what is new needs not go behind others, and be read back from there.
+    pub fn drained(&mut self, stand: Stand) {
+        if self.gates.behind.get(&stand.gate).is_some_and(|circle| circle.has(stand.row)) {
+            self.drained.entry(stand.gate).or_default().insert(stand.row);
+        }
+        if let Some(fresh) = self.fresh.get_mut(&stand.gate) {
+            fresh.remove(&stand.row);
+        }
+    }
+
+    /// The gate that is closed for a run.
+    fn closed(&self, due: &Due) -> Option<GateId> {
+        if let Some(gate) = self.gates.paused_versions.get(&due.version) {
+            return Some(*gate);
+        }
+        let through = due.through;
+        let all = through == GateId::NONE || self.gates.passage(through, self.now_ms) == Passage::All;
+        (!all).then_some(through)
+    }
+
+    fn behind(&mut self, gate: GateId, due: &Due) -> Place {
+        let stand = self.gates.stand(gate, due);
+        self.fresh.entry(stand.gate).or_default().insert(stand.row);
+        Place::Behind(stand)
+    }
+
+    /// The same for a run that stands behind an opening's gate already; at the same gate it stays where it is, for a node
+    /// of another sheaf may have put it there.
+    fn behind_from(&mut self, opening: &Opening, row: GateId, gate: GateId, due: &Due) -> Place {
+        if gate == opening.gate { Place::Behind(Stand { gate, row }) } else { self.behind(gate, due) }
+    }
+
+    /// Others wait at this gate, and come first.
+    fn waits(&self, gate: GateId) -> bool {
+        let waited = self.gates.behind.get(&gate).map_or(0, Circle::count);
+        let none = BTreeSet::new();
+        let drained = self.drained.get(&gate).unwrap_or(&none);
+        let fresh = self.fresh.get(&gate).unwrap_or(&none);
+        waited > drained.len() || !fresh.is_empty()
+    }
+
+    fn held(&self, gate: GateId) -> usize {
+        self.gates.held(gate) + self.taken.get(&gate.itself()).copied().unwrap_or(0)
+    }
+
+    fn room(&self, gate: GateId) -> usize {
+        if gate == GateId::NONE { self.free } else { self.gates.room(gate, self.held(gate), self.free) }
+    }
+}
