@@ -163,7 +163,7 @@ impl SqliteBackend {
     fn apply(&mut self, turn: Turn) -> Committed {
         let Turn { mut committed, publishing, slice } = turn;
         if let Some(slice) = slice {
-            self.dedupe.merged(&slice);
+            self.dedupe.merged(slice);
         }
         if !publishing.keys.is_empty() {
             self.dedupe.remember(publishing.log, publishing.keys);

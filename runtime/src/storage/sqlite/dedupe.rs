@@ -2,13 +2,16 @@
 //!
 //! An index over hashes dirties a page for each event. So recent identities are kept in memory and, in the order they
 //! came, in `dedupe_log`; when enough of them are there, they are sorted and merged into a table in slices, neighbours
-//! together. A restart reads the log back.
+//! together. A restart reads the log back. What is in the tables is asked of filters first (see [`super::filter`]).
 
 use std::collections::HashMap;
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, Value};
 
-use super::shape::{Rows, Shape, Shapes, fixed};
+use super::{
+    filter::Filter,
+    shape::{Rows, Shape, Shapes, fixed},
+};
 use crate::storage::identity::{Key, WINDOW_MS};
 
 /// Identities in memory before they are merged; just under the point where the hash table doubles (about 3.5 MB).
@@ -29,8 +32,10 @@ pub struct Dedupe {
     frozen_until: i64,
     /// The last row of the log.
     logged_until: i64,
-    /// Whether the tables hold anything.
-    stored: bool,
+    /// What the tables hold, with the number of the last window that each was written in.
+    filters: Vec<(i64, Filter)>,
+    /// The last window in which something was written without a filter, by an older sheaf.
+    unfiltered: Option<i64>,
     /// The number of the window whose table is written.
     bucket: i64,
 }
@@ -40,24 +45,30 @@ pub struct Dedupe {
 pub struct Slice {
     until: usize,
     bucket: i64,
+    /// Of the whole merge, with its last slice.
+    filter: Option<Filter>,
 }
 
 impl Dedupe {
     /// Reads back what the last process knew.
     pub async fn load(connection: &DatabaseConnection) -> Result<Dedupe, DbErr> {
-        let mut dedupe = Dedupe { recent_max: RECENT_MAX, bucket: i64::MIN, ..Dedupe::default() };
+        let mut dedupe = Dedupe {
+            recent_max: RECENT_MAX,
+            bucket: number(connection, "dedupe_bucket").await?.unwrap_or(i64::MIN),
+            unfiltered: number(connection, "dedupe_unfiltered").await?,
+            ..Dedupe::default()
+        };
         for row in connection.query_all_raw(fixed("SELECT id, keys FROM dedupe_log ORDER BY id", [])).await? {
             dedupe.logged_until = row.try_get_by_index(0)?;
             let keys: Vec<u8> = row.try_get_by_index(1)?;
             dedupe.recent.extend(read_log(&keys));
         }
-        let stored = "SELECT EXISTS (SELECT 1 FROM dedupe_even) OR EXISTS (SELECT 1 FROM dedupe_odd)";
-        if let Some(row) = connection.query_one_raw(fixed(stored, [])).await? {
-            dedupe.stored = row.try_get_by_index(0)?;
-        }
-        let bucket = fixed("SELECT value FROM meta WHERE key = 'dedupe_bucket'", []);
-        if let Some(row) = connection.query_one_raw(bucket).await? {
-            dedupe.bucket = row.try_get_by_index(0)?;
+        for row in connection.query_all_raw(fixed("SELECT bucket, bits FROM dedupe_filter", [])).await? {
+            let (bucket, bits): (i64, Vec<u8>) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            match Filter::from_bytes(&bits) {
+                Some(filter) => dedupe.filters.push((bucket, filter)),
+                None => dedupe.unfiltered = dedupe.unfiltered.max(Some(bucket)),
+            }
         }
         Ok(dedupe)
     }
@@ -77,11 +88,8 @@ impl Dedupe {
         keys: &[(usize, Key)],
     ) -> Result<HashMap<usize, i64>, DbErr> {
         let mut found = HashMap::new();
-        if !self.stored {
-            return Ok(found);
-        }
-        let mut rows = Rows::with_capacity(keys.len() * 3);
-        for (number, [h1, h2]) in keys {
+        let mut rows = Rows::default();
+        for (number, [h1, h2]) in keys.iter().filter(|(_, key)| self.may_be_stored(key)) {
             rows.push([i64::try_from(*number).unwrap_or(i64::MAX).into(), (*h1).into(), (*h2).into()]);
         }
         for row in shapes.query(tx, &LOOK_UP, rows).await? {
@@ -91,6 +99,13 @@ impl Dedupe {
             *entry = event.max(*entry);
         }
         Ok(found)
+    }
+
+    /// Whether the tables may hold that identity; `false` is certain.
+    fn may_be_stored(&self, key: &Key) -> bool {
+        // The table of a window is emptied when the second one after it begins.
+        self.unfiltered.is_some_and(|last| self.bucket < last + 2)
+            || self.filters.iter().any(|(_, filter)| filter.may_hold(key))
     }
 
     /// Writes the next slice of a merge, if one is under way.
@@ -109,6 +124,8 @@ impl Dedupe {
             tx.execute_unprepared(table.empty).await?;
             let note = "INSERT INTO meta VALUES ('dedupe_bucket', ?) ON CONFLICT DO UPDATE SET value = excluded.value";
             tx.execute_raw(fixed(note, [bucket.into()])).await?;
+            let gone = fixed("DELETE FROM dedupe_filter WHERE bucket <= ?", [(bucket - 2).into()]);
+            tx.execute_raw(gone).await?;
         }
         let until = self.frozen.len().min(self.merged + SLICE);
         let mut rows = Rows::with_capacity(SLICE * 3);
@@ -116,17 +133,27 @@ impl Dedupe {
             rows.push([(*h1).into(), (*h2).into(), (*event).into()]);
         }
         shapes.execute(tx, &table.merge, rows).await?;
+        let mut filter = None;
         if until == self.frozen.len() {
             let clear = fixed("DELETE FROM dedupe_log WHERE id <= ?", [self.frozen_until.into()]);
             tx.execute_raw(clear).await?;
+            let whole = Filter::of(self.frozen.iter().map(|(key, _)| key));
+            let keep = "INSERT INTO dedupe_filter (bucket, bits) VALUES (?, ?)";
+            tx.execute_raw(fixed(keep, [bucket.into(), whole.to_bytes().into()])).await?;
+            filter = Some(whole);
         }
-        Ok(Some(Slice { until, bucket }))
+        Ok(Some(Slice { until, bucket, filter }))
     }
 
     /// Takes note of a committed slice.
-    pub fn merged(&mut self, slice: &Slice) {
-        (self.merged, self.bucket, self.stored) = (slice.until, slice.bucket, true);
-        if self.merged == self.frozen.len() {
+    pub fn merged(&mut self, slice: Slice) {
+        let Slice { until, bucket, filter } = slice;
+        if bucket > self.bucket {
+            self.filters.retain(|(written, _)| *written > bucket - 2);
+        }
+        (self.merged, self.bucket) = (until, bucket);
+        if let Some(filter) = filter {
+            self.filters.push((bucket, filter));
             (self.frozen, self.merged) = (Vec::new(), 0);
         }
     }
@@ -141,6 +168,13 @@ impl Dedupe {
             self.frozen_until = self.logged_until;
         }
     }
+}
+
+/// What `meta` says under that name.
+async fn number(connection: &DatabaseConnection, name: &'static str) -> Result<Option<i64>, DbErr> {
+    let read = fixed("SELECT value FROM meta WHERE key = ?", [name.into()]);
+    let row = connection.query_one_raw(read).await?;
+    row.map(|row| row.try_get_by_index(0)).transpose()
 }
 
 /// Identities as one row of the log.
@@ -232,7 +266,7 @@ mod tests {
             let slice = dedupe.merge(&tx, &mut self.shapes, now_ms).await.unwrap();
             tx.commit().await.unwrap();
             if let Some(slice) = slice {
-                dedupe.merged(&slice);
+                dedupe.merged(slice);
             }
             if let Some((_, log)) = keys.last().copied() {
                 dedupe.remember(log, keys);
@@ -258,7 +292,8 @@ mod tests {
     }
 
     fn spread(event: i64) -> Key {
-        key(1, [event.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15), 7])
+        let hash = event.unsigned_abs().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        key(1, [hash, hash.wrapping_mul(hash | 1).rotate_left(32)])
     }
 
     #[tokio::test]
@@ -279,6 +314,53 @@ mod tests {
         for known in 0..EVENTS {
             assert!(disk.knows(&restarted, known).await, "{known} after a restart");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_tables_is_looked_up_and_what_is_new_hardly_ever() {
+        let mut disk = Disk::new().await;
+        let mut dedupe = Dedupe { recent_max: 100, ..Dedupe::load(&disk.connection).await.unwrap() };
+        let asked = |dedupe: &Dedupe, events: std::ops::Range<i64>| {
+            events.filter(|event| dedupe.may_be_stored(&spread(*event))).count()
+        };
+        assert_eq!(asked(&dedupe, 0..1_000), 0, "before anything is stored");
+        for first in [0, 100, 200] {
+            disk.commit(&mut dedupe, DAY_MS, first..first + 100).await;
+            disk.commit(&mut dedupe, DAY_MS, 0..0).await;
+        }
+        let restarted = Dedupe::load(&disk.connection).await.unwrap();
+        for dedupe in [&dedupe, &restarted] {
+            assert_eq!((dedupe.filters.len(), asked(dedupe, 0..300)), (3, 300));
+            assert!(asked(dedupe, 300..10_300) < 200, "{}", asked(dedupe, 300..10_300));
+        }
+        for (window, left) in [(1, 4), (2, 2)] {
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, window * 1_000..window * 1_000 + 100).await;
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, 0..0).await;
+            let stored = usize::try_from(disk.count("dedupe_filter").await).unwrap();
+            assert_eq!((dedupe.filters.len(), stored), (left, left), "filters go with their table");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_older_sheaf_stored_has_no_filter_and_is_looked_up_until_its_tables_are_emptied() {
+        let mut disk = Disk::new().await;
+        let [h1, h2] = spread(1);
+        for sql in [
+            &format!("INSERT INTO dedupe_even VALUES ({h1}, {h2}, 1)"),
+            "INSERT INTO meta VALUES ('dedupe_bucket', 0), ('dedupe_unfiltered', 0)",
+        ] {
+            disk.connection.execute_unprepared(sql).await.unwrap();
+        }
+        let mut dedupe = Dedupe { recent_max: 10, ..Dedupe::load(&disk.connection).await.unwrap() };
+        for window in [0, 1] {
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, 100 * window + 100..100 * window + 110)
+                .await;
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, 0..0).await;
+            assert!(disk.knows(&dedupe, 1).await, "in window {window}");
+        }
+        disk.commit(&mut dedupe, DAY_MS + 2 * WINDOW_MS, 300..310).await;
+        disk.commit(&mut dedupe, DAY_MS + 2 * WINDOW_MS, 0..0).await;
+        assert!(!dedupe.may_be_stored(&spread(1)));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ mod budgets;
 mod claim;
 pub mod connect;
 mod dedupe;
+mod filter;
 mod gates;
 pub mod guard;
 mod lanes;

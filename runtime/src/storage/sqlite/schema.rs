@@ -160,6 +160,12 @@ ALTER TABLE run ADD COLUMN lane INTEGER;
 -- What is spent of the budgets of a connection: its gate, its name, the accounts as JSON.
 CREATE TABLE budget (gate INTEGER PRIMARY KEY, name TEXT NOT NULL, accounts TEXT NOT NULL);
 ",
+    r"
+-- For each merge into the tables of identities, a filter of what it put there. bucket: the last window it wrote in.
+-- dedupe_unfiltered: the last window of which identities may be there without a filter.
+CREATE TABLE dedupe_filter (id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, bits BLOB NOT NULL);
+INSERT INTO meta SELECT 'dedupe_unfiltered', value FROM meta WHERE key = 'dedupe_bucket';
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.
