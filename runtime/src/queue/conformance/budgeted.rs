@@ -26,7 +26,8 @@ fn a_day(amount: i64) -> Budget {
 
 /// The connection `crm` with these budgets, and another without any.
 pub fn limits(budgets: &[Budget]) -> HashMap<GateId, Limit> {
-    let limited = Limit { budgets: budgets.to_vec(), ..Limit::none("crm") };
+    // Bundles share it: what waits for it waits apart for each, replays as well.
+    let limited = Limit { budgets: budgets.to_vec(), bundles: 2, ..Limit::none("crm") };
     let other = GateId::of(GateKind::Connection, "sms");
     HashMap::from([(crm(), limited), (other, Limit::none("sms"))])
 }

@@ -162,6 +162,19 @@ pub async fn a_bundle_that_is_paused_while_it_waits_leaves_its_turns_to_the_othe
     assert_eq!(bench.line().await.pending, 0);
 }
 
+pub async fn what_there_was_no_slot_for_is_claimed_next_though_what_came_before_it_is_paused<P: Place>() {
+    let mut bench = Bench::<P>::new(SLOTS).await;
+    bench.noise(0..50, 0).await;
+    let held = bench.in_hand().await;
+    for identity in 50..60 {
+        bench.accept(bench.event_for(1, identity, 0)).await;
+    }
+    bench.queue.store().pause(GateKind::Bundle, "one", true).await.unwrap();
+    bench.a_second_later().await;
+    held.into_iter().for_each(|claim| claim.settle(delivered()));
+    assert_eq!(bench.deliver_all().await.len(), 10, "more than there are slots, and all of them are due");
+}
+
 /// Instantiates these cases for one kind of place.
 macro_rules! shared_by_bundles {
     ($place:ty: $($case:ident)*) => {
@@ -181,6 +194,7 @@ macro_rules! shared_by_bundles {
             what_waits_with_its_bundle_loses_nothing_and_a_restart_finds_it
             a_quiet_bundle_whose_delay_is_over_is_found_among_those_of_another
             the_places_of_a_limited_connection_are_shared_by_its_bundles
+            what_there_was_no_slot_for_is_claimed_next_though_what_came_before_it_is_paused
             a_bundle_that_is_paused_while_it_waits_leaves_its_turns_to_the_others
         }
     };

@@ -203,16 +203,24 @@ impl Claiming<'_> {
             let candidates = self.ready_runs(newest_ms, wanted).await?;
             let full = candidates.len() == wanted;
             let mut sorted = Sorted::default();
+            let mut left_ms = None;
             for candidate in candidates {
                 match door.place(&candidate.due) {
                     Place::Slot => sorted.take(candidate.run, None),
-                    Place::Ready => continue,
+                    Place::Ready => {
+                        left_ms.get_or_insert(candidate.due_ms);
+                        continue;
+                    }
                     Place::Behind(stand) => sorted.put(candidate.run, stand),
                 }
                 newest_ms = newest_ms.max(candidate.due_ms);
             }
             let all_taken = sorted.put.is_empty();
             self.write(sorted, claims, rows).await?;
+            if let Some(left_ms) = left_ms {
+                // The next claim begins with what there was no slot for.
+                return Ok((true, left_ms));
+            }
             if !full || all_taken || door.free() == 0 {
                 return Ok((full, newest_ms));
             }
