@@ -219,22 +219,10 @@ pub enum Seen {
 }
 
 impl Committed {
-    /// The first event that this turn put in.
-    pub fn first_event(&self) -> Option<EventId> {
-        self.published.iter().find_map(|published| match published {
-            PublishedRow::Accepted { event, .. } | PublishedRow::Quarantined { event } => Some(*event),
-            PublishedRow::Duplicate { .. } | PublishedRow::StaleEpoch { .. } => None,
-        })
-    }
-
     /// Others have taken over what this turn claimed: it is due by now, for whoever claims it anew.
     pub fn keep_nothing(&mut self, now_ms: i64) {
         self.claimed.clear();
-        for published in &mut self.published {
-            if let PublishedRow::Accepted { handed, .. } = published {
-                handed.clear();
-            }
-        }
+        self.published.iter_mut().for_each(PublishedRow::keep_nothing);
         self.soonest_due_ms = Some(now_ms);
     }
 }
@@ -266,6 +254,23 @@ pub enum PublishedRow {
         /// The current epoch.
         epoch: u64,
     },
+}
+
+impl PublishedRow {
+    /// The event that it put in.
+    pub fn new_event(&self) -> Option<EventId> {
+        match self {
+            PublishedRow::Accepted { event, .. } | PublishedRow::Quarantined { event } => Some(*event),
+            PublishedRow::Duplicate { .. } | PublishedRow::StaleEpoch { .. } => None,
+        }
+    }
+
+    /// See [`Committed::keep_nothing`].
+    pub fn keep_nothing(&mut self) {
+        if let PublishedRow::Accepted { handed, .. } = self {
+            handed.clear();
+        }
+    }
 }
 
 /// A run claimed from the database.

@@ -1,43 +1,38 @@
-//! The queue's backend on PostgreSQL: one transaction for each turn, on one connection that is made anew when it breaks.
+//! The queue's backend on PostgreSQL: turns on connections that are made anew when they break.
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, TransactionTrait as _};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
-    budgets,
-    claim::{Claiming, Claims, Cursor},
+    claim::Cursor,
     connect::{self, Use},
     gates,
     keeper::Keeper,
-    lanes,
     node::{self, Name, Node},
-    publish::{self, Connections, Turn},
-    schema, settle,
+    publish::{self, Connections},
+    schema,
+    turn::{self, Common, Done, Entry, Turn, TurnError},
     url::DatabaseUrl,
 };
 use crate::{
     clock::Clock,
     queue::{
         QueueError,
-        backend::{Backend, BackendError, Batch, Committed, Failure, Seen},
+        backend::{Backend, BackendError, Batch, Committed, Failure},
         gates::{Stored, door::Door},
         ids::Ids,
         types::{Activated, NewVersion},
     },
-    storage::{
-        ledger::{COUNTS, Tally, adding},
-        sql::statement,
-        versions,
-    },
+    storage::{sql::statement, versions},
 };
 
 /// How long a turn may take before its connection is given up. The server ends each statement sooner; this is for a server
@@ -45,9 +40,9 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_secs(40);
 /// How long reading the gates may take.
 const GATES_MAX: Duration = Duration::from_secs(2);
-/// Publishing turns hold this lock together, a change of the catalogue holds it alone: no turn commits between the
-/// comparison of its epoch and the commit of another one.
-const SHARE_CATALOGUE: &str = "SELECT pg_advisory_xact_lock_shared(8325941120250003)";
+/// How long one connection has to do when the other one could not be made.
+const BESIDE_PAUSE: Duration = Duration::from_secs(10);
+/// See where turns share it.
 const HOLD_CATALOGUE: &str = "SELECT pg_advisory_xact_lock(8325941120250003)";
 
 /// How this node takes part.
@@ -74,47 +69,18 @@ pub struct PostgresBackend {
     rare: DatabaseConnection,
     /// `None` after a failure: the next turn makes it anew.
     writer: Option<PgConnection>,
+    /// For the second halves of turns; made when there is one.
+    beside: Option<PgConnection>,
+    /// When it is tried again after it could not be made.
+    beside_at: Option<Instant>,
     node: watch::Sender<Node>,
     turn: i64,
     ids: Ids,
     connections: Connections,
     cursor: Cursor,
-    unanswered: Option<Unanswered>,
+    /// One that is not stored in whole.
+    under_way: Option<Turn>,
     keeper: Keeper,
-}
-
-/// A turn whose commit was sent and not answered yet: it happened or it did not.
-#[derive(Debug)]
-struct Unanswered {
-    batch: u64,
-    node: Node,
-    turn: i64,
-    written: Written,
-}
-
-/// A written turn on its way to its commit.
-#[derive(Debug, Default)]
-struct Written {
-    committed: Committed,
-    cursor: Cursor,
-    /// More is due now than this node has slots for.
-    left_over: bool,
-}
-
-/// Why a turn did not come to its end.
-enum TurnError {
-    /// Others took over what this node held.
-    Fenced,
-    /// Nothing was stored.
-    Refused(sqlx::Error),
-    /// The commit was not answered.
-    Unanswered(sqlx::Error),
-}
-
-impl From<sqlx::Error> for TurnError {
-    fn from(error: sqlx::Error) -> TurnError {
-        TurnError::Refused(error)
-    }
 }
 
 impl PostgresBackend {
@@ -140,12 +106,14 @@ impl PostgresBackend {
             name,
             rare,
             writer: Some(writer),
+            beside: None,
+            beside_at: None,
             node,
             turn: 0,
             ids,
             connections: Connections::new(),
             cursor: Cursor::default(),
-            unanswered: None,
+            under_way: None,
             keeper,
         })
     }
@@ -161,139 +129,106 @@ impl PostgresBackend {
         }
     }
 
-    /// What became of a turn whose commit was not answered, if there is one. Its results count only for the very batch.
-    async fn learn(&mut self, batch: u64) -> Result<Option<Committed>, sqlx::Error> {
-        /// Waits for the lost connection's transaction, should the server still be at it.
-        const TURN: &str = "SELECT turn FROM node WHERE id = $1 AND epoch = $2 FOR UPDATE";
-        let Some(lost) = &self.unanswered else { return Ok(None) };
-        let (node, turn) = (lost.node, lost.turn);
-        let mut writer = self.writer().await?;
-        let read = sqlx::query(TURN).bind(node.id).bind(node.epoch);
-        let stored =
-            read.fetch_optional(&mut writer).await?.map(|row| row.try_get::<i64, _>(0)).transpose()?;
-        self.writer = Some(writer);
-        let fenced = stored.is_none();
-        let happened = if fenced { self.has_stored_events().await? } else { stored == Some(turn) };
-        let Some(lost) = self.unanswered.take().filter(|lost| happened && lost.batch == batch) else {
-            // What happened all the same and is not known here: settles come back as stale ones, publishes as duplicates,
-            // and what was claimed is due again when the lease ends.
-            return Ok(None);
-        };
-        let mut committed = self.apply(lost.written);
-        if fenced {
-            committed.keep_nothing(self.membership.clock.now_ms());
+    /// The second connection, for turns that may be written in two halves. A turn does without when it cannot be had.
+    async fn beside(&mut self) -> Option<PgConnection> {
+        if self.beside.is_none() && self.beside_at.is_none_or(|at| at <= Instant::now()) {
+            match connect::writer(&self.membership.url).await {
+                Ok(beside) => return Some(beside),
+                Err(error) => tracing::debug!(%error, "turns have one connection only"),
+            }
+            self.beside_at = Some(Instant::now() + BESIDE_PAUSE);
         }
-        Ok(Some(committed))
+        self.beside.take()
     }
 
-    /// Whether the unanswered turn put events in that are there. Its epoch is gone, so its turn cannot be read any more;
-    /// and an event without an identity would not be known when it came again.
-    async fn has_stored_events(&mut self) -> Result<bool, sqlx::Error> {
-        const IS_THERE: &str = "SELECT 1 FROM event WHERE id = $1";
-        let lost = self.unanswered.as_ref();
-        let Some(event) = lost.and_then(|lost| lost.written.committed.first_event()) else {
-            return Ok(false);
-        };
-        let mut writer = self.writer().await?;
-        let row = sqlx::query(IS_THERE).bind(event.0).fetch_optional(&mut writer).await?;
-        self.writer = Some(writer);
-        Ok(row.is_some())
+    /// Finds out what became of a turn whose commits were not answered. What it did counts only for the very batch:
+    /// otherwise settles come back as stale ones, publishes as duplicates, and what was claimed is due again when the lease ends.
+    async fn learn(&mut self, batch: u64) -> Result<(), sqlx::Error> {
+        if self.under_way.as_ref().is_some_and(Turn::is_unanswered) {
+            let mut writer = self.writer().await?;
+            if let Some(turn) = &mut self.under_way {
+                turn.learn(&mut writer, self.membership.clock.now_ms()).await?;
+            }
+            self.writer = Some(writer);
+        }
+        self.under_way = self.under_way.take().filter(|turn| turn.is_of(batch));
+        Ok(())
     }
 
-    async fn turn(&mut self, batch: &Batch<'_>) -> Result<Committed, TurnError> {
+    /// Does what is not stored yet of a batch.
+    async fn turn(&mut self, batch: &Batch<'_>) -> Result<(), TurnError> {
         let mut writer = self.writer().await?;
         publish::number(&mut writer, &mut self.connections, batch.publishes).await?;
-        let mut tx = writer.begin().await?;
-        let Some(epoch) = self.enter(&mut tx, batch).await? else {
-            return Err(TurnError::Fenced);
-        };
-        let written = self.write(&mut tx, batch, epoch).await?;
-        let (node, turn) = (*self.node.borrow(), self.turn);
-        // Noted before it is sent: this future may be dropped while it waits.
-        let sent = self.unanswered.insert(Unanswered { batch: batch.number, node, turn, written });
-        tx.commit().await.map_err(TurnError::Unanswered)?;
-        let written = std::mem::take(&mut sent.written);
-        self.unanswered = None;
-        self.writer = Some(writer);
-        Ok(self.apply(written))
-    }
-
-    /// Notes the turn in this node's row, as long as the row is this node's; the catalogue's epoch.
-    async fn enter(
-        &mut self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-    ) -> Result<Option<u64>, sqlx::Error> {
-        const ENTER: &str = "UPDATE node SET turn = $3, seen_ms = greatest(seen_ms, $4) \
-                             WHERE id = $1 AND epoch = $2 RETURNING coalesce((SELECT value FROM meta WHERE key = 'epoch'), 0)";
-        if !batch.publishes.is_empty() {
-            sqlx::query(SHARE_CATALOGUE).execute(&mut *connection).await?;
+        let beside = if turn::may_be_halved(batch) { self.beside().await } else { None };
+        let under_way =
+            self.under_way.get_or_insert_with(|| Turn::of(batch, &self.connections, beside.is_some()));
+        let door = Mutex::new(Door::new(batch.gates, batch.slots, batch.now_ms));
+        let halved = under_way.is_halved();
+        let common = Common { batch, node: *self.node.borrow(), cursor: self.cursor, halved, door: &door };
+        let mut halves = Vec::new();
+        for half in under_way.open() {
+            let candidates = half.candidates(batch, &self.connections, &mut self.ids);
+            halves.push((half, candidates));
         }
-        self.turn += 1;
-        let node = *self.node.borrow();
-        let enter = sqlx::query(ENTER).bind(node.id).bind(node.epoch).bind(self.turn).bind(batch.now_ms);
-        let row = enter.fetch_optional(connection).await?;
-        row.map(|row| row.try_get::<i64, _>(0).map(i64::cast_unsigned)).transpose()
+        match (halves.as_mut_slice(), beside) {
+            ([(first, its), (second, seconds)], Some(beside)) => {
+                self.turn += 1;
+                let (first, second) = tokio::join!(
+                    first.run(&common, its, Entry::Alone(self.turn), writer),
+                    second.run(&common, seconds, Entry::Beside, beside),
+                );
+                turn::both((&mut self.writer, first), (&mut self.beside, second))
+            }
+            (halves, beside) => {
+                self.beside = beside.or(self.beside.take());
+                for (half, its) in halves {
+                    self.turn += 1;
+                    writer = half.run(&common, its, Entry::Alone(self.turn), writer).await?;
+                }
+                self.writer = Some(writer);
+                Ok(())
+            }
+        }
     }
 
-    async fn write(
-        &mut self,
-        connection: &mut PgConnection,
-        batch: &Batch<'_>,
-        epoch: u64,
-    ) -> Result<Written, sqlx::Error> {
-        let mut tally = Tally::default();
-        let node = *self.node.borrow();
-        lanes::lock(connection, batch).await?;
-        let stale = settle::settle(connection, &mut tally, batch, node.epoch).await?;
-        let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
-        // Before other rows are locked that others may wait for: see there.
-        let mut accounts = budgets::settle(connection, batch).await?;
-        gates::write(connection, batch.breakers).await?;
-        let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
-        let claims = Claiming { connection, batch, owner: node.epoch }.claim(self.cursor, &mut door).await?;
-        let Claims {
-            rows: claimed,
-            mut behind,
-            crowded,
-            probes,
-            accounts: paid,
-            soonest_due_ms,
-            next: cursor,
-        } = claims;
-        accounts.extend(paid);
-        let turn = Turn { batch, connections: &self.connections, epoch, owner: node.epoch };
-        let publishing = turn.publish(connection, &mut self.ids, &mut tally, &mut door).await?;
-        behind.extend(publishing.behind.iter().copied().map(Seen::Put));
-        add(connection, node, tally).await?;
-        let retries = batch.settles.iter().filter_map(|settle| settle.step.next_due_ms(batch.now_ms));
-        let ready = publishing.soonest_due_ms.is_some_and(|due_ms| due_ms <= batch.now_ms);
-        let left_over = ready || door.is_overflown();
-        let soonest_due_ms =
-            retries.chain(opened_ms).chain(soonest_due_ms).chain(publishing.soonest_due_ms).min();
-        let published = publishing.published;
-        let committed = Committed {
-            published,
-            claimed,
-            stale,
-            behind,
-            crowded,
-            probes,
-            accounts,
-            soonest_due_ms,
-            epoch,
-            full: None,
-        };
-        Ok(Written { committed, cursor, left_over })
+    /// The other half is tried again at once then, rather than that this one goes unanswered.
+    fn is_half_done(&self) -> bool {
+        self.under_way.as_ref().is_some_and(|turn| !turn.is_open())
+    }
+
+    async fn do_all(&mut self, batch: &Batch<'_>) -> Result<(), TurnError> {
+        self.learn(batch.number).await.map_err(TurnError::Unanswered)?;
+        let mut done = self.turn(batch).await;
+        if let Err(TurnError::Refused(error)) = &done
+            && (is_of_the_moment(error) || self.is_half_done())
+        {
+            done = self.turn(batch).await;
+        }
+        if let Err(TurnError::Fenced) = done {
+            self.join_again(batch.now_ms).await?;
+            done = self.turn(batch).await;
+        }
+        done
     }
 
     /// Memory follows the database only after the commit.
-    fn apply(&mut self, written: Written) -> Committed {
-        self.cursor = written.cursor;
-        if written.left_over {
+    fn apply(&mut self, Done { committed, cursor, left_over }: Done) -> Committed {
+        self.cursor = cursor.unwrap_or(self.cursor);
+        if left_over {
             self.keeper.announce();
         }
-        written.committed
+        committed
+    }
+
+    /// Nothing was stored, or only the same batch again finds out what was.
+    fn failed(&mut self, error: &TurnError) -> BackendError {
+        self.under_way = self.under_way.take().filter(|turn| !turn.is_open());
+        let failure = if self.under_way.is_some() { Failure::Unknown } else { Failure::Refused };
+        let message = match error {
+            TurnError::Refused(error) | TurnError::Unanswered(error) => error.to_string(),
+            TurnError::Fenced => "this node was taken for dead twice in a row".to_owned(),
+        };
+        BackendError { failure, message }
     }
 
     /// Joins again after others took this node for dead. What it holds is still its own where nobody has claimed it yet:
@@ -312,6 +247,9 @@ impl PostgresBackend {
         );
         self.ids = Ids::after(node.id.unsigned_abs(), node::last_id_ms(&mut writer).await?);
         self.node.send_replace(node);
+        if let Some(turn) = &mut self.under_way {
+            turn.keep_nothing(now_ms);
+        }
         self.writer = Some(writer);
         Ok(())
     }
@@ -338,33 +276,15 @@ impl PostgresBackend {
 
 impl Backend for PostgresBackend {
     async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
-        let in_time = timeout(TURN_MAX, async {
-            if let Some(committed) = self.learn(batch.number).await.map_err(TurnError::Unanswered)? {
-                return Ok(committed);
+        let in_time = timeout(TURN_MAX, self.do_all(batch)).await;
+        let done = in_time.unwrap_or(Err(TurnError::Refused(sqlx::Error::PoolTimedOut)));
+        match (done, self.under_way.take()) {
+            (Ok(()), Some(turn)) => Ok(self.apply(turn.done())),
+            (done, turn) => {
+                self.under_way = turn;
+                Err(self.failed(&done.expect_err("a turn that is done is there")))
             }
-            match self.turn(batch).await {
-                Err(TurnError::Fenced) => {
-                    self.join_again(batch.now_ms).await?;
-                    self.turn(batch).await
-                }
-                Err(TurnError::Refused(error)) if is_of_the_moment(&error) => self.turn(batch).await,
-                other => other,
-            }
-        });
-        let result = in_time.await.unwrap_or_else(|_| match self.unanswered {
-            Some(_) => Err(TurnError::Unanswered(sqlx::Error::PoolTimedOut)),
-            None => Err(TurnError::Refused(sqlx::Error::PoolTimedOut)),
-        });
-        result.map_err(|error| match error {
-            TurnError::Refused(error) => error.into(),
-            TurnError::Unanswered(error) => {
-                BackendError { failure: Failure::Unknown, message: error.to_string() }
-            }
-            TurnError::Fenced => {
-                let message = "this node was taken for dead twice in a row".to_owned();
-                BackendError { failure: Failure::Refused, message }
-            }
-        })
+        }
     }
 
     async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
@@ -386,7 +306,7 @@ impl Backend for PostgresBackend {
 
     async fn close(self) {
         self.keeper.stop().await;
-        if let Some(writer) = self.writer {
+        for writer in self.writer.into_iter().chain(self.beside) {
             // Nothing is at stake: whatever was answered is committed.
             let _ = writer.close().await;
         }
@@ -400,25 +320,4 @@ fn is_of_the_moment(error: &sqlx::Error) -> bool {
     const SERIALIZATION: &str = "40001";
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some(DEADLOCK | SERIALIZATION))
-}
-
-/// Adds to this node's own counters.
-async fn add(connection: &mut PgConnection, node: Node, tally: Tally) -> Result<(), sqlx::Error> {
-    static ADD: LazyLock<Arc<str>> = LazyLock::new(|| {
-        let counts =
-            (3..3 + COUNTS).map(|place| format!("${place}::bigint[]")).collect::<Vec<_>>().join(", ");
-        let rows = format!("SELECT $1::smallint, * FROM unnest($2::bigint[], {counts})");
-        adding("ledger_of_node", "node, connection", &rows).into()
-    });
-    let rows: Vec<(i64, [i64; COUNTS])> = tally.into_rows().collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let numbers: Vec<i64> = rows.iter().map(|(connection, _)| *connection).collect();
-    let mut add = sqlx::query(AssertSqlSafe(ADD.clone())).bind(node.id).bind(numbers);
-    for counter in 0..COUNTS {
-        add = add.bind(rows.iter().map(|(_, counts)| counts[counter]).collect::<Vec<i64>>());
-    }
-    add.execute(connection).await?;
-    Ok(())
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL: any number of nodes on one database, each with one connection that commits its turns.
+//! PostgreSQL: any number of nodes on one database, each with a connection or two that commit its turns.
 
 pub mod backend;
 mod budgets;
@@ -13,4 +13,5 @@ pub mod schema;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod turn;
 pub mod url;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use sheaf_bundles::{
@@ -11,7 +11,7 @@ use sheaf_bundles::{
 };
 use sqlx::{PgConnection, Row as _};
 
-use super::lanes;
+use super::{lanes, turn::lock};
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
@@ -28,34 +28,28 @@ use crate::{
     },
 };
 
-/// Takes the identities of new events; those of a known event, within the window, are left alone and not returned. Another
+/// Takes the identities of new events; those of a known event, within the window, are left alone and not counted. Another
 /// node that brings the same identity at this moment is waited for.
 const TAKE_KEYS: &str = "
 INSERT INTO dedupe (h1, h2, event) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
-ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4
-RETURNING event";
+ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4";
 
+/// Those that were not taken.
 const KNOWN: &str = "
 SELECT k.candidate, d.event FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (h1, h2, candidate)
-JOIN dedupe d ON d.h1 = k.h1 AND d.h2 = k.h2";
+JOIN dedupe d ON d.h1 = k.h1 AND d.h2 = k.h2 WHERE d.event <> k.candidate";
 
-const EVENT: &str = "
-INSERT INTO event (id, connection, received_ms, kind, filtered, reason)
-SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::smallint[], $5::bytea[], $6::text[])";
-
-const BODY: &str =
-    "INSERT INTO body (id, head, body) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bytea[])";
-
-const QUEUE: &str = "
-INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, attempt, generation, crashes, lost)
-SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
-    $7::int[], $8::bigint[], $9::bigint[])";
-
-/// The same with the lane, for turns that have one.
-const QUEUE_IN_LANES: &str = "
+/// In one statement: the way to the server and back takes as long as ten rows.
+const STORE: &str = "
+WITH event AS (
+    INSERT INTO event (id, connection, received_ms, kind, filtered, reason)
+    SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::smallint[], $5::bytea[], $6::text[])
+), body AS (
+    INSERT INTO body (id, head, body) SELECT * FROM unnest($1::bigint[], $7::text[], $8::bytea[])
+)
 INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, lane, attempt, generation, crashes, lost)
-SELECT *, 0, 0, 0, 0 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::int[],
-    $7::int[], $8::bigint[], $9::bigint[], $10::bigint[])";
+SELECT *, 0, 0, 0, 0 FROM unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::int[],
+    $15::int[], $16::bigint[], $17::bigint[], $18::bigint[])";
 
 /// The numbers of connections, by name. They are never taken back, so what was read once stays true.
 pub type Connections = HashMap<Arc<str>, i64>;
@@ -86,48 +80,63 @@ pub async fn number(
     Ok(())
 }
 
-/// What a turn's publishes did.
-#[derive(Debug)]
+/// What became of a half's publishes.
+#[derive(Debug, Default)]
 pub struct Publishing {
-    /// One for each publish, in order.
-    pub published: Vec<PublishedRow>,
+    /// One for each of them, with its place in the batch.
+    pub published: Vec<(usize, PublishedRow)>,
     /// The soonest due time among the runs that were not handed over.
     pub soonest_due_ms: Option<i64>,
     /// Where runs were put that wait.
     pub behind: Vec<Stand>,
 }
 
-/// What does not change while a batch is written.
-pub struct Turn<'a> {
+/// Gives ids to publishes, for the case that they are new.
+pub fn candidates<'p>(
+    batch: &Batch<'p>,
+    places: &[usize],
+    connections: &Connections,
+    ids: &mut Ids,
+) -> Vec<Candidate<'p>> {
+    let of = |place: &usize| (*place, &batch.publishes[*place]);
+    places.iter().map(of).map(|of| Candidate::of(of, connections, ids, batch.now_ms)).collect()
+}
+
+/// The identity of a publish within the database.
+pub fn identity(publish: &Publish, connections: &Connections) -> Option<Key> {
+    let number = connections.get(&publish.connection).copied().unwrap_or_default();
+    publish.content.dedupe().map(|hash| key(number, hash))
+}
+
+/// What does not change while publishes are written.
+pub struct Share<'a, 'd> {
     pub batch: &'a Batch<'a>,
-    pub connections: &'a Connections,
+    pub candidates: &'a [Candidate<'a>],
     /// The epoch in force.
     pub epoch: u64,
     /// Marks the rows that are handed over.
     pub owner: i64,
+    /// Asked about each run, also by those who write the turn's other half.
+    pub door: &'a Mutex<Door<'d>>,
 }
 
-impl Turn<'_> {
-    /// Writes the publishes, handing over runs that are due now as long as there are slots for them.
+impl<'a> Share<'a, '_> {
+    /// Writes them, handing over runs that are due now as long as there are slots for them.
     pub async fn publish(
         &self,
         connection: &mut PgConnection,
-        ids: &mut Ids,
         tally: &mut Tally,
-        door: &mut Door<'_>,
     ) -> Result<Publishing, sqlx::Error> {
         let mut identities = Identities::default();
-        let candidates: Vec<Candidate<'_>> = self
-            .batch
-            .publishes
-            .iter()
-            .map(|publish| self.candidate(publish, ids, &mut identities))
-            .collect();
+        let firsts = self.candidates.iter().map(|one| match one.identity {
+            Some(identity) if !self.is_stale(one) => identities.add(identity, one.event.0),
+            _ => one.event.0,
+        });
+        let firsts: Vec<EventId> = firsts.map(EventId).collect();
         let known = identities.take(connection, self.batch.now_ms).await?;
         let lanes = lanes::occupied(connection, &self.batch.lanes_entered(Keeps::Every)).await?;
         let mut rows = Rows { lanes, ..Rows::default() };
-        let published =
-            candidates.iter().map(|one| self.decide(one, &known, tally, door, &mut rows)).collect();
+        let published = self.decide_all(&firsts, &known, tally, &mut rows);
         rows.write(connection).await?;
         rows.keep_latest(connection, tally, self.batch).await?;
         rows.behind.sort_unstable();
@@ -135,53 +144,40 @@ impl Turn<'_> {
         Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms, behind: rows.behind })
     }
 
-    /// Gives ids to a publish, for the case that it is new.
-    fn candidate<'p>(
+    fn decide_all(
         &self,
-        publish: &'p Publish,
-        ids: &mut Ids,
-        identities: &mut Identities,
-    ) -> Candidate<'p> {
-        let number = self.connections.get(&publish.connection).copied().unwrap_or_default();
-        let stale = matches!(&publish.content, Content::Event(accepted) if accepted.epoch != self.epoch);
-        if stale {
-            return Candidate { publish, number, event: EventId(0), runs: Vec::new() };
-        }
-        let event = ids.next(self.batch.now_ms);
-        let runs = match &publish.content {
-            Content::Quarantine { .. } => Vec::new(),
-            Content::Event(accepted) => {
-                let taken = accepted.decisions.iter().filter_map(|decision| match decision.verdict {
-                    Verdict::Take { due_ms } => Some((decision, due_ms)),
-                    Verdict::Filtered => None,
-                });
-                taken.map(|(decision, due_ms)| (ids.next(self.batch.now_ms), *decision, due_ms)).collect()
-            }
-        };
-        let event = match publish.content.dedupe() {
-            Some(hash) => identities.add(key(number, hash), event),
-            None => event,
-        };
-        Candidate { publish, number, event: EventId(event), runs }
+        firsts: &[EventId],
+        known: &Known,
+        tally: &mut Tally,
+        rows: &mut Rows<'a>,
+    ) -> Vec<(usize, PublishedRow)> {
+        let mut door = lock(self.door);
+        let each = self.candidates.iter().zip(firsts);
+        each.map(|(one, first)| (one.place, self.decide(one, *first, known, tally, &mut door, rows)))
+            .collect()
     }
 
-    fn decide<'p>(
+    fn is_stale(&self, candidate: &Candidate<'_>) -> bool {
+        matches!(&candidate.publish.content, Content::Event(accepted) if accepted.epoch != self.epoch)
+    }
+
+    /// `first` is the event that is stored under the publish's identity if that is new.
+    fn decide(
         &self,
-        candidate: &Candidate<'p>,
+        candidate: &Candidate<'a>,
+        first: EventId,
         known: &Known,
         tally: &mut Tally,
         door: &mut Door<'_>,
-        rows: &mut Rows<'p>,
+        rows: &mut Rows<'a>,
     ) -> PublishedRow {
         let Candidate { publish, number, event, .. } = candidate;
-        if let Content::Event(accepted) = &publish.content
-            && accepted.epoch != self.epoch
-        {
+        if self.is_stale(candidate) {
             return PublishedRow::StaleEpoch { epoch: self.epoch };
         }
         tally.add(*number, Count::Received, 1);
-        // The same identity twice in one batch: the first of them is there by now.
-        let earlier = known.get(&event.0).copied().or_else(|| rows.has(*event).then_some(event.0));
+        let twice = (first != *event).then_some(first.0);
+        let earlier = known.get(&first.0).copied().or(twice);
         if let Some(of) = earlier {
             tally.add(*number, Count::Duplicate, 1);
             return PublishedRow::Duplicate { of: EventId(of) };
@@ -196,13 +192,13 @@ impl Turn<'_> {
         }
     }
 
-    fn accept<'p>(
+    fn accept(
         &self,
-        candidate: &Candidate<'p>,
+        candidate: &Candidate<'a>,
         accepted: &Accepted,
         tally: &mut Tally,
         door: &mut Door<'_>,
-        rows: &mut Rows<'p>,
+        rows: &mut Rows<'a>,
     ) -> PublishedRow {
         rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
         let mut handed = Vec::new();
@@ -258,15 +254,43 @@ impl Turn<'_> {
 }
 
 /// A publish with the ids it has if it is new.
-struct Candidate<'p> {
+pub struct Candidate<'p> {
+    /// Its place in the batch.
+    place: usize,
     publish: &'p Publish,
+    /// The number of its connection.
     number: i64,
+    identity: Option<Key>,
     event: EventId,
     /// Id, decision and due time of each run.
     runs: Vec<(i64, Decision, i64)>,
 }
 
-/// The identities of a batch, with the event each would be. In the order of their hashes: two nodes that bring the same
+impl<'p> Candidate<'p> {
+    fn of(
+        (place, publish): (usize, &'p Publish),
+        connections: &Connections,
+        ids: &mut Ids,
+        now_ms: i64,
+    ) -> Candidate<'p> {
+        let number = connections.get(&publish.connection).copied().unwrap_or_default();
+        let identity = publish.content.dedupe().map(|hash| key(number, hash));
+        let event = EventId(ids.next(now_ms));
+        let runs = match &publish.content {
+            Content::Quarantine { .. } => Vec::new(),
+            Content::Event(accepted) => {
+                let taken = accepted.decisions.iter().filter_map(|decision| match decision.verdict {
+                    Verdict::Take { due_ms } => Some((decision, due_ms)),
+                    Verdict::Filtered => None,
+                });
+                taken.map(|(decision, due_ms)| (ids.next(now_ms), *decision, due_ms)).collect()
+            }
+        };
+        Candidate { place, publish, number, identity, event, runs }
+    }
+}
+
+/// The identities of publishes, with the event each would be. In the order of their hashes: two who bring the same
 /// ones lock them in the same order.
 #[derive(Default)]
 struct Identities(BTreeMap<Key, i64>);
@@ -275,7 +299,7 @@ struct Identities(BTreeMap<Key, i64>);
 type Known = HashMap<i64, i64>;
 
 impl Identities {
-    /// The event of an identity within this batch.
+    /// The event of an identity among them.
     fn add(&mut self, key: Key, event: i64) -> i64 {
         *self.0.entry(key).or_insert(event)
     }
@@ -286,18 +310,13 @@ impl Identities {
         }
         let window = sheaf_bundles::id::compose(now_ms - WINDOW_MS, 0, 0);
         let (h1, h2, events) = columns(&self.0);
-        let take = sqlx::query(TAKE_KEYS).bind(h1).bind(h2).bind(events).bind(window);
-        let mut known = self.0;
-        let taken = take.fetch_all(&mut *connection).await?;
-        let taken: std::collections::HashSet<i64> =
-            taken.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        known.retain(|_, event| !taken.contains(event));
-        if known.is_empty() {
+        let take = sqlx::query(TAKE_KEYS).bind(&h1).bind(&h2).bind(&events).bind(window);
+        let taken = take.execute(&mut *connection).await?.rows_affected();
+        if taken == self.0.len() as u64 {
             return Ok(Known::new());
         }
-        let (h1, h2, events) = columns(&known);
-        let first = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(connection).await?;
-        first.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let known = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(connection).await?;
+        known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
     }
 }
 
@@ -344,11 +363,6 @@ struct QueueColumns {
 }
 
 impl<'p> Rows<'p> {
-    /// Whether an event is among them; ids grow from one to the next.
-    fn has(&self, event: EventId) -> bool {
-        self.events.binary_search(&event.0).is_ok()
-    }
-
     fn store(
         &mut self,
         candidate: &Candidate<'p>,
@@ -402,21 +416,14 @@ impl<'p> Rows<'p> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let event = sqlx::query(EVENT).bind(&self.events).bind(&self.connections).bind(&self.received);
-        let event = event.bind(&self.kinds).bind(&self.filtered).bind(&self.reasons);
-        event.execute(&mut *connection).await?;
-        let body = sqlx::query(BODY).bind(&self.events).bind(&self.heads).bind(&self.bodies);
-        body.execute(&mut *connection).await?;
+        let store = sqlx::query(STORE).bind(&self.events).bind(&self.connections).bind(&self.received);
+        let store = store.bind(&self.kinds).bind(&self.filtered).bind(&self.reasons);
+        let store = store.bind(&self.heads).bind(&self.bodies);
         let QueueColumns { runs, due, events, versions, owners, connections, fences, through, gates, lanes } =
             &self.queue;
-        if !runs.is_empty() {
-            let in_lanes = lanes.iter().any(Option::is_some);
-            let queue = sqlx::query(if in_lanes { QUEUE_IN_LANES } else { QUEUE });
-            let queue = queue.bind(runs).bind(due).bind(events).bind(versions).bind(owners);
-            let queue = queue.bind(connections).bind(fences).bind(through).bind(gates);
-            let queue = if in_lanes { queue.bind(lanes) } else { queue };
-            queue.execute(connection).await?;
-        }
+        let store = store.bind(runs).bind(due).bind(events).bind(versions).bind(owners);
+        let store = store.bind(connections).bind(fences).bind(through).bind(gates).bind(lanes);
+        store.execute(connection).await?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance suite on PostgreSQL, and what only nodes on PostgreSQL can get wrong.
 
 mod gates;
+mod halves;
 mod lanes;
 
 use std::{
