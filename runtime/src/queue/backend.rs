@@ -216,6 +216,13 @@ pub enum Seen {
         /// When to look again, unix milliseconds; `None` when none are left.
         again_ms: Option<i64>,
     },
+    /// Another node has for now what comes out there.
+    Elsewhere {
+        /// The gate.
+        gate: GateId,
+        /// When to ask again, unix milliseconds.
+        again_ms: i64,
+    },
 }
 
 impl Committed {

@@ -41,6 +41,10 @@ pub struct Gates {
     spent: HashMap<GateId, i64>,
     /// Gates with runs behind them, and whose.
     behind: HashMap<GateId, Circle>,
+    /// Gates whose runs come out on another node for now, and until when, unix milliseconds.
+    elsewhere: HashMap<GateId, i64>,
+    /// How often runs were looked for behind gates.
+    lookings: u64,
     /// More was ready than there were slots for.
     crowded: bool,
     held: HashMap<GateId, usize>,
@@ -87,6 +91,8 @@ impl Gates {
             budgeted: Arc::default(),
             spent: HashMap::new(),
             behind: HashMap::new(),
+            elsewhere: HashMap::new(),
+            lookings: 0,
             crowded: false,
             held: HashMap::new(),
             changed: BTreeSet::new(),
@@ -220,16 +226,24 @@ impl Gates {
 
     /// Runs were put behind a gate.
     pub fn put(&mut self, stand: Stand, now_ms: i64) {
-        self.behind.entry(stand.gate).or_default().enter(stand.row, now_ms);
+        let begun = || Circle::begun(self.lookings);
+        self.behind.entry(stand.gate).or_insert_with(begun).enter(stand.row, now_ms);
     }
 
     /// Runs were looked for behind a gate: when to look again; `None` when there are none left.
     pub fn looked(&mut self, stand: Stand, again_ms: Option<i64>) {
+        self.lookings += 1;
         let circle = self.behind.entry(stand.gate).or_default();
-        circle.served(stand.row, again_ms);
+        circle.served(stand.row, again_ms, self.lookings);
         if circle.count() == 0 {
             self.behind.remove(&stand.gate);
         }
+    }
+
+    /// What comes out from behind a gate is another node's for now.
+    pub fn elsewhere(&mut self, gate: GateId, again_ms: i64, now_ms: i64) {
+        self.elsewhere.retain(|_, again_ms| *again_ms > now_ms);
+        self.elsewhere.insert(gate, again_ms);
     }
 
     /// In how many places runs wait.
@@ -271,7 +285,7 @@ impl Gates {
         let free = self.slots.saturating_sub(self.held.values().sum());
         let out = |(gate, circle): (&GateId, &Circle)| {
             let at_ms = circle.wake_ms(now_ms);
-            let at_ms = self.spent.get(gate).map_or(at_ms, |spent_ms| at_ms.max(*spent_ms));
+            let at_ms = self.held_up_ms(*gate).map_or(at_ms, |until_ms| at_ms.max(until_ms));
             match self.passage(*gate, now_ms) {
                 Passage::Nobody { until_ms } => until_ms.max(at_ms),
                 // Until a slot comes back.
@@ -287,6 +301,11 @@ impl Gates {
             }
         }
         soonest_ms
+    }
+
+    /// Until when nothing comes out from behind a gate although it is open: its budgets are spent, or another node is at it.
+    fn held_up_ms(&self, gate: GateId) -> Option<i64> {
+        self.spent.get(&gate).copied().max(self.elsewhere.get(&gate).copied())
     }
 
     fn breaker(&self, gate: GateId) -> Breaker {
@@ -344,7 +363,8 @@ impl Gates {
         }
         self.behind.retain(|gate, _| rows.contains_key(gate));
         for (gate, rows) in rows {
-            self.behind.entry(gate).or_default().read_anew(&rows);
+            let begun = || Circle::begun(self.lookings);
+            self.behind.entry(gate).or_insert_with(begun).read_anew(&rows);
         }
     }
 

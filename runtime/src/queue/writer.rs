@@ -486,6 +486,7 @@ impl<B: Backend> Writer<B> {
             match seen {
                 Seen::Put(stand) => self.gates.put(stand, now_ms),
                 Seen::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
+                Seen::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
             }
         }
         if let Some(crowded) = committed.crowded {

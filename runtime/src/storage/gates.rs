@@ -32,7 +32,7 @@ macro_rules! from_gate_to_gate {
     ($column:literal) => {
         concat!(
             "WITH RECURSIVE b (gate) AS (
-                SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > 0
+                SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate >= 0
                 UNION ALL
                 SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b
                 WHERE b.gate IS NOT NULL

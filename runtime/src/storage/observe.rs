@@ -18,7 +18,7 @@ JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
 /// Behind a gate, the same gate's together and the soonest due of each first.
 pub const HELD: &str = "
 SELECT c.name, count(*), min(q.due_ms), NULL
-FROM (SELECT connection, due_ms FROM queue WHERE gate IS NOT NULL AND gate > 0 ORDER BY gate, due_ms LIMIT ?1) q
+FROM (SELECT connection, due_ms FROM queue WHERE gate IS NOT NULL AND gate >= 0 ORDER BY gate, due_ms LIMIT ?1) q
 JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
 
 /// Behind another of their key, and due.

@@ -175,6 +175,41 @@ pub async fn what_there_was_no_slot_for_is_claimed_next_though_what_came_before_
     assert_eq!(bench.deliver_all().await.len(), 10, "more than there are slots, and all of them are due");
 }
 
+pub async fn a_shared_connection_has_its_turns_while_others_have_more_than_every_slot<P: Place>() {
+    const NOISE: u64 = 400;
+    let mut bench = Bench::<P>::new(SLOTS).await;
+    // So many that each has room for one more: what they have is ready, and so before any of those that wait.
+    let own = |number: u64| GateId::of(GateKind::Connection, &format!("own-{}", number % 200));
+    let mut limits: HashMap<_, _> = (0..200).map(|number| (own(number), Limit::none("own"))).collect();
+    limits.insert(crm(), Limit { bundles: 2, ..Limit::none("crm") });
+    bench.queue.limit(limits).await.unwrap();
+    let mut publishing = tokio::task::JoinSet::new();
+    for identity in 0..NOISE {
+        let mut event = bench.event_for(0, identity, 0);
+        if let Content::Event(accepted) = &mut event.content {
+            accepted.decisions[0].through = own(identity);
+        }
+        let queue = bench.queue.clone();
+        publishing.spawn(async move { queue.publish(event).await.is_ok() });
+    }
+    assert!(publishing.join_all().await.into_iter().all(|accepted| accepted));
+    let mut held = bench.in_hand().await;
+    for identity in NOISE..NOISE + 20 {
+        bench.accept(bench.event_for(1, identity, 0)).await;
+    }
+    let (mut quiet, mut noisy) = (0, 0);
+    while quiet < 20 {
+        // A few slots come back at a time.
+        held.drain(..held.len().min(2)).for_each(|claim| claim.settle(delivered()));
+        let claims = bench.in_hand().await;
+        assert!(!claims.is_empty(), "{quiet} of the shared one, {noisy} of the other");
+        let of_shared = claims.iter().filter(|claim| claim.version == bench.versions[1]).count();
+        (quiet, noisy) = (quiet + of_shared, noisy + claims.len() - of_shared);
+        held.extend(claims);
+    }
+    assert!(noisy <= 80, "{noisy} of the other before the twentieth of the shared one");
+}
+
 /// Instantiates these cases for one kind of place.
 macro_rules! shared_by_bundles {
     ($place:ty: $($case:ident)*) => {
@@ -196,6 +231,7 @@ macro_rules! shared_by_bundles {
             the_places_of_a_limited_connection_are_shared_by_its_bundles
             what_there_was_no_slot_for_is_claimed_next_though_what_came_before_it_is_paused
             a_bundle_that_is_paused_while_it_waits_leaves_its_turns_to_the_others
+            a_shared_connection_has_its_turns_while_others_have_more_than_every_slot
         }
     };
 }

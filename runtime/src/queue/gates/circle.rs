@@ -13,6 +13,7 @@ pub struct Circle {
     order: BTreeMap<u64, GateId>,
     waiting: HashMap<GateId, Waiting>,
     last: u64,
+    looked: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,16 @@ struct Waiting {
 }
 
 impl Circle {
+    /// Of a gate where nobody waited until so many times runs were looked for behind any.
+    pub fn begun(looked: u64) -> Circle {
+        Circle { looked, ..Circle::default() }
+    }
+
+    /// When runs were looked for here last, or somebody began to wait; counted in such times.
+    pub fn looked(&self) -> u64 {
+        self.looked
+    }
+
     /// Runs were put there. Who waits already keeps its place.
     pub fn enter(&mut self, row: GateId, at_ms: i64) {
         match self.waiting.get_mut(&row) {
@@ -31,8 +42,9 @@ impl Circle {
         }
     }
 
-    /// It was looked for runs there: when to look again; `None` when there are none left.
-    pub fn served(&mut self, row: GateId, again_ms: Option<i64>) {
+    /// Runs were looked for there, for the `looked`th time behind any gate: when to look again; `None` when none are left.
+    pub fn served(&mut self, row: GateId, again_ms: Option<i64>, looked: u64) {
+        self.looked = looked;
         if let Some(waiting) = self.waiting.remove(&row) {
             self.order.remove(&waiting.place);
         }
@@ -124,7 +136,7 @@ mod tests {
                 let taken = most.min(*runs);
                 *runs -= taken;
                 out.extend(std::iter::repeat_n(row, taken));
-                self.circle.served(row, (*runs > 0).then_some(0));
+                self.circle.served(row, (*runs > 0).then_some(0), 0);
             }
             out
         }
@@ -185,14 +197,14 @@ mod tests {
     fn what_is_read_anew_keeps_the_places_of_those_who_are_known() {
         let mut circle = Circle::default();
         [3, 1, 2].into_iter().for_each(|row| circle.enter(GateId(row), 0));
-        circle.served(GateId(3), Some(0));
+        circle.served(GateId(3), Some(0), 0);
         circle.read_anew(&[(GateId(2), 0), (GateId(3), 0), (GateId(9), 5)].into());
         assert_eq!(circle.due(0).collect::<Vec<_>>(), [GateId(2), GateId(3)]);
         assert_eq!((circle.count(), circle.has(GateId(1)), circle.has(GateId(9))), (3, false, true));
         assert_eq!(circle.wake_ms(1), 1);
-        [2, 3].into_iter().for_each(|row| circle.served(GateId(row), None));
+        [2, 3].into_iter().for_each(|row| circle.served(GateId(row), None, 0));
         assert_eq!(circle.wake_ms(1), 5);
-        circle.served(GateId(9), None);
+        circle.served(GateId(9), None, 0);
         assert_eq!(circle.wake_ms(1), i64::MAX);
     }
 }

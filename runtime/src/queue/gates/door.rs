@@ -117,9 +117,15 @@ impl<'a> Door<'a> {
         }
     }
 
-    /// The same once the turn has looked behind gates already: those that need nothing besides, where runs are left.
+    /// Of these such that need nothing besides, where runs are left: they may be looked behind again and again.
     pub fn more_openings(&self) -> Vec<Opening> {
         self.openings().into_iter().filter(|opening| !opening.is_apart()).collect()
+    }
+
+    /// Whether those behind gates come before what is ready in this turn, if their gates need nothing besides: every other
+    /// time, so that neither takes every slot as long as there is some of both.
+    pub fn is_turn_of_waiting(&self, number: u64) -> bool {
+        number.is_multiple_of(2) && !self.gates.behind.is_empty()
     }
 
     /// Slots that are left.
@@ -198,22 +204,26 @@ impl<'a> Door<'a> {
         Place::Slot
     }
 
-    /// Gates that let runs out now, those first whose connections hold the fewest slots. Slots are dealt evenly among them.
+    /// Gates that let runs out now: those first whose connections hold the fewest slots, of these what is new
+    /// before replays, and then the ones that were looked behind longest ago. Slots are dealt evenly among them; who would get none has its turn later.
     pub fn openings(&self) -> Vec<Opening> {
         let known = self.gates.behind.keys();
         let fresh = self.fresh.keys().filter(|gate| !self.gates.behind.contains_key(gate));
         let due = known.chain(fresh).copied().filter(|gate| self.rows(*gate).next().is_some());
         let mut openings: Vec<Opening> = due.filter_map(|gate| self.opening(gate)).collect();
-        openings.sort_by_key(|opening| (self.held(opening.gate), opening.gate));
+        openings.sort_by_key(|opening| {
+            let gate = opening.gate;
+            (self.held(gate), gate.is_of_replays(), self.looked(gate), gate)
+        });
         let mut apart = 0;
         openings.retain(|opening| {
             apart += usize::from(opening.is_apart());
             !opening.is_apart() || apart <= APART_MAX
         });
-        openings.truncate(OPENINGS_MAX);
-        let each = self.free.div_ceil(openings.len().max(1));
-        for opening in &mut openings {
-            opening.runs_max = opening.runs_max.min(each);
+        openings.truncate(OPENINGS_MAX.min(self.free));
+        let (each, more) = (self.free / openings.len().max(1), self.free % openings.len().max(1));
+        for (number, opening) in openings.iter_mut().enumerate() {
+            opening.runs_max = opening.runs_max.min(each + usize::from(number < more));
             opening.rows = self.rows(opening.gate).take(opening.runs_max).collect();
         }
         openings
@@ -223,7 +233,7 @@ impl<'a> Door<'a> {
         let limit = self.gates.limits.get(&gate.itself());
         let concurrency = limit.and_then(|limit| limit.concurrency);
         let budgeted = limit.is_some_and(|limit| !limit.budgets.is_empty());
-        if self.gates.spent.get(&gate).is_some_and(|until_ms| *until_ms > self.now_ms) {
+        if self.gates.held_up_ms(gate).is_some_and(|until_ms| until_ms > self.now_ms) {
             return None;
         }
         let (runs_max, probe) = match self.gates.passage(gate, self.now_ms) {
@@ -285,6 +295,10 @@ impl<'a> Door<'a> {
         let drained = self.drained.get(&gate).unwrap_or(&none);
         let fresh = self.fresh.get(&gate).unwrap_or(&none);
         waited > drained.len() || !fresh.is_empty()
+    }
+
+    fn looked(&self, gate: GateId) -> u64 {
+        self.gates.behind.get(&gate).map_or(self.gates.lookings, Circle::looked)
     }
 
     fn held(&self, gate: GateId) -> usize {

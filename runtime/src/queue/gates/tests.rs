@@ -269,3 +269,32 @@ fn a_connection_that_was_shared_stays_so_for_the_runs_of_the_bundle_that_is_gone
     gates.limit([(gate("a"), Limit::none("a"))].into());
     assert_eq!(Door::new(&gates, 0, NOW_MS).place(&run_of("left", "a")), Place::Behind(stand_of("left")));
 }
+
+#[test]
+fn of_more_gates_than_slots_each_has_its_turn() {
+    let names: Vec<String> = (0..40).map(|number| format!("crm-{number}")).collect();
+    let connections: Vec<_> = names.iter().map(|name| (name.as_str(), Some(8))).collect();
+    let mut gates = gates(16, &connections);
+    names.iter().for_each(|name| gates.put(Stand::at(gate(name)), NOW_MS));
+    let mut served = HashSet::new();
+    for _ in 0..10 {
+        // Their runs end at once, so nobody holds anything when the next turn comes.
+        let openings = Door::new(&gates, 4, NOW_MS).openings();
+        assert_eq!(openings.iter().map(|opening| opening.runs_max).collect::<Vec<_>>(), [1; 4]);
+        for opening in openings {
+            served.insert(opening.gate);
+            gates.looked(Stand::at(opening.gate), Some(NOW_MS));
+        }
+    }
+    assert_eq!(served.len(), 40);
+}
+
+#[test]
+fn a_gate_whose_places_another_node_gives_is_left_alone_and_keeps_who_waits_in_order() {
+    let mut gates = gates(16, &[("crm", Some(1))]);
+    gates.put(Stand::at(gate("crm")), NOW_MS);
+    gates.elsewhere(gate("crm"), NOW_MS + 100, NOW_MS);
+    assert_eq!(gates.wake_ms(NOW_MS), NOW_MS + 100);
+    assert_eq!(Door::new(&gates, 16, NOW_MS).openings(), []);
+    assert_eq!(Door::new(&gates, 16, NOW_MS + 100).openings().len(), 1);
+}

@@ -139,7 +139,12 @@ impl Claiming<'_> {
     pub async fn claim(&mut self, cursor: Cursor, door: &mut Door<'_>) -> Result<Claims, sqlx::Error> {
         let mut claims = Claims { next: cursor, ..Claims::default() };
         let mut rows = Vec::new();
-        if self.batch.claim_max > 0 {
+        if self.batch.claim_max > 0 && door.is_turn_of_waiting(self.batch.number) {
+            self.together(door, &mut claims, &mut rows).await?;
+        }
+        if self.batch.claim_max > 0 && door.free() == 0 {
+            claims.soonest_due_ms = Some(self.batch.now_ms);
+        } else if self.batch.claim_max > 0 {
             let now_ms = self.batch.now_ms;
             // A clock that went back makes rows due behind the cursor.
             let sweep = now_ms >= cursor.swept_ms + SWEEP_MS || now_ms < cursor.swept_ms;
@@ -153,22 +158,42 @@ impl Claiming<'_> {
             claims.soonest_due_ms = if full { Some(now_ms) } else { self.soonest_due_ms(from_ms).await? };
             claims.crowded = Some(full && door.free() == 0);
         }
-        let (apart, mut together): (Vec<_>, Vec<_>) =
-            door.openings().into_iter().partition(Opening::is_apart);
-        for opening in &apart {
-            if door.free() > 0 {
-                self.out_of_one(opening, door, &mut claims, &mut rows).await?;
-            }
-        }
-        for _ in 0..ROUNDS_MAX {
-            if door.free() == 0 || together.is_empty() {
-                break;
-            }
-            self.out_of(&together, door, &mut claims, &mut rows).await?;
-            together = door.more_openings();
-        }
+        self.waiting(door, &mut claims, &mut rows).await?;
         claims.rows = self.details(rows).await?;
         Ok(claims)
+    }
+
+    /// Claims runs that wait behind gates which let them out.
+    async fn waiting(
+        &mut self,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), sqlx::Error> {
+        let apart: Vec<_> = door.openings().into_iter().filter(Opening::is_apart).collect();
+        for opening in &apart {
+            if door.free() > 0 {
+                self.out_of_one(opening, door, claims, rows).await?;
+            }
+        }
+        self.together(door, claims, rows).await
+    }
+
+    /// The same behind those that need nothing besides. Who has nothing more leaves its slots to the others.
+    async fn together(
+        &mut self,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), sqlx::Error> {
+        for _ in 0..ROUNDS_MAX {
+            let openings = door.more_openings();
+            if door.free() == 0 || openings.is_empty() {
+                break;
+            }
+            self.out_of(&openings, door, claims, rows).await?;
+        }
+        Ok(())
     }
 
     /// Takes what is ready. Whether there may be more of it, and the newest due time among it.
@@ -405,9 +430,7 @@ FROM unnest($1::bigint[]) w (gate)";
 
 /// Another node has what comes out there for now.
 fn elsewhere(opening: &Opening, now_ms: i64, claims: &mut Claims) {
-    let (gate, again_ms) = (opening.gate, Some(now_ms + ELSEWHERE_MS));
-    let looked = opening.rows.iter().map(|row| Seen::Looked { stand: Stand { gate, row: *row }, again_ms });
-    claims.behind.extend(looked);
+    claims.behind.push(Seen::Elsewhere { gate: opening.gate, again_ms: now_ms + ELSEWHERE_MS });
 }
 
 fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {

@@ -106,7 +106,12 @@ impl Claiming<'_> {
     pub async fn claim(&mut self, door: &mut Door<'_>) -> Result<Claims, DbErr> {
         let mut claims = Claims::default();
         let mut rows = Vec::new();
-        if self.batch.claim_max > 0 {
+        if self.batch.claim_max > 0 && door.is_turn_of_waiting(self.batch.number) {
+            self.together(door, &mut claims, &mut rows).await?;
+        }
+        if self.batch.claim_max > 0 && door.free() == 0 {
+            claims.soonest_due_ms = Some(self.batch.now_ms);
+        } else if self.batch.claim_max > 0 {
             let full = if door.is_plain(self.batch.claim_max) {
                 rows = self.plainly(door).await?;
                 rows.len() == self.batch.claim_max
@@ -117,22 +122,42 @@ impl Claiming<'_> {
             claims.soonest_due_ms = if full { Some(now_ms) } else { soonest_due_ms(self.tx).await? };
             claims.crowded = Some(full && door.free() == 0);
         }
-        let (apart, mut together): (Vec<_>, Vec<_>) =
-            door.openings().into_iter().partition(Opening::is_apart);
-        for opening in apart.chunks(1) {
-            if door.free() > 0 {
-                self.out_of(opening, door, &mut claims, &mut rows).await?;
-            }
-        }
-        for _ in 0..ROUNDS_MAX {
-            if door.free() == 0 || together.is_empty() {
-                break;
-            }
-            self.out_of(&together, door, &mut claims, &mut rows).await?;
-            together = door.more_openings();
-        }
+        self.waiting(door, &mut claims, &mut rows).await?;
         claims.rows = self.details(rows).await?;
         Ok(claims)
+    }
+
+    /// Claims runs that wait behind gates which let them out.
+    async fn waiting(
+        &mut self,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), DbErr> {
+        let apart: Vec<_> = door.openings().into_iter().filter(Opening::is_apart).collect();
+        for opening in &apart {
+            if door.free() > 0 {
+                self.out_of(std::slice::from_ref(opening), door, claims, rows).await?;
+            }
+        }
+        self.together(door, claims, rows).await
+    }
+
+    /// The same behind those that need nothing besides. Who has nothing more leaves its slots to the others.
+    async fn together(
+        &mut self,
+        door: &mut Door<'_>,
+        claims: &mut Claims,
+        rows: &mut Vec<QueueRow>,
+    ) -> Result<(), DbErr> {
+        for _ in 0..ROUNDS_MAX {
+            let openings = door.more_openings();
+            if door.free() == 0 || openings.is_empty() {
+                break;
+            }
+            self.out_of(&openings, door, claims, rows).await?;
+        }
+        Ok(())
     }
 
     async fn plainly(&mut self, door: &mut Door<'_>) -> Result<Vec<QueueRow>, DbErr> {
