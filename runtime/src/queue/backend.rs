@@ -272,6 +272,14 @@ impl PublishedRow {
         }
     }
 
+    /// Runs of it that are claimed already.
+    pub fn handed(&self) -> &[QueueRow] {
+        match self {
+            PublishedRow::Accepted { handed, .. } => handed,
+            _ => &[],
+        }
+    }
+
     /// See [`Committed::keep_nothing`].
     pub fn keep_nothing(&mut self) {
         if let PublishedRow::Accepted { handed, .. } = self {

@@ -2,17 +2,18 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, TransactionTrait as _};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Notify, watch},
-    time::{Instant, timeout},
+    time::timeout,
 };
 
 use super::{
+    beside::Beside,
     claim::Cursor,
     connect::{self, Use},
     gates,
@@ -28,7 +29,7 @@ use crate::{
     queue::{
         QueueError,
         backend::{Backend, BackendError, Batch, Committed, Failure},
-        gates::{Stored, door::Door},
+        gates::Stored,
         ids::Ids,
         types::{Activated, NewVersion},
     },
@@ -40,8 +41,6 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_secs(40);
 /// How long reading the gates may take.
 const GATES_MAX: Duration = Duration::from_secs(2);
-/// How long one connection has to do when the other one could not be made.
-const BESIDE_PAUSE: Duration = Duration::from_secs(10);
 /// See where turns share it.
 const HOLD_CATALOGUE: &str = "SELECT pg_advisory_xact_lock(8325941120250003)";
 
@@ -70,9 +69,7 @@ pub struct PostgresBackend {
     /// `None` after a failure: the next turn makes it anew.
     writer: Option<PgConnection>,
     /// For the second halves of turns; made when there is one.
-    beside: Option<PgConnection>,
-    /// When it is tried again after it could not be made.
-    beside_at: Option<Instant>,
+    beside: Beside,
     node: watch::Sender<Node>,
     turn: i64,
     ids: Ids,
@@ -106,8 +103,7 @@ impl PostgresBackend {
             name,
             rare,
             writer: Some(writer),
-            beside: None,
-            beside_at: None,
+            beside: Beside::default(),
             node,
             turn: 0,
             ids,
@@ -124,21 +120,10 @@ impl PostgresBackend {
             None => {
                 // It may be another server by now that never got the latest numbers.
                 self.connections.clear();
+                self.beside.drop();
                 connect::writer(&self.membership.url).await
             }
         }
-    }
-
-    /// The second connection, for turns that may be written in two halves. A turn does without when it cannot be had.
-    async fn beside(&mut self) -> Option<PgConnection> {
-        if self.beside.is_none() && self.beside_at.is_none_or(|at| at <= Instant::now()) {
-            match connect::writer(&self.membership.url).await {
-                Ok(beside) => return Some(beside),
-                Err(error) => tracing::debug!(%error, "turns have one connection only"),
-            }
-            self.beside_at = Some(Instant::now() + BESIDE_PAUSE);
-        }
-        self.beside.take()
     }
 
     /// Finds out what became of a turn whose commits were not answered. What it did counts only for the very batch:
@@ -158,11 +143,18 @@ impl PostgresBackend {
     /// Does what is not stored yet of a batch.
     async fn turn(&mut self, batch: &Batch<'_>) -> Result<(), TurnError> {
         let mut writer = self.writer().await?;
+        let halves = self
+            .under_way
+            .as_ref()
+            .map_or(turn::may_be_halved(batch), |turn| turn.is_halved() && turn.is_open());
+        let beside = match halves {
+            true => self.beside.take(&self.membership.url, &mut writer, Instant::now()).await,
+            false => None,
+        };
         publish::number(&mut writer, &mut self.connections, batch.publishes).await?;
-        let beside = if turn::may_be_halved(batch) { self.beside().await } else { None };
         let under_way =
             self.under_way.get_or_insert_with(|| Turn::of(batch, &self.connections, beside.is_some()));
-        let door = Mutex::new(Door::new(batch.gates, batch.slots, batch.now_ms));
+        let door = Mutex::new(under_way.door(batch));
         let halved = under_way.is_halved();
         let common = Common { batch, node: *self.node.borrow(), cursor: self.cursor, halved, door: &door };
         let mut halves = Vec::new();
@@ -177,10 +169,14 @@ impl PostgresBackend {
                     first.run(&common, its, Entry::Alone(self.turn), writer),
                     second.run(&common, seconds, Entry::Beside, beside),
                 );
-                turn::both((&mut self.writer, first), (&mut self.beside, second))
+                let mut beside = None;
+                let done = turn::both((&mut self.writer, first), (&mut beside, second));
+                if let Some(beside) = beside {
+                    self.beside.keep(beside, Instant::now());
+                }
+                done
             }
-            (halves, beside) => {
-                self.beside = beside.or(self.beside.take());
+            (halves, _) => {
                 for (half, its) in halves {
                     self.turn += 1;
                     writer = half.run(&common, its, Entry::Alone(self.turn), writer).await?;
@@ -306,7 +302,8 @@ impl Backend for PostgresBackend {
 
     async fn close(self) {
         self.keeper.stop().await;
-        for writer in self.writer.into_iter().chain(self.beside) {
+        self.beside.close().await;
+        if let Some(writer) = self.writer {
             // Nothing is at stake: whatever was answered is committed.
             let _ = writer.close().await;
         }

@@ -1,6 +1,7 @@
 //! PostgreSQL: any number of nodes on one database, each with a connection or two that commit its turns.
 
 pub mod backend;
+mod beside;
 mod budgets;
 mod claim;
 pub mod connect;

@@ -168,6 +168,17 @@ impl Turn {
         self.halves.iter_mut().filter(|half| matches!(half.stage, Stage::Open)).collect()
     }
 
+    /// The door as the halves that are stored left it: what they handed over has slots.
+    pub fn door<'a>(&self, batch: &Batch<'a>) -> Door<'a> {
+        let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
+        for half in &self.halves {
+            let Stage::Stored(written) = &half.stage else { continue };
+            let handed = written.published.iter().flat_map(|(_, published)| published.handed());
+            handed.for_each(|row| door.took(row.through));
+        }
+        door
+    }
+
     /// Others have taken over what was claimed: see [`Committed::keep_nothing`].
     pub fn keep_nothing(&mut self, now_ms: i64) {
         for half in &mut self.halves {
@@ -177,19 +188,23 @@ impl Turn {
         }
     }
 
-    /// Learns which of the transactions whose commits were not answered happened.
+    /// Learns which of the transactions whose commits were not answered happened. Others take over all that a node holds,
+    /// not one half of a turn.
     pub async fn learn(&mut self, connection: &mut PgConnection, now_ms: i64) -> Result<(), sqlx::Error> {
+        let mut held = Held::Still;
         for half in &mut self.halves {
             let Stage::Sent { node, mark, written } = &mut half.stage else { continue };
             let stored = Fate { node: *node, mark, written: &*written }.read(connection).await?;
             half.stage = match stored {
                 None => Stage::Open,
-                Some(Held::Still) => Stage::Stored(std::mem::take(written)),
-                Some(Held::No) => {
-                    written.keep_nothing(now_ms);
+                Some(still) => {
+                    held = held.min(still);
                     Stage::Stored(std::mem::take(written))
                 }
             };
+        }
+        if held == Held::No {
+            self.keep_nothing(now_ms);
         }
         Ok(())
     }
@@ -401,9 +416,10 @@ pub fn lock<'a, 'b>(door: &'a Mutex<Door<'b>>) -> MutexGuard<'a, Door<'b>> {
 }
 
 /// Whether this node still has what a transaction claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Held {
-    Still,
     No,
+    Still,
 }
 
 /// A transaction whose commit was not answered.
@@ -443,11 +459,16 @@ impl Fate<'_> {
     }
 }
 
-async fn is_committed(connection: &mut PgConnection, number: &str) -> Result<bool, sqlx::Error> {
+/// Whether a transaction is known to be committed, by its number as the server counts transactions.
+pub async fn is_committed(connection: &mut PgConnection, number: &str) -> Result<bool, sqlx::Error> {
+    /// Of a number that is in the future.
+    const INVALID_PARAMETER_VALUE: &str = "22023";
     const STATUS: &str = "SELECT coalesce(pg_xact_status($1::text::xid8) = 'committed', false)";
     match sqlx::query_scalar(STATUS).bind(number).fetch_one(connection).await {
         // A server that never came so far does not know it.
-        Err(sqlx::Error::Database(_)) => Ok(false),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(INVALID_PARAMETER_VALUE) => {
+            Ok(false)
+        }
         other => other,
     }
 }

@@ -1,5 +1,7 @@
 //! Turns that are two transactions: either commit may be lost or refused for itself.
 
+use std::time::Instant;
+
 use sqlx::PgConnection;
 
 use super::*;
@@ -8,9 +10,10 @@ use crate::{
     storage::{
         identity::key,
         postgres::{
+            beside::{Beside, PAUSE, UNUSED_MAX},
             connect,
             node::{self, Node},
-            turn::HALVES_MIN,
+            turn::{HALVES_MIN, is_committed},
         },
     },
 };
@@ -23,6 +26,10 @@ const _: () = assert!(EVENTS as usize > 2 * HALVES_MIN);
 
 /// Commits that wait for a standby which is not there: they are on disk already.
 const WAITING: &str = "pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+
+/// One of these.
+const FIRST: &str = "ORDER BY backend_start LIMIT 1";
+const SECOND: &str = "ORDER BY backend_start DESC LIMIT 1";
 
 fn events(active: &Activated, from: u64) -> Vec<Publish> {
     (from..from + EVENTS).map(|n| event(active, n.wrapping_mul(SPREAD), 0)).collect()
@@ -39,11 +46,7 @@ fn accepted(committed: &Committed) -> usize {
 }
 
 fn handed(committed: &Committed) -> usize {
-    let of = |published: &PublishedRow| match published {
-        PublishedRow::Accepted { handed, .. } => handed.len(),
-        _ => 0,
-    };
-    committed.published.iter().map(of).sum()
+    committed.published.iter().map(|published| published.handed().len()).sum()
 }
 
 /// How many rows the second of two transactions counted.
@@ -59,10 +62,30 @@ async fn ledger(shared: &Shared, clock: Clock) -> LedgerLine {
     line
 }
 
+/// Asks in a way that lets the turn go on: it does without its second connection when that takes long to make.
 async fn until(shared: &Shared, sql: &str, answer: &str) {
-    while shared.database.sql(sql) != answer {
-        tokio::task::yield_now().await;
+    let mut connection = connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
+    let sql = format!("SELECT ({sql})::text");
+    loop {
+        let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()));
+        let said: String = asked.fetch_one(&mut connection).await.unwrap();
+        if said == answer {
+            break;
+        }
     }
+}
+
+/// Lets both commits come to disk and loses the connections of some before they are answered. The second one's process.
+async fn lose(shared: &Shared, lost: &str) -> String {
+    shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    shared.database.sql("SELECT pg_reload_conf()");
+    until(shared, &format!("SELECT count(*) FROM {WAITING}"), "2").await;
+    shared.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    let second = shared.database.sql(&format!("SELECT pid FROM {WAITING} {SECOND}"));
+    let pids = format!("SELECT pid FROM {WAITING} {lost}");
+    shared.database.sql(&format!("SELECT pg_terminate_backend(pid) FROM ({pids}) one"));
+    shared.database.sql("SELECT pg_reload_conf()");
+    second
 }
 
 #[tokio::test]
@@ -103,22 +126,13 @@ async fn of_two_commits_any_may_go_unanswered_and_everything_is_counted_once() {
     // So that both connections are there.
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let (mut batches, mut new, mut known) = (1, EVENTS, 0);
-    for lost in ["ORDER BY backend_start LIMIT 1", "ORDER BY backend_start DESC LIMIT 1", ""] {
+    for lost in [FIRST, SECOND, ""] {
         // The first time they are new; the second time there is nothing to find but counts.
         for is_new in [true, false] {
             batches += 1;
             let publishes = events(&active, batches / 2 * EVENTS);
             let batch = publishing(batches, &gates, &publishes);
-            shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-            shared.database.sql("SELECT pg_reload_conf()");
-            let losing = async {
-                until(&shared, &format!("SELECT count(*) FROM {WAITING}"), "2").await;
-                shared.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
-                let pids = format!("SELECT pid FROM {WAITING} {lost}");
-                shared.database.sql(&format!("SELECT pg_terminate_backend(pid) FROM ({pids}) one"));
-                shared.database.sql("SELECT pg_reload_conf()");
-            };
-            let (answer, ()) = tokio::join!(backend.commit(&batch), losing);
+            let (_, answer) = tokio::join!(lose(&shared, lost), backend.commit(&batch));
             assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
             let committed = backend.commit(&batch).await.unwrap();
             assert_eq!(committed.published.len() as u64, EVENTS);
@@ -150,7 +164,7 @@ async fn hold_one_of_the_second(shared: &Shared, from: u64) -> PgConnection {
 async fn until_the_first_is_stored(shared: &Shared) {
     let waiting = format!("SELECT count(*) FROM {HELD_UP}");
     until(shared, &waiting, "1").await;
-    until(shared, "SELECT count(*) > 64 FROM event", "t").await;
+    until(shared, "SELECT count(*) > 64 FROM event", "true").await;
 }
 
 const HELD_UP: &str = "pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO dedupe%'";
@@ -176,7 +190,8 @@ async fn what_one_half_stored_stays_while_the_other_is_refused_and_done_again() 
     let publishes = events(&active, 0);
     let batch = publishing(2, &gates, &publishes);
     let (committed, ()) = tokio::join!(backend.commit(&batch), refusing);
-    assert_eq!(accepted(&committed.unwrap()) as u64, EVENTS);
+    let committed = committed.unwrap();
+    assert_eq!((accepted(&committed) as u64, handed(&committed)), (EVENTS, 4), "no slot is given twice");
     let line = ledger(&shared, clock).await;
     assert_eq!((line.received, line.accepted, line.duplicate), (128, 128, 0));
     backend.close().await;
@@ -244,4 +259,107 @@ async fn a_node_that_is_taken_over_after_one_half_joins_again_for_the_other_and_
     let line = ledger(&shared, clock).await;
     assert_eq!((line.received, line.accepted, line.pending), (128, 128, 128));
     backend.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_taken_over_while_one_commit_is_unanswered_keeps_nothing_of_either_half() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared { database: TestDatabase::alone(), ..Shared::default() };
+    let (clock, _) = Clock::stopped_at(START_MS);
+    let mut backend = shared.backend("a", clock.clone()).await;
+    let gates = Gates::new(2 * EVENTS as usize);
+    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
+    let publishes = events(&active, 0);
+    let batch = Batch { slots: EVENTS as usize, ..publishing(2, &gates, &publishes) };
+    let (_, answer) = tokio::join!(lose(&shared, SECOND), backend.commit(&batch));
+    assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
+    let owned = "SELECT count(*) FROM queue WHERE owner <> 0";
+    assert_eq!(shared.database.sql(owned), (4 + EVENTS).to_string(), "both halves hand runs over");
+    shared.database.sql(
+        "UPDATE node SET epoch = 0; UPDATE queue SET due_ms = 0, owner = 0, lost = lost + 1 WHERE owner <> 0",
+    );
+    let committed = backend.commit(&batch).await.unwrap();
+    assert_eq!((accepted(&committed) as u64, handed(&committed)), (EVENTS, 0));
+    assert_eq!(committed.soonest_due_ms, Some(START_MS));
+    backend.close().await;
+}
+
+#[tokio::test]
+async fn the_second_connection_does_not_outlive_the_first() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared { database: TestDatabase::alone(), ..Shared::default() };
+    let (clock, _) = Clock::stopped_at(START_MS);
+    let mut backend = shared.backend("a", clock.clone()).await;
+    let gates = Gates::new(4);
+    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
+    let publishes = events(&active, 0);
+    let batch = publishing(2, &gates, &publishes);
+    let (second, answer) = tokio::join!(lose(&shared, FIRST), backend.commit(&batch));
+    assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
+    let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {second}");
+    assert_eq!(shared.database.sql(&is_there), "1");
+    backend.commit(&batch).await.unwrap();
+    until(&shared, &is_there, "0").await;
+    backend.close().await;
+}
+
+async fn process_of(connection: &mut PgConnection) -> i32 {
+    sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(connection).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_second_connection_that_was_not_used_for_long_is_made_anew() {
+    if !server::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let url = database.url().parse().unwrap();
+    let mut writer = connect::writer(&url).await.unwrap();
+    let (mut beside, now) = (Beside::default(), Instant::now());
+    let mut connection = beside.take(&url, &mut writer, now).await.unwrap();
+    let first = process_of(&mut connection).await;
+    beside.keep(connection, now);
+    let mut connection = beside.take(&url, &mut writer, now + UNUSED_MAX).await.unwrap();
+    assert_eq!(process_of(&mut connection).await, first, "it is used again");
+    beside.keep(connection, now);
+    let late = now + UNUSED_MAX + Duration::from_millis(1);
+    let mut connection = beside.take(&url, &mut writer, late).await.unwrap();
+    assert_ne!(process_of(&mut connection).await, first);
+}
+
+#[tokio::test]
+async fn a_second_connection_that_leads_to_another_server_is_not_used() {
+    if !server::is_installed() {
+        return;
+    }
+    let (here, there) = (TestDatabase::alone(), TestDatabase::alone());
+    let url = here.url().parse().unwrap();
+    let mut writer = connect::writer(&there.url().parse().unwrap()).await.unwrap();
+    let (mut beside, now) = (Beside::default(), Instant::now());
+    assert!(beside.take(&url, &mut writer, now).await.is_none());
+    let mut writer = connect::writer(&url).await.unwrap();
+    assert!(beside.take(&url, &mut writer, now).await.is_none(), "not tried again at once");
+    assert!(beside.take(&url, &mut writer, now + PAUSE).await.is_some());
+}
+
+#[tokio::test]
+async fn of_what_a_server_says_about_a_transaction_only_that_it_does_not_know_it_is_a_no() {
+    if !server::is_installed() {
+        return;
+    }
+    let database = TestDatabase::new();
+    let mut connection = connect::writer(&database.url().parse().unwrap()).await.unwrap();
+    let own: String =
+        sqlx::query_scalar("SELECT pg_current_xact_id()::text").fetch_one(&mut connection).await.unwrap();
+    assert!(is_committed(&mut connection, &own).await.unwrap());
+    assert!(!is_committed(&mut connection, "999999999999").await.unwrap(), "one in the future");
+    sqlx::raw_sql("BEGIN").execute(&mut connection).await.unwrap();
+    sqlx::raw_sql("SELECT 1 / 0").execute(&mut connection).await.unwrap_err();
+    is_committed(&mut connection, &own).await.unwrap_err();
 }
