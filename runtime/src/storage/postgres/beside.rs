@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::{connect, url::DatabaseUrl};
 
-/// How long a turn waits for it to be made.
-const MAKING_MAX: Duration = Duration::from_millis(500);
+/// How long a turn waits for it to be made; in tests for as long as a busy machine takes.
+const MAKING_MAX: Duration = Duration::from_millis(if cfg!(test) { 30_000 } else { 500 });
 /// It is made anew after it was not used for so long: a firewall may have dropped it by then without a word, and a turn
 /// would wait for a server that hears nothing.
 pub const UNUSED_MAX: Duration = Duration::from_secs(30);

@@ -64,9 +64,13 @@ async fn ledger(shared: &Shared, clock: Clock) -> LedgerLine {
 
 /// Asks in a way that lets the turn go on: it does without its second connection when that takes long to make.
 async fn until(shared: &Shared, sql: &str, answer: &str) {
+    /// Longer than anything takes here.
+    const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
     let mut connection = connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
     let sql = format!("SELECT ({sql})::text");
+    let begun = std::time::Instant::now();
     loop {
+        assert!(begun.elapsed() < WAIT_MAX, "waited for {answer} from {sql}");
         let asked = sqlx::query_scalar(sqlx::AssertSqlSafe(sql.clone()));
         let said: String = asked.fetch_one(&mut connection).await.unwrap();
         if said == answer {
