@@ -257,6 +257,8 @@ impl Server {
 
     fn sql(&self, database: &str, sql: &str) -> io::Result<String> {
         let mut psql = Command::new(self.programs.join("psql"));
+        // What a test holds back on the server never holds the test itself back.
+        psql.env("PGOPTIONS", "-c synchronous_commit=local");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", USER]);
         psql.args(["-p", &self.port.to_string(), "-d", database, "-c", sql]);
         let output = run(&mut psql)?;

@@ -25,7 +25,8 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 const _: () = assert!(EVENTS as usize > 2 * HALVES_MIN);
 
 /// Commits that wait for a standby which is not there: they are on disk already.
-const WAITING: &str = "pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+const WAITING: &str =
+    "pg_stat_activity WHERE datname = current_database() AND wait_event = 'SyncRep' AND query = 'COMMIT'";
 
 /// One of these.
 const FIRST: &str = "ORDER BY backend_start LIMIT 1";
@@ -79,10 +80,30 @@ async fn until(shared: &Shared, sql: &str, answer: &str) {
     }
 }
 
-/// Lets both commits come to disk and loses the connections of some before they are answered. The second one's process.
-async fn lose(shared: &Shared, lost: &str) -> String {
+/// From now on no commit is answered. The server takes the setting up when it gets round to it, so commits are tried until
+/// one waits.
+async fn hold_answers(shared: &Shared) {
     shared.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     shared.database.sql("SELECT pg_reload_conf()");
+    loop {
+        let mut probe = connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
+        let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut probe).await.unwrap();
+        let waiting =
+            format!("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = {pid}");
+        let write = sqlx::AssertSqlSafe(format!("CREATE TABLE probe_{pid} ()"));
+        tokio::select! {
+            _ = sqlx::raw_sql(write).execute(&mut probe) => {}
+            () = until(shared, &waiting, "1") => {
+                shared.database.sql(&format!("SELECT pg_terminate_backend({pid})"));
+                return until(shared, &format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}"), "0").await;
+            }
+        }
+    }
+}
+
+/// Lets both commits come to disk and loses the connections of some before they are answered. The second one's process.
+/// Answers are held already.
+async fn lose(shared: &Shared, lost: &str) -> String {
     until(shared, &format!("SELECT count(*) FROM {WAITING}"), "2").await;
     shared.database.sql("ALTER SYSTEM RESET synchronous_standby_names");
     let second = shared.database.sql(&format!("SELECT pid FROM {WAITING} {SECOND}"));
@@ -136,6 +157,7 @@ async fn of_two_commits_any_may_go_unanswered_and_everything_is_counted_once() {
             batches += 1;
             let publishes = events(&active, batches / 2 * EVENTS);
             let batch = publishing(batches, &gates, &publishes);
+            hold_answers(&shared).await;
             let (_, answer) = tokio::join!(lose(&shared, lost), backend.commit(&batch));
             assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
             let committed = backend.commit(&batch).await.unwrap();
@@ -171,7 +193,7 @@ async fn until_the_first_is_stored(shared: &Shared) {
     until(shared, "SELECT count(*) > 64 FROM event", "true").await;
 }
 
-const HELD_UP: &str = "pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO dedupe%'";
+const HELD_UP: &str = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INTO dedupe%'";
 
 #[tokio::test]
 async fn what_one_half_stored_stays_while_the_other_is_refused_and_done_again() {
@@ -278,6 +300,7 @@ async fn a_node_that_is_taken_over_while_one_commit_is_unanswered_keeps_nothing_
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let publishes = events(&active, 0);
     let batch = Batch { slots: EVENTS as usize, ..publishing(2, &gates, &publishes) };
+    hold_answers(&shared).await;
     let (_, answer) = tokio::join!(lose(&shared, SECOND), backend.commit(&batch));
     assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
     let owned = "SELECT count(*) FROM queue WHERE owner <> 0";
@@ -304,6 +327,7 @@ async fn the_second_connection_does_not_outlive_the_first() {
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let publishes = events(&active, 0);
     let batch = publishing(2, &gates, &publishes);
+    hold_answers(&shared).await;
     let (second, answer) = tokio::join!(lose(&shared, FIRST), backend.commit(&batch));
     assert_eq!(answer.unwrap_err().failure, Failure::Unknown);
     let is_there = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {second}");
