@@ -1,17 +1,23 @@
 # The two commands of a newcomer are `make run` and `make test`.
 CARGO ?= cargo
 SHEAF := target/release/sheaf
+# What the main load spends its time on, for release builds by the very compiler it was recorded with; others do without.
+HOST := $(shell rustc --print host-tuple)
+PROFILE := runtime/profile/$(shell rustc --version | cut -d' ' -f2)-$(HOST).profdata
+GUIDED := $(if $(wildcard $(PROFILE)),-Cprofile-use=$(CURDIR)/$(PROFILE) -Cllvm-args=-no-pgo-warn-mismatch)
+RELEASE := RUSTFLAGS="$(RUSTFLAGS) $(GUIDED)" $(CARGO) build --release
+RECORDING := $(CURDIR)/target/profiling
 DEMO ?=
 BENCH ?=
 FAULTS ?=
 ONLY ?=
 SCALE ?=
 
-.PHONY: run test postgres lint gen bench bench-postgres faults scale
+.PHONY: run test postgres lint gen bench bench-postgres profile faults scale
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
-	$(CARGO) build --release --bin sheaf
+	$(RELEASE) --bin sheaf
 	MINDBOX_SECRET_KEY=demo-key $(SHEAF) demo examples/calltouch-mindbox $(DEMO)
 
 ## Install what the tests need, then run everything, and a short run of every fault.
@@ -40,14 +46,24 @@ gen:
 
 ## Throughput, latency, memory, CPU and bytes written, beside two ceilings in the same run.
 bench:
-	$(CARGO) build --release --bins
+	$(RELEASE) --bins
 	target/release/bench --sheaf $(SHEAF) $(BENCH)
 
 ## The queue on PostgreSQL beside batched publish and settle, in pairs: empty, then with a million runs in it.
 bench-postgres:
-	$(CARGO) build --release --package sheaf-tests --bin queue_bench
+	$(RELEASE) --package sheaf-tests --bin queue_bench
 	target/release/queue_bench postgres $(BENCH)
 	target/release/queue_bench postgres --filled 1000000 $(BENCH)
+
+## Record anew what the main load spends its time on; after larger changes, or for another compiler.
+profile:
+	rustup component add llvm-tools
+	RUSTFLAGS="$(RUSTFLAGS) -Cprofile-generate=$(RECORDING)/counts" $(CARGO) build --release --bin sheaf --target-dir $(RECORDING)
+	rm -rf $(RECORDING)/counts
+	$(RELEASE) --bin bench
+	target/release/bench --sheaf $(RECORDING)/release/sheaf --only sheaf --pairs 1 --seconds 10
+	mkdir -p $(dir $(PROFILE))
+	$$(rustc --print target-libdir)/../bin/llvm-profdata merge --sparse --output $(PROFILE) $(RECORDING)/counts
 
 ## Every fault the product promises to survive, judged by ledgers outside it; about 5 minutes, FAULTS=--long for hours.
 faults:
@@ -58,5 +74,5 @@ faults:
 
 ## The promised sizes: a million deliveries, a million delayed, many bundles, dead vendors, nodes. ONLY=NAME for one of them.
 scale:
-	$(CARGO) build --release --bins
+	$(RELEASE) --bins
 	target/release/scale --sheaf $(SHEAF) $(ONLY) $(SCALE)

@@ -24,6 +24,8 @@ use crate::{
 
 /// How long a process is left alone before its idle memory is read.
 const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// Longest time that a contender takes to end.
+const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 /// How long the load runs before anything is measured.
 const WARM_UP: Duration = Duration::from_millis(500);
 /// How often the sink is asked whether everything came.
@@ -100,7 +102,7 @@ pub async fn run(plan: &Plan, sink: Arc<Sink>, mut tell: impl FnMut(&Sample)) ->
 
 async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) -> anyhow::Result<Sample> {
     let data = tempfile::tempdir_in(&plan.data_root)?;
-    let running = Running::start(contender, plan, data.path(), &sink.origin()).await?;
+    let mut running = Running::start(contender, plan, data.path(), &sink.origin()).await?;
     tokio::time::sleep(IDLE_AFTER).await;
     let (idle_kib, _) = running.process.memory_kib()?;
 
@@ -121,6 +123,8 @@ async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) ->
 
     let pace = Pace::Open { per_second: full.events_per_s / 2.0 };
     let half = drained(Load { duration: plan.duration, pace, ..load }, sink).await?;
+    // Not killed: an instrumented build writes down what it counted when it ends.
+    running.process.stop(STOPPED_WITHIN).await?.context("it did not stop")?;
     let thousands = full.outcome.acknowledged.len() as f64 / 1000.0;
     let spent = |from: Usage, to: Usage| (to.cpu_s - from.cpu_s) / thousands;
     Ok(Sample {

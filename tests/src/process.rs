@@ -4,6 +4,7 @@ use std::{
     fs, io,
     process::{Child, ChildStdout, Command, ExitStatus},
     sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Fields of `/proc/PID/stat` between the name's `)` and utime.
 const FIELDS_BEFORE_UTIME: usize = 11;
+
+/// How often a process that was asked to end is looked at.
+const ENDED_EVERY: Duration = Duration::from_millis(5);
 
 /// A process that is killed when dropped.
 pub struct Process {
@@ -55,6 +59,19 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
         Ok(kill_process(pid.ok_or(io::ErrorKind::InvalidInput)?, signal)?)
+    }
+
+    /// SIGTERM, and how it ended; `None` when it has not within that time.
+    pub async fn stop(&mut self, within: Duration) -> io::Result<Option<ExitStatus>> {
+        let begun = Instant::now();
+        self.signal(Signal::TERM)?;
+        loop {
+            let ended = self.ended()?;
+            if ended.is_some() || begun.elapsed() >= within {
+                return Ok(ended);
+            }
+            tokio::time::sleep(ENDED_EVERY).await;
+        }
     }
 
     /// How it ended, once it has.
@@ -112,7 +129,16 @@ fn number_after(text: &str, key: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        os::unix::process::ExitStatusExt,
+        process::Stdio,
+    };
+
     use super::*;
+
+    /// Says when it no longer hears SIGTERM.
+    const DEAF: &str = "trap '' TERM; echo deaf; while :; do sleep 0.01; done";
 
     #[test]
     fn a_process_is_measured_and_killed() {
@@ -122,5 +148,18 @@ mod tests {
         assert!(process.usage().expect("usage").cpu_s < 1.0);
         assert!(!process.has_ended().expect("a state"));
         process.kill().expect("it can be killed");
+    }
+
+    #[tokio::test]
+    async fn a_process_is_asked_to_end_and_given_time() {
+        let mut process = Process::start(Command::new("sleep").arg("60")).expect("a process");
+        let status = process.stop(Duration::from_secs(10)).await.expect("a state");
+        assert_eq!(status.and_then(|it| it.signal()), Some(Signal::TERM.as_raw()));
+
+        let mut deaf = Command::new("sh");
+        deaf.args(["-c", DEAF]).stdout(Stdio::piped());
+        let mut process = Process::start(&mut deaf).expect("a process");
+        BufReader::new(process.take_stdout().expect("a pipe")).read_line(&mut String::new()).expect("a line");
+        assert_eq!(process.stop(Duration::from_millis(20)).await.expect("a state"), None);
     }
 }

@@ -4,7 +4,6 @@
 use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
-use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::{
@@ -89,12 +88,7 @@ async fn send(address: SocketAddr, request: Vec<u8>, id: i64, pen: Pen) -> anyho
 }
 
 async fn stop(mut product: Product) -> anyhow::Result<()> {
-    product.process.signal(Signal::TERM)?;
-    let ended = async {
-        while !product.process.has_ended()? {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        anyhow::Ok(())
-    };
-    tokio::time::timeout(STOPPED_WITHIN, ended).await?
+    let ended = product.process.stop(STOPPED_WITHIN).await?;
+    ensure!(ended.is_some(), "it did not stop within {STOPPED_WITHIN:?}");
+    Ok(())
 }

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use rustix::process::Signal;
 
 use super::{
     judge::Rules,
@@ -16,8 +15,6 @@ use super::{
 const STOP_AFTER_MS_MAX: u64 = 250;
 /// Longest time a stop takes here: no exchange takes a tenth of it.
 const STOPPED_WITHIN: Duration = Duration::from_secs(10);
-/// How often that is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Stops it so often.
 pub async fn run(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outcome> {
@@ -31,12 +28,7 @@ pub async fn run(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outcome>
         let struck = rig.ripe(Duration::from_millis(randomness.random_range(0..=STOP_AFTER_MS_MAX))).await;
         rig.hold();
         let begun = Instant::now();
-        product.process.signal(Signal::TERM)?;
-        let mut ended = None;
-        while ended.is_none() && begun.elapsed() < STOPPED_WITHIN {
-            tokio::time::sleep(LOOK_EVERY).await;
-            ended = product.process.ended()?;
-        }
+        let ended = product.process.stop(STOPPED_WITHIN).await?;
         longest = longest.max(begun.elapsed());
         let code = ended.and_then(|status| status.code());
         outcome.expect(code == Some(0), || format!("a stop ended with {ended:?}"));
