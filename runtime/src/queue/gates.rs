@@ -45,6 +45,8 @@ pub struct Gates {
     elsewhere: HashMap<GateId, i64>,
     /// How often runs were looked for behind gates.
     lookings: u64,
+    /// How often it was looked for what is ready.
+    claims: u64,
     /// More was ready than there were slots for.
     crowded: bool,
     held: HashMap<GateId, usize>,
@@ -93,6 +95,7 @@ impl Gates {
             behind: HashMap::new(),
             elsewhere: HashMap::new(),
             lookings: 0,
+            claims: 0,
             crowded: false,
             held: HashMap::new(),
             changed: BTreeSet::new(),
@@ -251,9 +254,11 @@ impl Gates {
         self.behind.values().map(Circle::count).sum()
     }
 
-    /// It was looked for what is ready: whether there was more of it than slots.
-    pub fn crowded(&mut self, crowded: bool) {
-        self.crowded = crowded;
+    /// Slots were given to what is ready or to those before it: whether more was ready than there were slots for; `None`
+    /// when nobody saw.
+    pub fn claimed(&mut self, crowded: Option<bool>) {
+        self.claims += 1;
+        self.crowded = crowded.unwrap_or(self.crowded);
     }
 
     /// Whether what waits for a slot waits apart for each bundle, where no claim reads.

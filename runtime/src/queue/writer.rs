@@ -489,8 +489,8 @@ impl<B: Backend> Writer<B> {
                 Seen::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
             }
         }
-        if let Some(crowded) = committed.crowded {
-            self.gates.crowded(crowded);
+        if claim_max > 0 {
+            self.gates.claimed(committed.crowded);
         }
         for (gate, accounts) in committed.accounts {
             self.gates.spent(gate, accounts, now_ms);

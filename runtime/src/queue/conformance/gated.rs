@@ -58,7 +58,7 @@ impl<P: Place> Bench<P> {
     }
 
     /// As many failures as open the breaker.
-    async fn break_crm(&mut self, first_identity: u64) {
+    pub async fn break_crm(&mut self, first_identity: u64) {
         for identity in (first_identity..).take(FAILURES_MAX as usize) {
             self.accept(self.event(identity, 0)).await;
             let claim = self.claim().await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::queue::gate::Limit;
+use crate::queue::{breaker::OPEN_MS_FIRST, gate::Limit};
 
 /// Slots of the node under test.
 const SLOTS: usize = 8;
@@ -175,39 +175,91 @@ pub async fn what_there_was_no_slot_for_is_claimed_next_though_what_came_before_
     assert_eq!(bench.deliver_all().await.len(), 10, "more than there are slots, and all of them are due");
 }
 
-pub async fn a_shared_connection_has_its_turns_while_others_have_more_than_every_slot<P: Place>() {
-    const NOISE: u64 = 400;
-    let mut bench = Bench::<P>::new(SLOTS).await;
-    // So many that each has room for one more: what they have is ready, and so before any of those that wait.
-    let own = |number: u64| GateId::of(GateKind::Connection, &format!("own-{}", number % 200));
-    let mut limits: HashMap<_, _> = (0..200).map(|number| (own(number), Limit::none("own"))).collect();
-    limits.insert(crm(), Limit { bundles: 2, ..Limit::none("crm") });
-    bench.queue.limit(limits).await.unwrap();
-    let mut publishing = tokio::task::JoinSet::new();
-    for identity in 0..NOISE {
-        let mut event = bench.event_for(0, identity, 0);
-        if let Content::Event(accepted) = &mut event.content {
-            accepted.decisions[0].through = own(identity);
+/// The gate of one of so many connections that each has room for one more: what they have is ready, not behind a gate.
+fn one_of_many(number: u64) -> GateId {
+    GateId::of(GateKind::Connection, &format!("own-{}", number % 200))
+}
+
+/// Files in force that say this of `crm`, and nothing of the many others.
+fn among_many(limit: Limit) -> HashMap<GateId, Limit> {
+    let others = (0..200).map(|number| (one_of_many(number), Limit::none("own")));
+    others.chain([(crm(), limit)]).collect()
+}
+
+impl<P: Place> Bench<P> {
+    /// More that is ready than there will be slots for in the whole test.
+    async fn overload(&self, through: impl Fn(u64) -> GateId) {
+        const READY: u64 = 400;
+        let mut publishing = tokio::task::JoinSet::new();
+        for identity in 100_000..100_000 + READY {
+            let mut event = self.event_for(0, identity, 0);
+            if let Content::Event(accepted) = &mut event.content {
+                accepted.decisions[0].through = through(identity);
+            }
+            let queue = self.queue.clone();
+            publishing.spawn(async move { queue.publish(event).await.is_ok() });
         }
-        let queue = bench.queue.clone();
-        publishing.spawn(async move { queue.publish(event).await.is_ok() });
+        assert!(publishing.join_all().await.into_iter().all(|accepted| accepted));
     }
-    assert!(publishing.join_all().await.into_iter().all(|accepted| accepted));
-    let mut held = bench.in_hand().await;
-    for identity in NOISE..NOISE + 20 {
+
+    /// Gives two slots back at a time until so many runs of the second bundle are claimed; how many of the first were.
+    async fn others_before(&mut self, quiet_runs: usize) -> usize {
+        let mut held = self.in_hand().await;
+        let (mut quiet, mut others) = (0, 0);
+        while quiet < quiet_runs {
+            held.drain(..held.len().min(2)).for_each(|claim| claim.settle(delivered()));
+            let claims = self.in_hand().await;
+            assert!(!claims.is_empty(), "{quiet} of the quiet one, {others} of the others");
+            let of_quiet = claims.iter().filter(|claim| claim.version == self.versions[1]).count();
+            (quiet, others) = (quiet + of_quiet, others + claims.len() - of_quiet);
+            held.extend(claims);
+        }
+        others
+    }
+}
+
+pub async fn a_connection_has_its_turns_while_others_have_more_ready_than_every_slot<P: Place>() {
+    let none = || Limit::none("crm");
+    let budget = budgeted::a_second(1_000);
+    for (what, limit) in [
+        ("shared", Limit { bundles: 2, ..none() }),
+        ("limited", Limit { concurrency: Some(SLOTS), ..none() }),
+        ("limited and shared", Limit { bundles: 2, concurrency: Some(SLOTS), ..none() }),
+        ("paid for", Limit { budgets: vec![budget], ..none() }),
+    ] {
+        let mut bench = Bench::<P>::new(SLOTS).await;
+        bench.queue.limit(among_many(limit)).await.unwrap();
+        bench.overload(one_of_many).await;
+        bench.queue.flush().await.unwrap();
+        for identity in 0..20 {
+            bench.accept(bench.event_for(1, identity, 0)).await;
+        }
+        let others = bench.others_before(20).await;
+        assert!(others <= 80, "{what}: {others} of the others before the twentieth");
+    }
+}
+
+pub async fn what_is_ready_has_its_turns_while_a_limited_connection_could_have_every_slot<P: Place>() {
+    let mut bench = Bench::<P>::new(SLOTS).await;
+    let limit = Limit { concurrency: Some(SLOTS), ..Limit::none("crm") };
+    bench.queue.limit(HashMap::from([(crm(), limit)])).await.unwrap();
+    bench.overload(|_| GateId::NONE).await;
+    for identity in 0..100 {
         bench.accept(bench.event_for(1, identity, 0)).await;
     }
-    let (mut quiet, mut noisy) = (0, 0);
-    while quiet < 20 {
-        // A few slots come back at a time.
-        held.drain(..held.len().min(2)).for_each(|claim| claim.settle(delivered()));
-        let claims = bench.in_hand().await;
-        assert!(!claims.is_empty(), "{quiet} of the shared one, {noisy} of the other");
-        let of_shared = claims.iter().filter(|claim| claim.version == bench.versions[1]).count();
-        (quiet, noisy) = (quiet + of_shared, noisy + claims.len() - of_shared);
-        held.extend(claims);
-    }
-    assert!(noisy <= 80, "{noisy} of the other before the twentieth of the shared one");
+    let others = bench.others_before(60).await;
+    assert!((40..=80).contains(&others), "{others} of the others before the sixtieth");
+}
+
+pub async fn a_broken_connection_is_tried_while_others_have_more_ready_than_every_slot<P: Place>() {
+    let mut bench = Bench::<P>::new(SLOTS).await;
+    bench.queue.limit(among_many(Limit::none("crm"))).await.unwrap();
+    bench.break_crm(0).await;
+    bench.accept(bench.event_for(1, 100, 0)).await;
+    bench.overload(one_of_many).await;
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    let others = bench.others_before(1).await;
+    assert!(others <= 4, "{others} of the others before the probe");
 }
 
 /// Instantiates these cases for one kind of place.
@@ -231,7 +283,9 @@ macro_rules! shared_by_bundles {
             the_places_of_a_limited_connection_are_shared_by_its_bundles
             what_there_was_no_slot_for_is_claimed_next_though_what_came_before_it_is_paused
             a_bundle_that_is_paused_while_it_waits_leaves_its_turns_to_the_others
-            a_shared_connection_has_its_turns_while_others_have_more_than_every_slot
+            a_connection_has_its_turns_while_others_have_more_ready_than_every_slot
+            what_is_ready_has_its_turns_while_a_limited_connection_could_have_every_slot
+            a_broken_connection_is_tried_while_others_have_more_ready_than_every_slot
         }
     };
 }

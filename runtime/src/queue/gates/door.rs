@@ -97,6 +97,8 @@ pub struct Door<'a> {
     fresh: BTreeMap<GateId, BTreeSet<GateId>>,
     /// Where nobody waits at a gate any more: all came out in this turn.
     drained: BTreeMap<GateId, BTreeSet<GateId>>,
+    /// Gates that were looked behind in this turn and are not again: what they let out was counted when it was asked.
+    done: BTreeSet<GateId>,
     /// Runs were put behind a gate for nothing but a slot.
     overflown: bool,
 }
@@ -113,19 +115,28 @@ impl<'a> Door<'a> {
             taken: HashMap::new(),
             fresh: BTreeMap::new(),
             drained: BTreeMap::new(),
+            done: BTreeSet::new(),
             overflown: false,
         }
     }
 
-    /// Of these such that need nothing besides, where runs are left: they may be looked behind again and again.
+    /// Of these such that something is asked or written for, each once in a turn: of a probe or a budget it is known here
+    /// only after the commit that it was given away.
+    pub fn openings_apart(&mut self) -> Vec<Opening> {
+        let apart: Vec<_> = self.openings().into_iter().filter(Opening::is_apart).collect();
+        self.done.extend(apart.iter().map(|opening| opening.gate));
+        apart
+    }
+
+    /// The others, where runs are left: they may be looked behind again and again.
     pub fn more_openings(&self) -> Vec<Opening> {
         self.openings().into_iter().filter(|opening| !opening.is_apart()).collect()
     }
 
-    /// Whether those behind gates come before what is ready in this turn, if their gates need nothing besides: every other
-    /// time, so that neither takes every slot as long as there is some of both.
-    pub fn is_turn_of_waiting(&self, number: u64) -> bool {
-        number.is_multiple_of(2) && !self.gates.behind.is_empty()
+    /// Whether those behind gates come before what is ready when this turn claims: every other time, so that neither takes
+    /// every slot as long as there is some of both.
+    pub fn is_turn_of_waiting(&self) -> bool {
+        self.gates.claims.is_multiple_of(2) && !self.gates.behind.is_empty()
     }
 
     /// Slots that are left.
@@ -207,9 +218,13 @@ impl<'a> Door<'a> {
     /// Gates that let runs out now: those first whose connections hold the fewest slots, of these what is new
     /// before replays, and then the ones that were looked behind longest ago. Slots are dealt evenly among them; who would get none has its turn later.
     pub fn openings(&self) -> Vec<Opening> {
+        if self.free == 0 {
+            return Vec::new();
+        }
         let known = self.gates.behind.keys();
         let fresh = self.fresh.keys().filter(|gate| !self.gates.behind.contains_key(gate));
-        let due = known.chain(fresh).copied().filter(|gate| self.rows(*gate).next().is_some());
+        let due = known.chain(fresh).copied().filter(|gate| !self.done.contains(gate));
+        let due = due.filter(|gate| self.rows(*gate).next().is_some());
         let mut openings: Vec<Opening> = due.filter_map(|gate| self.opening(gate)).collect();
         openings.sort_by_key(|opening| {
             let gate = opening.gate;

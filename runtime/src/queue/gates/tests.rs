@@ -189,6 +189,32 @@ fn a_limited_connection_gives_its_places_from_behind_its_gate() {
     assert_eq!(gates.wake_ms(NOW_MS), i64::MAX);
 }
 
+#[test]
+fn a_gate_that_gives_places_is_looked_behind_once_in_a_turn_and_leaves_what_it_did_not_give() {
+    let mut gates = gates(1, &[("a", Some(1))]);
+    ["a", "b"].into_iter().for_each(|name| gates.put(Stand::at(gate(name)), NOW_MS));
+    gates.looked(Stand::at(gate("b")), Some(NOW_MS));
+    let mut door = Door::new(&gates, 1, NOW_MS);
+    assert_eq!(door.more_openings(), [], "it is the other's turn");
+    let [apart] = door.openings_apart().try_into().expect("one");
+    assert_eq!((apart.gate, apart.runs_max), (gate("a"), 1));
+    assert_eq!(door.openings_apart(), []);
+    let [other] = door.more_openings().try_into().expect("one");
+    assert_eq!((other.gate, other.runs_max), (gate("b"), 1));
+}
+
+#[test]
+fn those_that_wait_come_first_at_every_other_claim() {
+    let mut gates = gates(8, &[("a", Some(2))]);
+    let mut first = Vec::new();
+    for _ in 0..4 {
+        gates.put(Stand::at(gate("a")), NOW_MS);
+        first.push(Door::new(&gates, 8, NOW_MS).is_turn_of_waiting());
+        gates.claimed(None);
+    }
+    assert_eq!(first, [true, false, true, false]);
+}
+
 fn shared(slots: usize, concurrency: Option<usize>) -> Gates {
     let mut gates = Gates::new(slots);
     let limit = Limit { bundles: 2, concurrency, ..Limit::none("a") };
@@ -243,7 +269,7 @@ fn a_bundle_that_has_its_connection_to_itself_waits_among_all_that_is_ready() {
 fn more_that_is_ready_than_there_are_slots_is_sorted_by_bundle() {
     let mut gates = shared(8, None);
     assert!(Door::new(&gates, 8, NOW_MS).is_plain(8));
-    gates.crowded(true);
+    gates.claimed(Some(true));
     let mut door = Door::new(&gates, 8, NOW_MS);
     assert!(!door.is_plain(8));
     assert_eq!(door.place(&run_of("noisy", "a")), Place::Behind(stand_of("noisy")));

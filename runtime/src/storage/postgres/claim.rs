@@ -139,8 +139,8 @@ impl Claiming<'_> {
     pub async fn claim(&mut self, cursor: Cursor, door: &mut Door<'_>) -> Result<Claims, sqlx::Error> {
         let mut claims = Claims { next: cursor, ..Claims::default() };
         let mut rows = Vec::new();
-        if self.batch.claim_max > 0 && door.is_turn_of_waiting(self.batch.number) {
-            self.together(door, &mut claims, &mut rows).await?;
+        if self.batch.claim_max > 0 && door.is_turn_of_waiting() {
+            self.waiting(door, &mut claims, &mut rows).await?;
         }
         if self.batch.claim_max > 0 && door.free() == 0 {
             claims.soonest_due_ms = Some(self.batch.now_ms);
@@ -170,8 +170,7 @@ impl Claiming<'_> {
         claims: &mut Claims,
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), sqlx::Error> {
-        let apart: Vec<_> = door.openings().into_iter().filter(Opening::is_apart).collect();
-        for opening in &apart {
+        for opening in &door.openings_apart() {
             if door.free() > 0 {
                 self.out_of_one(opening, door, claims, rows).await?;
             }

@@ -106,8 +106,8 @@ impl Claiming<'_> {
     pub async fn claim(&mut self, door: &mut Door<'_>) -> Result<Claims, DbErr> {
         let mut claims = Claims::default();
         let mut rows = Vec::new();
-        if self.batch.claim_max > 0 && door.is_turn_of_waiting(self.batch.number) {
-            self.together(door, &mut claims, &mut rows).await?;
+        if self.batch.claim_max > 0 && door.is_turn_of_waiting() {
+            self.waiting(door, &mut claims, &mut rows).await?;
         }
         if self.batch.claim_max > 0 && door.free() == 0 {
             claims.soonest_due_ms = Some(self.batch.now_ms);
@@ -134,8 +134,7 @@ impl Claiming<'_> {
         claims: &mut Claims,
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), DbErr> {
-        let apart: Vec<_> = door.openings().into_iter().filter(Opening::is_apart).collect();
-        for opening in &apart {
+        for opening in &door.openings_apart() {
             if door.free() > 0 {
                 self.out_of(std::slice::from_ref(opening), door, claims, rows).await?;
             }
