@@ -361,7 +361,7 @@ impl Claiming<'_> {
         if !opening.gives_places() {
             return Ok(Some(opening.runs_max));
         }
-        let held = gates::places(self.connection, opening.gate.itself(), self.batch.now_ms).await?;
+        let held = gates::places(self.connection, opening.gate.itself()).await?;
         let places = opening.concurrency.unwrap_or(usize::MAX);
         let room = held.map_or(0, |held| places.saturating_sub(held).min(opening.runs_max));
         Ok((room > 0).then_some(room))

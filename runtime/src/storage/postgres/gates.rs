@@ -19,10 +19,8 @@ const CLOSE: &str = "UPDATE gate SET opened_ms = NULL WHERE id = $1";
 const PROBE: &str = "
 UPDATE gate SET probe_until_ms = $3
 WHERE id = $1 AND opened_ms IS NOT NULL AND until_ms <= $2 AND coalesce(probe_until_ms, 0) <= $2";
-/// Places of a connection that runs hold. Those whose lease ran out wait again, first of all.
-const PLACES: &str = "
-WITH lapsed AS (UPDATE queue SET gate = $1 WHERE gate = -$1 AND due_ms <= $2)
-SELECT count(*) FROM queue WHERE gate = -$1 AND due_ms > $2";
+/// Places of a connection that runs hold. Those whose lease ran out are given back by [`super::node::give_back`].
+const PLACES: &str = "SELECT count(*) FROM queue WHERE gate = -$1";
 /// Held by the node that gives out places, until its turn is committed. The key is the gate's own number.
 const LOCK: &str = "SELECT pg_try_advisory_xact_lock($1)";
 
@@ -62,15 +60,11 @@ pub async fn probe(
 
 /// How many places of a connection runs hold, on all nodes; none is given by another until this turn ends. `None` when
 /// another node is giving some right now.
-pub async fn places(
-    connection: &mut PgConnection,
-    gate: GateId,
-    now_ms: i64,
-) -> Result<Option<usize>, sqlx::Error> {
+pub async fn places(connection: &mut PgConnection, gate: GateId) -> Result<Option<usize>, sqlx::Error> {
     let locked: bool = sqlx::query_scalar(LOCK).bind(gate.0).fetch_one(&mut *connection).await?;
     if !locked {
         return Ok(None);
     }
-    let held: i64 = sqlx::query_scalar(PLACES).bind(gate.0).bind(now_ms).fetch_one(connection).await?;
+    let held: i64 = sqlx::query_scalar(PLACES).bind(gate.0).fetch_one(connection).await?;
     Ok(Some(usize::try_from(held).unwrap_or(0)))
 }

@@ -166,7 +166,10 @@ async fn watch_over(
         match timeout(every, round(&pool, &node, &clock, &mut judge)).await {
             Ok(Ok(0)) => {}
             Ok(Ok(runs)) => {
-                tracing::warn!(runs, "a node was silent for too long; what it held is due again");
+                tracing::warn!(
+                    runs,
+                    "a node was silent for too long, or lost a lease; what it held is due again"
+                );
                 hint.notify_one();
             }
             Ok(Err(error)) => tracing::debug!(%error, "a node's round was not done"),
@@ -176,7 +179,7 @@ async fn watch_over(
     }
 }
 
-/// How many runs came back from silent nodes.
+/// How many runs came back: from silent nodes, and places whose lease ran out.
 async fn round(
     pool: &PgPool,
     node: &watch::Receiver<Node>,
@@ -192,7 +195,8 @@ async fn round(
     // It may have joined again meanwhile, and is not to take itself for another.
     let own = *node.borrow();
     let silence_ms = i64::try_from(judge.silence.as_millis()).unwrap_or(i64::MAX);
-    node::take_over(pool, own, clock.now_ms(), silence_ms).await
+    let taken_over = node::take_over(pool, own, clock.now_ms(), silence_ms).await?;
+    Ok(taken_over + node::give_back(pool, clock.now_ms()).await?)
 }
 
 /// Apart from the signs of life, which do not wait for it.

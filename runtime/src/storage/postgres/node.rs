@@ -153,6 +153,19 @@ pub async fn take_over(pool: &PgPool, own: Node, now_ms: i64, silence_ms: i64) -
     Ok(freed)
 }
 
+/// Makes due now what holds a place and whose lease ran out, though its node lives: it gave up a claim whose commit was
+/// not answered for too long. Nobody claims such a run elsewhere, for claims read no places. How many runs that were. What
+/// a turn is settling right now is left alone: whoever waits for it could be waited for.
+pub async fn give_back(pool: &PgPool, now_ms: i64) -> Result<u64, sqlx::Error> {
+    const LAPSED: &str = concat!(
+        "UPDATE queue SET gate = NULL, due_ms = $1 WHERE id IN (\
+            SELECT id FROM queue WHERE gate IS NOT NULL AND gate < 0 AND gate > ",
+        lane_gate!(),
+        " AND due_ms <= $1 FOR UPDATE SKIP LOCKED)"
+    );
+    Ok(sqlx::query(LAPSED).bind(now_ms).execute(pool).await?.rows_affected())
+}
+
 /// Makes due now what was held under these epochs. Only leases are looked at, and those end within one lease from now, so
 /// a million delayed runs cost nothing here.
 async fn free(connection: &mut PgConnection, epochs: &[i64], now_ms: i64) -> Result<u64, sqlx::Error> {

@@ -103,6 +103,33 @@ async fn a_limit_is_kept_over_all_nodes() {
 }
 
 #[tokio::test]
+async fn a_place_comes_back_once_its_lease_ran_out_though_nobody_else_waits_and_its_node_lives() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 8, clock).await.unwrap();
+    let active = activate(&a, 1).await;
+    a.limit(limits(&[("crm", Some(1))])).await.unwrap();
+    assert!(is_accepted(&a.publish(event(&active, 1, i64::MAX / 4)).await.unwrap()));
+    // As when the commit of a claim was not answered for so long that its node went on without it.
+    let forgotten = format!(
+        "UPDATE queue SET gate = {}, due_ms = {}, fence = fence + 1, owner = (SELECT epoch FROM node)",
+        crm().place(),
+        START_MS + LEASE_MS
+    );
+    shared.database.sql(&forgotten);
+    set.set_ms(START_MS + LEASE_MS - 1);
+    a.flush().await.unwrap();
+    assert!(of_a.try_recv().is_err(), "it may still be under way");
+    set.set_ms(START_MS + LEASE_MS + SILENCE_MS);
+    let claim = tokio::time::timeout(Duration::from_secs(60), of_a.recv()).await;
+    claim.expect("it comes back within a round of its node's").expect("a node").settle(delivered());
+    assert_eq!(line(&a).await.delivered, 1);
+}
+
+#[tokio::test]
 async fn a_budget_is_kept_over_all_nodes_at_once() {
     const AMOUNT: usize = 5;
     const EVENTS: u64 = 20;
