@@ -24,7 +24,8 @@ impl Seen {
         wrong
     }
 
-    /// The oldest of each connection and state, as age in milliseconds: ready, delayed, retrying, parked.
+    /// The oldest of each connection and state, as age in milliseconds: see
+    /// [`WaitingFor::state`](crate::queue::observe::WaitingFor::state), and parked.
     pub fn oldest_ms(&self) -> Vec<(&str, &'static str, i64)> {
         let waiting =
             self.waiting.iter().map(|it| (it.connection.as_str(), it.waiting_for.state(), it.since_ms));

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sheaf_bundles::id::RunId;
 
-/// Rows looked at for ages, from the oldest on; what is behind them is younger. Keeps a look cheap with a million waiting.
+/// Rows looked at for ages, from the oldest on; what is behind them is younger. Of runs behind gates the same share of these
+/// at each gate, at least one. Keeps a look cheap with a million waiting.
 pub const WAITING_ROWS_MAX: u32 = 10_000;
 /// Versions with parked runs looked at.
 pub const PARKED_VERSIONS_MAX: u32 = 200;
@@ -14,9 +15,9 @@ pub const PARKED_COUNT_MAX: u32 = 1_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitingFor {
-    /// Nothing: it is due, and nobody has taken it.
+    /// A slot, a place of its connection, its turn: it is due, nothing holds it back, and nobody has taken it.
     Slot,
-    /// A gate: a pause, a vendor that is ill, its connection's turn.
+    /// A gate that is shut: a pause, a vendor that is ill, a spent budget.
     Gate,
     /// The time it was delayed to.
     Delay,
@@ -46,7 +47,7 @@ pub struct Waiting {
     pub connection: String,
     /// What for.
     pub waiting_for: WaitingFor,
-    /// Of those looked at: how many.
+    /// Of those looked at (see [`WAITING_ROWS_MAX`]): how many.
     pub count: u64,
     /// The oldest: due since (`Slot`, `Gate`), made at (`Delay`), first attempt at (`Vendor`); unix milliseconds.
     pub since_ms: i64,

@@ -1,6 +1,6 @@
 //! What is spent of the budgets of connections, as it is stored: one row for each connection, all its budgets in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult};
 use sheaf_bundles::budget::{Accounts, Bill};
@@ -74,6 +74,13 @@ fn read(gate: GateId, text: &str) -> Accounts {
 pub async fn all(connection: &DatabaseConnection) -> Result<Vec<(GateId, Accounts)>, DbErr> {
     let rows = connection.query_all_raw(statement(connection, ALL, [])).await?;
     rows.iter().map(|row| account(row).map(|(gate, _, accounts)| (gate, accounts))).collect()
+}
+
+/// The gates of connections with a budget that is spent.
+pub async fn spent(connection: &DatabaseConnection, now_ms: i64) -> Result<HashSet<GateId>, DbErr> {
+    let all = all(connection).await?.into_iter();
+    let spent = all.filter(|(_, accounts)| accounts.iter().any(|account| account.is_spent(now_ms)));
+    Ok(spent.map(|(gate, _)| gate).collect())
 }
 
 /// What is left of budgets that something is spent of, for people.

@@ -1,6 +1,6 @@
 //! Gates as they are stored: what a person paused, breakers that are open, and who waits behind which.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, QueryResult, TransactionTrait, Value};
 use sheaf_bundles::id::VersionId;
@@ -27,17 +27,25 @@ const ROWS: &str = "SELECT id, CAST(kind AS BIGINT), name, paused_ms, why, opene
 const VERSIONS: &str = "SELECT v.id, CAST(g.kind AS BIGINT), g.name FROM gate g \
                         JOIN version v ON CASE g.kind WHEN 0 THEN v.connection ELSE v.bundle END = g.name \
                         WHERE g.paused_ms IS NOT NULL";
-/// Steps from gate to gate by the index, however many rows are behind each. Below zero are places that runs hold.
+/// Steps from gate to gate by the index, however many rows are behind each. Below zero are places that runs hold. Of the
+/// last step there is nothing.
+macro_rules! gates_with_runs {
+    () => {
+        "WITH RECURSIVE b (gate) AS (
+            SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate >= 0
+            UNION ALL
+            SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b
+            WHERE b.gate IS NOT NULL
+        )"
+    };
+}
+pub(super) use gates_with_runs;
+
 macro_rules! from_gate_to_gate {
     ($column:literal) => {
         concat!(
-            "WITH RECURSIVE b (gate) AS (
-                SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate >= 0
-                UNION ALL
-                SELECT (SELECT min(gate) FROM queue WHERE gate IS NOT NULL AND gate > b.gate) FROM b
-                WHERE b.gate IS NOT NULL
-            )
-            SELECT gate, ",
+            gates_with_runs!(),
+            "SELECT gate, ",
             $column,
             ", (SELECT through FROM queue WHERE queue.gate = b.gate LIMIT 1) FROM b WHERE gate IS NOT NULL"
         )
@@ -174,6 +182,17 @@ pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, 
         Some(ClosedGate { kind: row.kind, name: row.name.clone(), why, since_ms, until_ms, waiting })
     });
     Ok(closed.collect())
+}
+
+/// Gates that let nobody out now: paused, broken, or with a spent budget.
+pub async fn shut(connection: &DatabaseConnection, now_ms: i64) -> Result<HashSet<GateId>, DbErr> {
+    let mut shut = budgets::spent(connection, now_ms).await?;
+    let rows = rows(connection).await?;
+    for row in rows.iter().filter(|row| row.paused_ms.is_some() || row.breaker.open().is_some()) {
+        shut.insert(row.gate);
+        shut.extend(source(row));
+    }
+    Ok(shut)
 }
 
 /// How many runs wait at each gate, replays that wait apart included; [`WAITING_COUNT_MAX`] stands for that many or more.

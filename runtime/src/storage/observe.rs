@@ -1,10 +1,16 @@
 //! Ages and parked runs, each read by an index and bounded, however much waits.
 
+use std::collections::HashSet;
+
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, QueryResult, Value};
 use sheaf_bundles::{id::RunId, verdict::Class};
 
-use super::sql::statement;
+use super::{
+    gates::{self, gates_with_runs},
+    sql::statement,
+};
 use crate::queue::{
+    gate::{GateId, Stand},
     lane::lane_gate,
     observe::{PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor},
 };
@@ -13,12 +19,6 @@ use crate::queue::{
 pub const READY: &str = "
 SELECT c.name, count(*), min(q.due_ms), NULL
 FROM (SELECT connection, due_ms FROM queue WHERE gate IS NULL AND due_ms <= ?2 ORDER BY due_ms LIMIT ?1) q
-JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
-
-/// Behind a gate, the same gate's together and the soonest due of each first.
-pub const HELD: &str = "
-SELECT c.name, count(*), min(q.due_ms), NULL
-FROM (SELECT connection, due_ms FROM queue WHERE gate IS NOT NULL AND gate >= 0 ORDER BY gate, due_ms LIMIT ?1) q
 JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name";
 
 /// Behind another of their key, and due.
@@ -57,26 +57,82 @@ pub async fn waiting(
     now_ms: i64,
     rows_max: u32,
 ) -> Result<Vec<Waiting>, DbErr> {
+    let mut found = at_gates(connection, now_ms, rows_max).await?;
     let rows_max = Value::from(i64::from(rows_max));
-    let mut found = Vec::new();
     for (sql, values, waiting_for) in [
         (READY, vec![rows_max.clone(), now_ms.into()], WaitingFor::Slot),
-        (HELD, vec![rows_max.clone()], WaitingFor::Gate),
         (BEHIND, vec![rows_max.clone(), now_ms.into()], WaitingFor::Key),
         (DELAYED, vec![rows_max.clone(), now_ms.into()], WaitingFor::Delay),
         (RETRYING, vec![rows_max], WaitingFor::Vendor),
     ] {
         for row in &connection.query_all_raw(statement(connection, sql, values)).await? {
-            found.push(Waiting {
-                connection: row.try_get_by_index(0)?,
-                waiting_for,
-                count: count(row, 1)?,
-                since_ms: row.try_get_by_index(2)?,
-                oldest: row.try_get_by_index::<Option<i64>>(3)?.map(RunId),
-            });
+            add(&mut found, read(row, waiting_for)?);
         }
     }
     Ok(found)
+}
+
+/// Behind gates: each has the same share of the rows that are looked at, so that none hides the others. A gate that is open
+/// only gives its turn, so its runs wait for a slot.
+async fn at_gates(
+    connection: &DatabaseConnection,
+    now_ms: i64,
+    rows_max: u32,
+) -> Result<Vec<Waiting>, DbErr> {
+    let sql = at_gates_sql(connection.get_database_backend());
+    let rows = connection.query_all_raw(statement(connection, &sql, [i64::from(rows_max).into()])).await?;
+    let shut = if rows.is_empty() { HashSet::new() } else { gates::shut(connection, now_ms).await? };
+    let mut found = Vec::new();
+    for row in &rows {
+        let through = GateId(row.try_get_by_index(5)?);
+        let gate = Stand::read(GateId(row.try_get_by_index(4)?), through).gate.itself();
+        let waiting_for = if shut.contains(&gate) { WaitingFor::Gate } else { WaitingFor::Slot };
+        add(&mut found, read(row, waiting_for)?);
+    }
+    Ok(found)
+}
+
+fn read(row: &QueryResult, waiting_for: WaitingFor) -> Result<Waiting, DbErr> {
+    Ok(Waiting {
+        connection: row.try_get_by_index(0)?,
+        waiting_for,
+        count: count(row, 1)?,
+        since_ms: row.try_get_by_index(2)?,
+        oldest: row.try_get_by_index::<Option<i64>>(3)?.map(RunId),
+    })
+}
+
+/// To those of the same connection that wait for the same thing; only where no run is named are there such.
+fn add(found: &mut Vec<Waiting>, more: Waiting) {
+    let same = |it: &&mut Waiting| (&it.connection, it.waiting_for) == (&more.connection, more.waiting_for);
+    match found.iter_mut().find(same) {
+        Some(known) => {
+            known.count += more.count;
+            known.since_ms = known.since_ms.min(more.since_ms);
+        }
+        None => found.push(more),
+    }
+}
+
+/// The soonest due behind each gate, counted by connection.
+pub fn at_gates_sql(backend: DbBackend) -> String {
+    let (least, behind) = match backend {
+        DbBackend::Postgres => (
+            "greatest",
+            "CROSS JOIN LATERAL (SELECT connection, due_ms FROM queue WHERE gate = b.gate ORDER BY gate, due_ms LIMIT (SELECT few FROM f)) q",
+        ),
+        _ => (
+            "max",
+            "JOIN queue q ON q.id IN (SELECT id FROM queue WHERE gate = b.gate ORDER BY due_ms LIMIT (SELECT few FROM f))",
+        ),
+    };
+    let steps = gates_with_runs!();
+    format!(
+        "{steps}, f (few) AS (SELECT {least}(1, ?1 / count(*)) FROM b)
+SELECT c.name, count(*), min(q.due_ms), CAST(NULL AS BIGINT), b.gate,
+    (SELECT through FROM queue WHERE queue.gate = b.gate LIMIT 1)
+FROM b {behind} JOIN connection c ON c.id = q.connection GROUP BY b.gate, c.name ORDER BY c.name"
+    )
 }
 
 /// The class of a run's last delivery; exactly the expression of the index `run_parked`, or it would not be used. PostgreSQL

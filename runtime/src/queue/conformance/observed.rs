@@ -9,7 +9,10 @@ use super::*;
 use crate::{
     alerts::memory::Memory,
     oversight::recount::Recount,
-    queue::observe::{Chunk, Note, Rows, Waiting, WaitingFor},
+    queue::{
+        gate::Limit,
+        observe::{Chunk, Note, Rows, Waiting, WaitingFor},
+    },
 };
 
 const MINUTE_MS: i64 = 60_000;
@@ -44,6 +47,45 @@ pub async fn who_waits_is_told_by_what_for_and_since_when<P: Place>() {
     assert!(delay.oldest.is_some_and(|run| run.0 > delayed.0));
     let slot = of(WaitingFor::Slot).expect("one waits for a slot");
     assert_eq!((slot.count, slot.since_ms), (1, START_MS + MINUTE_MS));
+}
+
+pub async fn runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let sms = GateId::of(GateKind::Connection, "sms");
+    let place = Limit { concurrency: Some(1), bundles: 2, ..Limit::none("crm") };
+    bench.queue.limit([(crm(), place), (sms, Limit::none("sms"))].into()).await.unwrap();
+    bench.queue.store().pause(GateKind::Connection, "sms", true).await.unwrap();
+    bench.set.advance_ms(1_000);
+    for identity in 0..12 {
+        let take = Decision { through: sms, ..bench.take(0) };
+        bench.accept(publish(bench.epoch, Some([identity, identity]), vec![take])).await;
+        bench.accept(Publish { connection: Arc::from("forms"), ..bench.event(identity, 0) }).await;
+    }
+    bench.queue.flush().await.unwrap();
+    let one = bench.claims.try_recv().expect("it has the place");
+    let waits = async |rows_max| {
+        let waiting = bench.queue.store().waiting(rows_max).await.unwrap();
+        let told = |it: &Waiting| (it.connection.clone(), it.waiting_for, it.count);
+        waiting.iter().map(told).collect::<std::collections::BTreeSet<_>>()
+    };
+    let told = |calls, forms| {
+        [("calls".to_owned(), WaitingFor::Gate, calls), ("forms".to_owned(), WaitingFor::Slot, forms)].into()
+    };
+    assert_eq!(waits(100).await, told(12, 11));
+    assert_eq!(waits(9).await, told(3, 3), "each gate has its share of what is looked at");
+    drop(one);
+}
+
+pub async fn runs_of_a_spent_budget_are_held<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let limit = Limit { budgets: vec![budgeted::a_second(1)], ..Limit::none("crm") };
+    bench.queue.limit([(crm(), limit)].into()).await.unwrap();
+    for identity in 0..3 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.queue.flush().await.unwrap();
+    let [waiting] = bench.queue.store().waiting(100).await.unwrap().try_into().expect("one line");
+    assert_eq!((waiting.waiting_for, waiting.count), (WaitingFor::Gate, 2));
 }
 
 pub async fn ages_are_told_from_the_oldest_rows_on<P: Place>() {
@@ -240,6 +282,8 @@ macro_rules! observed {
     ($place:ty) => {
         $crate::queue::conformance::observed::observed! { $place:
             who_waits_is_told_by_what_for_and_since_when
+            runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another
+            runs_of_a_spent_budget_are_held
             ages_are_told_from_the_oldest_rows_on
             parked_runs_are_told_by_bundle_and_class_with_their_newest
             a_replayed_run_that_is_refused_again_waits_since_its_replay

@@ -171,6 +171,9 @@ async fn a_look_reads_no_more_than_its_limits_of_queue_and_history() {
     );
     let gates = plan(&connection, crate::storage::gates::BEHIND, &[]).await;
     assert!(gates.matches("SEARCH queue USING COVERING INDEX queue_gate").count() >= 3, "{gates}");
+    let at_gates = plan(&connection, &observe::at_gates_sql(sea_orm::DbBackend::Sqlite), &[5]).await;
+    assert!(at_gates.contains("SEARCH q USING INTEGER PRIMARY KEY"), "{at_gates}");
+    assert!(!at_gates.contains("SCAN q"), "{at_gates}");
     let few = plan(&connection, recount::FEW, &[5]).await;
     assert!(few.contains("run_parked"), "{few}");
     let chunk = plan(&connection, recount::CHUNK, &[1, 2]).await;
