@@ -1,4 +1,4 @@
-//! The seam to a database: one function commits one batch in one transaction.
+//! The seam to a database: one function commits one batch.
 
 use std::{future::Future, sync::Arc};
 
@@ -29,9 +29,11 @@ pub const LOST_MAX: u32 = 12;
 /// How long a run waits after a panic, milliseconds.
 pub const CRASH_PAUSE_MS: i64 = 5_000;
 
-/// A database that can hold the queue. It retries nothing by itself; see [`Failure`] for what an error means.
+/// A database that can hold the queue. What it can put right by doing a turn again it does again (a stale fence, a deadlock);
+/// of the rest see [`Failure`].
 pub trait Backend: Send + 'static {
-    /// Commits one turn: extends leases, settles, claims, publishes, in this order, in one transaction.
+    /// Commits one turn: extends leases, settles, claims, publishes, in this order. An event is stored with its runs and its
+    /// identity, and an attempt with its end, in one transaction; the publishes may be one of their own.
     fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;
 
     /// Makes exactly these versions active and moves the epoch if the set changed, in one transaction.
@@ -316,7 +318,7 @@ pub struct BackendError {
 pub enum Failure {
     /// Nothing was stored.
     Refused,
-    /// The answer to the commit was lost. The same batch again finds out, and does what was not done.
+    /// The answer to the commit was lost, or of two transactions one was stored and the other refused. The same batch again finds out, and does what was not done.
     Unknown,
     /// An fsync failed: what the disk holds is unknown until the database is opened anew.
     Broken,

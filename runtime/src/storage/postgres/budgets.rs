@@ -1,6 +1,6 @@
 //! Budgets: paid from in the turn that takes the runs, settled in the one that hears of their ends. Whoever reads or writes
 //! one holds the lock of its gate until the turn ends, as for places: taking runs never waits for it, settling does, in the
-//! order of the gates and before anything that the holder of such a lock may wait for.
+//! order of the gates. Whoever holds such a lock takes runs, and waits for no row that another has locked.
 
 use std::collections::BTreeMap;
 

@@ -380,7 +380,6 @@ async fn lead(
     lanes::lock(connection, batch).await?;
     let stale = settle::settle(connection, tally, batch, node.epoch).await?;
     let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
-    // Before other rows are locked that others may wait for: see there.
     let mut accounts = budgets::settle(connection, batch).await?;
     gates::write(connection, batch.breakers).await?;
     let claims = match common.halved {

@@ -18,6 +18,9 @@ use crate::storage::identity::{Key, WINDOW_MS};
 const RECENT_MAX: usize = 114_000;
 /// Identities merged in one commit.
 const SLICE: usize = 1024;
+/// Filters, each of about as many identities as [`RECENT_MAX`] and asked for every new event: 15 MB, seven million
+/// identities. Past it they would say "perhaps" of every tenth and cost more than looking up.
+const FILTERS_MAX: usize = 64;
 /// Bytes of one identity in the log: two halves of the hash and the event's id.
 const KEY_BYTES: usize = 24;
 
@@ -34,7 +37,7 @@ pub struct Dedupe {
     logged_until: i64,
     /// What the tables hold, with the number of the last window that each was written in.
     filters: Vec<(i64, Filter)>,
-    /// The last window in which something was written without a filter, by an older sheaf.
+    /// The last window in which something was written without a filter: by an older sheaf, or past [`FILTERS_MAX`].
     unfiltered: Option<i64>,
     /// The number of the window whose table is written.
     bucket: i64,
@@ -45,8 +48,8 @@ pub struct Dedupe {
 pub struct Slice {
     until: usize,
     bucket: i64,
-    /// Of the whole merge, with its last slice.
-    filter: Option<Filter>,
+    /// With the last slice of a merge: the filter of the whole, if there is room for it.
+    last: Option<Option<Filter>>,
 }
 
 impl Dedupe {
@@ -118,7 +121,7 @@ impl Dedupe {
         if self.frozen.is_empty() {
             return Ok(None);
         }
-        let bucket = now_ms.div_euclid(WINDOW_MS).max(self.bucket);
+        let bucket = self.window(now_ms);
         let table = if bucket.rem_euclid(2) == 0 { &EVEN } else { &ODD };
         if bucket > self.bucket {
             tx.execute_unprepared(table.empty).await?;
@@ -133,27 +136,55 @@ impl Dedupe {
             rows.push([(*h1).into(), (*h2).into(), (*event).into()]);
         }
         shapes.execute(tx, &table.merge, rows).await?;
-        let mut filter = None;
+        let mut last = None;
         if until == self.frozen.len() {
             let clear = fixed("DELETE FROM dedupe_log WHERE id <= ?", [self.frozen_until.into()]);
             tx.execute_raw(clear).await?;
-            let whole = Filter::of(self.frozen.iter().map(|(key, _)| key));
-            let keep = "INSERT INTO dedupe_filter (bucket, bits) VALUES (?, ?)";
-            tx.execute_raw(fixed(keep, [bucket.into(), whole.to_bytes().into()])).await?;
-            filter = Some(whole);
+            let whole = self.has_room(bucket).then(|| Filter::of(self.frozen.iter().map(|(key, _)| key)));
+            tx.execute_raw(match &whole {
+                Some(filter) => fixed(
+                    "INSERT INTO dedupe_filter (bucket, bits) VALUES (?, ?)",
+                    [bucket.into(), filter.to_bytes().into()],
+                ),
+                None => fixed(
+                    "INSERT INTO meta VALUES ('dedupe_unfiltered', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                    [bucket.into()],
+                ),
+            })
+            .await?;
+            last = Some(whole);
         }
-        Ok(Some(Slice { until, bucket, filter }))
+        Ok(Some(Slice { until, bucket, last }))
+    }
+
+    /// Whether one more filter may be kept, in that window.
+    fn has_room(&self, bucket: i64) -> bool {
+        self.filters.iter().filter(|(written, _)| *written > bucket - 2).count() < FILTERS_MAX
+    }
+
+    /// The number of the window whose table is written now. It never goes back, and forward by one with a merge: what a
+    /// clock that is wrong for a moment could empty is the older table alone.
+    fn window(&self, now_ms: i64) -> i64 {
+        let now = now_ms.div_euclid(WINDOW_MS);
+        match (self.bucket, self.merged) {
+            (i64::MIN, _) => now,
+            (bucket, 0) => now.clamp(bucket, bucket + 1),
+            (bucket, _) => bucket,
+        }
     }
 
     /// Takes note of a committed slice.
     pub fn merged(&mut self, slice: Slice) {
-        let Slice { until, bucket, filter } = slice;
+        let Slice { until, bucket, last } = slice;
         if bucket > self.bucket {
             self.filters.retain(|(written, _)| *written > bucket - 2);
         }
         (self.merged, self.bucket) = (until, bucket);
-        if let Some(filter) = filter {
-            self.filters.push((bucket, filter));
+        if let Some(filter) = last {
+            match filter {
+                Some(filter) => self.filters.push((bucket, filter)),
+                None => self.unfiltered = Some(bucket),
+            }
             (self.frozen, self.merged) = (Vec::new(), 0);
         }
     }
@@ -361,6 +392,50 @@ mod tests {
         disk.commit(&mut dedupe, DAY_MS + 2 * WINDOW_MS, 300..310).await;
         disk.commit(&mut dedupe, DAY_MS + 2 * WINDOW_MS, 0..0).await;
         assert!(!dedupe.may_be_stored(&spread(1)));
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_wrong_for_a_moment_makes_nothing_known_new() {
+        for windows in 1..=4 {
+            let mut disk = Disk::new().await;
+            let mut dedupe = Dedupe { recent_max: 2_500, ..Dedupe::load(&disk.connection).await.unwrap() };
+            for (now_ms, first) in [(DAY_MS, 0), (DAY_MS + windows * WINDOW_MS, 2_500), (DAY_MS, 5_000)] {
+                disk.commit(&mut dedupe, now_ms, first..first + 2_500).await;
+                for _slice in 0..3 {
+                    disk.commit(&mut dedupe, now_ms, 0..0).await;
+                }
+            }
+            assert_eq!(dedupe.filters.len(), 3);
+            let restarted = Dedupe::load(&disk.connection).await.unwrap();
+            for known in (0..7_500).step_by(125) {
+                assert!(disk.knows(&dedupe, known).await, "{known}, {windows} ahead");
+                assert!(disk.knows(&restarted, known).await, "{known}, {windows} ahead, after a restart");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_the_filters_hold_is_looked_up_until_the_tables_are_emptied() {
+        let mut disk = Disk::new().await;
+        let mut dedupe = Dedupe { recent_max: 2, ..Dedupe::load(&disk.connection).await.unwrap() };
+        let merges = i64::try_from(FILTERS_MAX).unwrap() + 2;
+        for first in (0..2 * merges).step_by(2) {
+            disk.commit(&mut dedupe, DAY_MS, first..first + 2).await;
+            disk.commit(&mut dedupe, DAY_MS, 0..0).await;
+        }
+        let restarted = Dedupe::load(&disk.connection).await.unwrap();
+        for dedupe in [&dedupe, &restarted] {
+            assert_eq!(dedupe.filters.len(), FILTERS_MAX);
+            for known in 0..2 * merges {
+                assert!(disk.knows(dedupe, known).await, "{known}");
+            }
+            assert!(dedupe.may_be_stored(&spread(1_000)), "nobody can say no for all of them");
+        }
+        for window in [1, 2, 3] {
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, window * 1_000..window * 1_000 + 2).await;
+            disk.commit(&mut dedupe, DAY_MS + window * WINDOW_MS, 0..0).await;
+        }
+        assert!(!dedupe.may_be_stored(&spread(9_000)) && dedupe.filters.len() == 2);
     }
 
     #[tokio::test]

@@ -1,8 +1,9 @@
 //! Which identities are certainly not in the tables: a Bloom filter for each merge.
 //!
 //! Nearly every event is new, and looking each up in a table of millions reads a page of it. A filter says "no" for all but
-//! one new identity in several hundred, in one line of the processor's cache; it never says "no" of one that is there. It is
-//! stored with the rows it stands for, so a start reads two bytes for each identity instead of the identities.
+//! one new identity in several hundred, in one line of the processor's cache; it never says "no" of one that is there. Ten
+//! filters say "perhaps" ten times as often, so there is a limit to their number. A filter is stored with the rows it stands
+//! for, so a start reads two bytes for each identity instead of the identities.
 
 use crate::storage::identity::Key;
 
