@@ -51,6 +51,11 @@ impl Tally {
         self.0.entry(connection).or_default()[count as usize] += by;
     }
 
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The changes, by the connection's number.
     pub fn into_rows(self) -> impl ExactSizeIterator<Item = (i64, [i64; COUNTS])> {
         self.0.into_iter()

@@ -17,6 +17,7 @@ use super::{
     claim::Cursor,
     connect::{self, Use},
     gates,
+    identities::Taking,
     keeper::Keeper,
     node::{self, Name, Node},
     publish::{self, Connections},
@@ -41,6 +42,12 @@ use crate::{
 const TURN_MAX: Duration = Duration::from_secs(40);
 /// How long reading the gates may take.
 const GATES_MAX: Duration = Duration::from_secs(2);
+/// Publishes of a turn from which on it takes identities boldly. A turn of few has time to look, and would be done twice for
+/// each event that is known; in tests all that may be are taken so.
+const BOLD_MIN: usize = if cfg!(test) { 2 } else { 24 };
+/// Turns after one that failed or met a known event that take identities carefully: who repeats one event often repeats more, and
+/// no more than one turn of so many is done twice.
+pub const WARY_TURNS: u32 = 100;
 /// See where turns share it.
 const HOLD_CATALOGUE: &str = "SELECT pg_advisory_xact_lock(8325941120250003)";
 
@@ -75,6 +82,8 @@ pub struct PostgresBackend {
     ids: Ids,
     connections: Connections,
     cursor: Cursor,
+    /// Turns that take identities carefully still.
+    wary: u32,
     /// One that is not stored in whole.
     under_way: Option<Turn>,
     keeper: Keeper,
@@ -109,6 +118,7 @@ impl PostgresBackend {
             ids,
             connections: Connections::new(),
             cursor: Cursor::default(),
+            wary: 0,
             under_way: None,
             keeper,
         })
@@ -156,33 +166,39 @@ impl PostgresBackend {
             self.under_way.get_or_insert_with(|| Turn::of(batch, &self.connections, beside.is_some()));
         let door = Mutex::new(under_way.door(batch));
         let halved = under_way.is_halved();
-        let common = Common { batch, node: *self.node.borrow(), cursor: self.cursor, halved, door: &door };
+        let bold = self.wary == 0 && batch.publishes.len() >= BOLD_MIN;
+        let taking = if bold { Taking::Boldly } else { Taking::Carefully };
+        let node = *self.node.borrow();
+        let common = Common { batch, node, cursor: self.cursor, halved, taking, door: &door };
         let mut halves = Vec::new();
         for half in under_way.open() {
             let candidates = half.candidates(batch, &self.connections, &mut self.ids);
             halves.push((half, candidates));
         }
         match (halves.as_mut_slice(), beside) {
-            ([(first, its), (second, seconds)], Some(beside)) => {
+            ([(first, its), (second, seconds)], Some(mut beside)) => {
                 self.turn += 1;
                 let (first, second) = tokio::join!(
-                    first.run(&common, its, Entry::Alone(self.turn), writer),
-                    second.run(&common, seconds, Entry::Beside, beside),
+                    first.run(&common, its, Entry::Alone(self.turn), &mut writer),
+                    second.run(&common, seconds, Entry::Beside, &mut beside),
                 );
-                let mut beside = None;
-                let done = turn::both((&mut self.writer, first), (&mut beside, second));
-                if let Some(beside) = beside {
+                if turn::goes_on(&second) {
                     self.beside.keep(beside, Instant::now());
                 }
-                done
+                self.writer = turn::goes_on(&first).then_some(writer);
+                turn::both(first, second)
             }
             (halves, _) => {
+                let mut done = Ok(());
                 for (half, its) in halves {
                     self.turn += 1;
-                    writer = half.run(&common, its, Entry::Alone(self.turn), writer).await?;
+                    done = half.run(&common, its, Entry::Alone(self.turn), &mut writer).await;
+                    if done.is_err() {
+                        break;
+                    }
                 }
-                self.writer = Some(writer);
-                Ok(())
+                self.writer = turn::goes_on(&done).then_some(writer);
+                done
             }
         }
     }
@@ -195,6 +211,12 @@ impl PostgresBackend {
     async fn do_all(&mut self, batch: &Batch<'_>) -> Result<(), TurnError> {
         self.learn(batch.number).await.map_err(TurnError::Unanswered)?;
         let mut done = self.turn(batch).await;
+        if done.is_err() {
+            self.wary = WARY_TURNS;
+        }
+        if let Err(TurnError::Known(_)) = done {
+            done = self.turn(batch).await;
+        }
         if let Err(TurnError::Refused(error)) = &done
             && (is_of_the_moment(error) || self.is_half_done())
         {
@@ -208,7 +230,9 @@ impl PostgresBackend {
     }
 
     /// Memory follows the database only after the commit.
-    fn apply(&mut self, Done { committed, cursor, left_over }: Done) -> Committed {
+    fn apply(&mut self, done: Done) -> Committed {
+        self.wary = if done.has_duplicates() { WARY_TURNS } else { self.wary.saturating_sub(1) };
+        let Done { committed, cursor, left_over } = done;
         self.cursor = cursor.unwrap_or(self.cursor);
         if left_over {
             self.keeper.announce();
@@ -221,7 +245,9 @@ impl PostgresBackend {
         self.under_way = self.under_way.take().filter(|turn| !turn.is_open());
         let failure = if self.under_way.is_some() { Failure::Unknown } else { Failure::Refused };
         let message = match error {
-            TurnError::Refused(error) | TurnError::Unanswered(error) => error.to_string(),
+            TurnError::Refused(error) | TurnError::Known(error) | TurnError::Unanswered(error) => {
+                error.to_string()
+            }
             TurnError::Fenced => "this node was taken for dead twice in a row".to_owned(),
         };
         BackendError { failure, message }

@@ -1,17 +1,22 @@
 //! New events: known or new, their runs, handed over at once while there are slots.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex},
+    collections::{HashMap, HashSet},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use sheaf_bundles::{
     id::{EventId, RunId},
     lane::{Keeps, Lane, LaneId},
 };
-use sqlx::{PgConnection, Row as _};
+use sqlx::{Arguments as _, AssertSqlSafe, PgConnection, Row as _, postgres::PgArguments};
 
-use super::{lanes, turn::lock};
+use super::{
+    counts,
+    identities::{self, Identities, Known, Taking},
+    lanes,
+    turn::lock,
+};
 use crate::{
     queue::{
         backend::{Batch, PublishedRow, QueueRow},
@@ -22,34 +27,39 @@ use crate::{
     },
     storage::{
         head,
-        identity::{Key, WINDOW_MS, key},
+        identity::{Key, key},
         ledger::{Count, Tally},
         numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
     },
 };
 
-/// Takes the identities of new events; those of a known event, within the window, are left alone and not counted. Another
-/// node that brings the same identity at this moment is waited for.
-const TAKE_KEYS: &str = "
-INSERT INTO dedupe (h1, h2, event) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])
-ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4";
-
-/// Those that were not taken.
-const KNOWN: &str = "
-SELECT k.candidate, d.event FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (h1, h2, candidate)
-JOIN dedupe d ON d.h1 = k.h1 AND d.h2 = k.h2 WHERE d.event <> k.candidate";
-
-/// In one statement: the way to the server and back takes as long as ten rows.
-const STORE: &str = "
+/// In one statement: the way to the server and back takes as long as ten rows. Each column is unnested where rows are made:
+/// as a table, all of them would be written aside and read again. One that ends before the others goes on as NULL.
+static STORE: LazyLock<Arc<str>> = LazyLock::new(|| {
+    let ledger = counts::sql(STORE_ARGUMENTS + 1);
+    format!(
+        "
 WITH event AS (
     INSERT INTO event (id, connection, received_ms, kind, filtered, reason)
-    SELECT * FROM unnest($1::bigint[], $2::int[], $3::bigint[], $4::smallint[], $5::bytea[], $6::text[])
+    SELECT unnest($1::bigint[]), unnest($2::int[]), unnest($3::bigint[]), unnest($4::smallint[]), unnest($5::bytea[]),
+        unnest($6::text[])
 ), body AS (
-    INSERT INTO body (id, head, body) SELECT * FROM unnest($1::bigint[], $7::text[], $8::bytea[])
+    INSERT INTO body (id, head, body) SELECT unnest($1::bigint[]), unnest($7::text[]), unnest($8::bytea[])
+), dedupe AS (
+    INSERT INTO dedupe (h1, h2, event)
+    SELECT unnest($19::bigint[]), unnest($20::bigint[]), unnest($21::bigint[])
+), ledger AS (
+    {ledger}
 )
 INSERT INTO queue (id, due_ms, event, version, owner, connection, fence, through, gate, lane, attempt, generation, crashes, lost)
-SELECT *, 0, 0, 0, 0 FROM unnest($9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[], $14::int[],
-    $15::int[], $16::bigint[], $17::bigint[], $18::bigint[])";
+SELECT unnest($9::bigint[]), unnest($10::bigint[]), unnest($11::bigint[]), unnest($12::bigint[]), unnest($13::bigint[]),
+    unnest($14::int[]), unnest($15::int[]), unnest($16::bigint[]), unnest($17::bigint[]), unnest($18::bigint[]), 0, 0, 0, 0"
+    )
+    .into()
+});
+
+/// How many it has before those of the counters.
+const STORE_ARGUMENTS: usize = 21;
 
 /// The numbers of connections, by name. They are never taken back, so what was read once stays true.
 pub type Connections = HashMap<Arc<str>, i64>;
@@ -118,10 +128,14 @@ pub struct Share<'a, 'd> {
     pub owner: i64,
     /// Asked about each run, also by those who write the turn's other half.
     pub door: &'a Mutex<Door<'d>>,
+    pub taking: Taking,
+    /// Whose counters.
+    pub ledger: i16,
 }
 
 impl<'a> Share<'a, '_> {
-    /// Writes them, handing over runs that are due now as long as there are slots for them.
+    /// Writes them, handing over runs that are due now as long as there are slots for them. What is left of the tally is
+    /// still to be added.
     pub async fn publish(
         &self,
         connection: &mut PgConnection,
@@ -133,11 +147,17 @@ impl<'a> Share<'a, '_> {
             _ => one.event.0,
         });
         let firsts: Vec<EventId> = firsts.map(EventId).collect();
-        let known = identities.take(connection, self.batch.now_ms).await?;
-        let lanes = lanes::occupied(connection, &self.batch.lanes_entered(Keeps::Every)).await?;
-        let mut rows = Rows { lanes, ..Rows::default() };
+        let mut rows = Rows::default();
+        let known = match self.taking {
+            Taking::Carefully => identities.take(connection, self.batch.now_ms).await?,
+            Taking::Boldly => {
+                rows.identities = identities.columns();
+                Known::new()
+            }
+        };
+        rows.lanes = lanes::occupied(connection, &self.batch.lanes_entered(Keeps::Every)).await?;
         let published = self.decide_all(&firsts, &known, tally, &mut rows);
-        rows.write(connection).await?;
+        rows.write(connection, self.ledger, tally).await?;
         rows.keep_latest(connection, tally, self.batch).await?;
         rows.behind.sort_unstable();
         rows.behind.dedup();
@@ -290,46 +310,6 @@ impl<'p> Candidate<'p> {
     }
 }
 
-/// The identities of publishes, with the event each would be. In the order of their hashes: two who bring the same
-/// ones lock them in the same order.
-#[derive(Default)]
-struct Identities(BTreeMap<Key, i64>);
-
-/// The event that is known, by the id its candidate has.
-type Known = HashMap<i64, i64>;
-
-impl Identities {
-    /// The event of an identity among them.
-    fn add(&mut self, key: Key, event: i64) -> i64 {
-        *self.0.entry(key).or_insert(event)
-    }
-
-    async fn take(self, connection: &mut PgConnection, now_ms: i64) -> Result<Known, sqlx::Error> {
-        if self.0.is_empty() {
-            return Ok(Known::new());
-        }
-        let window = sheaf_bundles::id::compose(now_ms - WINDOW_MS, 0, 0);
-        let (h1, h2, events) = columns(&self.0);
-        let take = sqlx::query(TAKE_KEYS).bind(&h1).bind(&h2).bind(&events).bind(window);
-        let taken = take.execute(&mut *connection).await?.rows_affected();
-        if taken == self.0.len() as u64 {
-            return Ok(Known::new());
-        }
-        let known = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(connection).await?;
-        known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
-    }
-}
-
-fn columns(keys: &BTreeMap<Key, i64>) -> (Vec<i64>, Vec<i64>, Vec<i64>) {
-    let mut columns = (Vec::new(), Vec::new(), Vec::new());
-    for ([h1, h2], event) in keys {
-        columns.0.push(*h1);
-        columns.1.push(*h2);
-        columns.2.push(*event);
-    }
-    columns
-}
-
 /// The rows a batch becomes, column by column.
 #[derive(Default)]
 struct Rows<'p> {
@@ -346,6 +326,8 @@ struct Rows<'p> {
     heads: Vec<String>,
     bodies: Vec<&'p [u8]>,
     queue: QueueColumns,
+    /// Of those that are stored together with their events.
+    identities: identities::Columns,
 }
 
 #[derive(Default)]
@@ -412,20 +394,46 @@ impl<'p> Rows<'p> {
         Ok(())
     }
 
-    async fn write(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    /// About what the arguments of the statement need; a buffer that grows to it is copied each time.
+    fn bytes(&self) -> usize {
+        /// Of the other columns of an event and its run, each with its length.
+        const ROW_BYTES: usize = 256;
+        let texts: usize =
+            self.heads.iter().map(String::len).chain(self.bodies.iter().map(|body| body.len())).sum();
+        texts + self.events.len().max(self.queue.runs.len()) * ROW_BYTES
+    }
+
+    /// Writes them, and what was counted until now.
+    async fn write(
+        &mut self,
+        connection: &mut PgConnection,
+        ledger: i16,
+        tally: &mut Tally,
+    ) -> Result<(), sqlx::Error> {
         if self.events.is_empty() {
             return Ok(());
         }
-        let store = sqlx::query(STORE).bind(&self.events).bind(&self.connections).bind(&self.received);
-        let store = store.bind(&self.kinds).bind(&self.filtered).bind(&self.reasons);
+        let mut arguments = PgArguments::default();
+        arguments.reserve(STORE_ARGUMENTS + counts::ARGUMENTS, self.bytes());
+        let store = sqlx::query_with(AssertSqlSafe(STORE.clone()), arguments);
+        let store = store.bind(&self.events).bind(&self.connections).bind(&self.received).bind(&self.kinds);
+        let store = store.bind(sparse(&self.filtered)).bind(sparse(&self.reasons));
         let store = store.bind(&self.heads).bind(&self.bodies);
         let QueueColumns { runs, due, events, versions, owners, connections, fences, through, gates, lanes } =
             &self.queue;
         let store = store.bind(runs).bind(due).bind(events).bind(versions).bind(owners);
-        let store = store.bind(connections).bind(fences).bind(through).bind(gates).bind(lanes);
-        store.execute(connection).await?;
+        let store =
+            store.bind(connections).bind(fences).bind(through).bind(sparse(gates)).bind(sparse(lanes));
+        let (h1, h2, of) = &self.identities;
+        let store = store.bind(h1).bind(h2).bind(of);
+        counts::bind(store, ledger, std::mem::take(tally)).execute(connection).await?;
         Ok(())
     }
+}
+
+/// A column of which the rest is NULL; often that is all of it.
+pub fn sparse<T>(column: &[Option<T>]) -> &[Option<T>] {
+    if column.iter().all(Option::is_none) { &[] } else { column }
 }
 
 /// The versions that said no, 8 bytes each.

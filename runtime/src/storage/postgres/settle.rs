@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sheaf_bundles::id::RunId;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
-use super::publish::{small, without_nul};
+use super::publish::{small, sparse, without_nul};
 use crate::{
     queue::{
         backend::{Batch, SettleRow, SettleStep},
@@ -21,18 +21,19 @@ const EXTEND: &str = "
 UPDATE queue q SET due_ms = $3, owner = $4 FROM unnest($1::bigint[], $2::int[]) s (id, fence)
 WHERE q.id = s.id AND q.fence = s.fence RETURNING q.id";
 
+/// What is not in the run's row is taken out of the arrays by its place there: a join would write both sides aside.
 const FINISH: &str = "
 WITH gone AS (
-    DELETE FROM queue q USING unnest($1::bigint[], $2::int[]) s (id, fence)
+    DELETE FROM queue q
+    USING (SELECT unnest($1::bigint[]), unnest($2::int[]), generate_subscripts($1::bigint[], 1)) s (id, fence, place)
     WHERE q.id = s.id AND q.fence = s.fence
-    RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.lane
+    RETURNING q.id, q.event, q.version, q.connection, q.fence, q.attempt, q.generation, q.lane, s.place
 )
 INSERT INTO run (id, event, version, connection, fence, attempt, generation, state, started_ms, finished_ms, reason,
     deliveries, class, lane)
-SELECT gone.id, gone.event, gone.version, gone.connection, gone.fence, gone.attempt, gone.generation,
-    s.state, s.started_ms, $8, s.reason, s.deliveries, s.class, gone.lane
-FROM gone JOIN unnest($1::bigint[], $3::smallint[], $4::bigint[], $5::text[], $6::text[], $7::text[])
-    s (id, state, started_ms, reason, deliveries, class) ON s.id = gone.id
+SELECT id, event, version, connection, fence, attempt, generation, ($3::smallint[])[place], ($4::bigint[])[place], $8,
+    ($5::text[])[place], ($6::text[])[place], ($7::text[])[place], lane
+FROM gone
 RETURNING id";
 
 const MOVE: &str = "
@@ -124,7 +125,8 @@ async fn finish(
     let texts: Vec<String> = settles.iter().map(|settle| deliveries(&settle.deliveries)).collect();
     let class = |settle: &&SettleRow| settle.deliveries.last().map_or("", |last| last.class.name());
     let classes: Vec<&str> = settles.iter().map(class).collect();
-    let finish = sqlx::query(fenced(FINISH)).bind(ids).bind(fences).bind(states).bind(started).bind(reasons);
+    let finish = sqlx::query(fenced(FINISH)).bind(ids).bind(fences).bind(states).bind(started);
+    let finish = finish.bind(sparse(&reasons));
     runs(&finish.bind(texts).bind(classes).bind(now_ms).fetch_all(connection).await?)
 }
 

@@ -4,15 +4,17 @@
 //! The halves are two commits, and each may be lost for itself: a half that is stored stays so while the other one is
 //! learned about or done again, and the batch is answered when both are stored.
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sheaf_bundles::lane::Keeps;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{
     budgets,
     claim::{Claiming, Claims, Cursor},
-    gates, lanes,
+    counts, gates,
+    identities::{self, Taking},
+    lanes,
     node::Node,
     publish::{self, Candidate, Connections, Share},
     settle,
@@ -23,7 +25,7 @@ use crate::{
         gates::door::Door,
         ids::Ids,
     },
-    storage::ledger::{COUNTS, Tally, adding},
+    storage::ledger::Tally,
 };
 
 /// Publishes of a turn that are worth a second transaction, with a begin and a commit of its own.
@@ -42,6 +44,8 @@ pub enum TurnError {
     Fenced,
     /// Nothing was stored.
     Refused(sqlx::Error),
+    /// The same, because an identity that was taken boldly is known. The connection is as good as before.
+    Known(sqlx::Error),
     /// The commit was not answered.
     Unanswered(sqlx::Error),
 }
@@ -110,6 +114,14 @@ pub struct Done {
     pub left_over: bool,
 }
 
+impl Done {
+    /// Whether an event came that was known.
+    pub fn has_duplicates(&self) -> bool {
+        let mut published = self.committed.published.iter();
+        published.any(|published| matches!(published, PublishedRow::Duplicate { .. }))
+    }
+}
+
 /// What the halves of a turn have in common.
 pub struct Common<'a> {
     pub batch: &'a Batch<'a>,
@@ -117,6 +129,7 @@ pub struct Common<'a> {
     pub cursor: Cursor,
     /// Of a turn in two halves, which claims nothing.
     pub halved: bool,
+    pub taking: Taking,
     pub door: &'a Mutex<Door<'a>>,
 }
 
@@ -226,25 +239,22 @@ impl Turn {
     }
 }
 
-/// Keeps the connections that go on, and says why not all was done. What was not answered is to be learned before anything
-/// is done again; then whoever was fenced joins again.
-pub fn both(
-    (first, of_first): (&mut Option<PgConnection>, Result<PgConnection, TurnError>),
-    (second, of_second): (&mut Option<PgConnection>, Result<PgConnection, TurnError>),
-) -> Result<(), TurnError> {
-    let mut failed = Vec::new();
-    for (connection, done) in [(first, of_first), (second, of_second)] {
-        match done {
-            Ok(done) => *connection = Some(done),
-            Err(error) => failed.push(error),
-        }
-    }
+/// Why not all was done by two transactions. What was not answered is to be learned before anything is done again; then
+/// whoever was fenced joins again.
+pub fn both(first: Result<(), TurnError>, second: Result<(), TurnError>) -> Result<(), TurnError> {
     let gravest = |error: &TurnError| match error {
         TurnError::Unanswered(_) => 0,
         TurnError::Fenced => 1,
         TurnError::Refused(_) => 2,
+        TurnError::Known(_) => 3,
     };
-    failed.into_iter().min_by_key(gravest).map_or(Ok(()), Err)
+    let failed = [first, second].into_iter().filter_map(Result::err);
+    failed.min_by_key(gravest).map_or(Ok(()), Err)
+}
+
+/// Whether a connection goes on after a transaction.
+pub fn goes_on(done: &Result<(), TurnError>) -> bool {
+    matches!(done, Ok(()) | Err(TurnError::Known(_)))
 }
 
 /// Whether a turn may be written by two transactions. What claims, and what is in order by a key, sees all of its turn.
@@ -289,8 +299,8 @@ impl Half {
         common: &Common<'_>,
         candidates: &[Candidate<'_>],
         entry: Entry,
-        mut connection: PgConnection,
-    ) -> Result<PgConnection, TurnError> {
+        connection: &mut PgConnection,
+    ) -> Result<(), TurnError> {
         let mut tx =
             connection.begin_with(if self.publishes.is_empty() { BEGIN } else { BEGIN_PUBLISHING }).await?;
         let Some((epoch, mark)) = self.enter(&mut tx, common, entry).await? else {
@@ -302,18 +312,27 @@ impl Half {
             false => Written::default(),
         };
         written.committed.epoch = epoch;
-        let share =
-            Share { batch: common.batch, candidates, epoch, owner: common.node.epoch, door: common.door };
-        written.publishing(share.publish(&mut tx, &mut tally).await?, common.batch.now_ms);
+        let Common { batch, node, taking, door, .. } = *common;
+        let ledger = ledger_of(node, entry);
+        let share = Share { batch, candidates, epoch, owner: node.epoch, door, taking, ledger };
+        let published = match share.publish(&mut tx, &mut tally).await {
+            Err(error) if identities::is_known(&error) => {
+                // At once: the server ends a connection that is in a transaction and not used for a while.
+                tx.rollback().await?;
+                return Err(TurnError::Known(error));
+            }
+            published => published?,
+        };
+        written.publishing(published, common.batch.now_ms);
         written.left_over |= lock(common.door).is_overflown();
-        add(&mut tx, ledger_of(common.node, entry), tally).await?;
+        counts::add(&mut tx, ledger, tally).await?;
         // Noted before it is sent: this future may be dropped while it waits.
         self.stage = Stage::Sent { node: common.node, mark, written: Box::new(written) };
         tx.commit().await.map_err(TurnError::Unanswered)?;
         if let Stage::Sent { written, .. } = std::mem::replace(&mut self.stage, Stage::Open) {
             self.stage = Stage::Stored(written);
         }
-        Ok(connection)
+        Ok(())
     }
 
     /// The ids that its publishes have if they are new.
@@ -478,25 +497,4 @@ fn ledger_of(node: Node, entry: Entry) -> i16 {
         Entry::Alone(_) => node.id,
         Entry::Beside => -node.id,
     }
-}
-
-/// Adds to this node's own counters.
-async fn add(connection: &mut PgConnection, ledger: i16, tally: Tally) -> Result<(), sqlx::Error> {
-    static ADD: LazyLock<Arc<str>> = LazyLock::new(|| {
-        let counts =
-            (3..3 + COUNTS).map(|place| format!("${place}::bigint[]")).collect::<Vec<_>>().join(", ");
-        let rows = format!("SELECT $1::smallint, * FROM unnest($2::bigint[], {counts})");
-        adding("ledger_of_node", "node, connection", &rows).into()
-    });
-    let rows: Vec<(i64, [i64; COUNTS])> = tally.into_rows().collect();
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let numbers: Vec<i64> = rows.iter().map(|(connection, _)| *connection).collect();
-    let mut add = sqlx::query(AssertSqlSafe(ADD.clone())).bind(ledger).bind(numbers);
-    for counter in 0..COUNTS {
-        add = add.bind(rows.iter().map(|(_, counts)| counts[counter]).collect::<Vec<i64>>());
-    }
-    add.execute(connection).await?;
-    Ok(())
 }

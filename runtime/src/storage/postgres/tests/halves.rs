@@ -10,6 +10,7 @@ use crate::{
     storage::{
         identity::key,
         postgres::{
+            backend::WARY_TURNS,
             beside::{Beside, PAUSE, UNUSED_MAX},
             connect,
             node::{self, Node},
@@ -135,6 +136,53 @@ async fn two_halves_are_answered_in_order_and_their_counts_add_up() {
     assert!(0 < beside && beside < 2 * EVENTS.cast_signed(), "{beside} of them in the second");
     let line = ledger(&shared, clock).await;
     assert_eq!((line.received, line.accepted, line.duplicate, line.pending), (128, 64, 64, 64));
+    backend.close().await;
+}
+
+#[tokio::test]
+async fn among_many_events_that_are_taken_for_new_one_that_is_known_is_found_and_all_others_are_stored() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, _) = Clock::stopped_at(START_MS);
+    let mut backend = shared.backend("a", clock.clone()).await;
+    let gates = Gates::new(4);
+    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let turn = || shared.database.sql("SELECT turn FROM node").parse::<i64>().unwrap();
+    let stored = backend.commit(&publishing(1, &gates, &events(&active, 0))).await.unwrap();
+    let number: i64 = shared.database.sql("SELECT id FROM connection").parse().unwrap();
+    let mut duplicates = 0;
+    // Of one half, of the other, of both.
+    for (batch, known) in [(2, vec![0]), (3, vec![1]), (4, vec![0, 1])] {
+        // So that the next one takes them for new again.
+        for pause in 1..=u64::from(WARY_TURNS) {
+            backend.commit(&publishing(batch * 1_000 + pause, &gates, &[])).await.unwrap();
+        }
+        let before = turn();
+        let mut publishes = events(&active, batch * EVENTS);
+        let of_half = |half: usize| {
+            let is_of = |n: &u64| {
+                let identity = n.wrapping_mul(SPREAD);
+                (key(number, [identity, identity])[0] < 0) == (half == 1)
+            };
+            (0..EVENTS).find(is_of).unwrap()
+        };
+        let known: Vec<u64> = known.into_iter().map(of_half).collect();
+        for n in &known {
+            publishes[*n as usize] = event(&active, n.wrapping_mul(SPREAD), 0);
+        }
+        let committed = backend.commit(&publishing(batch, &gates, &publishes)).await.unwrap();
+        assert_eq!(accepted(&committed), publishes.len() - known.len());
+        for n in &known {
+            let of = stored.published[*n as usize].new_event().unwrap();
+            assert_eq!(committed.published[*n as usize], PublishedRow::Duplicate { of });
+        }
+        assert_eq!(handed(&committed), 4, "what is done twice has all the slots still");
+        assert_eq!(turn(), before + 2, "done twice");
+        duplicates += known.len() as u64;
+        assert_eq!(ledger(&shared, clock.clone()).await.duplicate.unsigned_abs(), duplicates);
+    }
     backend.close().await;
 }
 
