@@ -1,10 +1,12 @@
 # The two commands of a newcomer are `make run` and `make test`.
 CARGO ?= cargo
 SHEAF := target/release/sheaf
-# What the main load spends its time on, for release builds by the very compiler it was recorded with; others do without.
+# What the main load spends its time on, for release builds by the very compiler it was recorded with; others do without, and
+# so does a folder with a space in its name, which the flags would be cut at.
 HOST := $(shell rustc --print host-tuple)
 PROFILE := runtime/profile/$(shell rustc --version | cut -d' ' -f2)-$(HOST).profdata
-GUIDED := $(if $(wildcard $(PROFILE)),-Cprofile-use=$(CURDIR)/$(PROFILE) -Cllvm-args=-no-pgo-warn-mismatch)
+USABLE := $(if $(word 2,$(CURDIR)),,$(wildcard $(PROFILE)))
+GUIDED := $(if $(USABLE),-Cprofile-use=$(CURDIR)/$(PROFILE) -Cllvm-args=-no-pgo-warn-mismatch)
 RELEASE := RUSTFLAGS="$(RUSTFLAGS) $(GUIDED)" $(CARGO) build --release
 RECORDING := $(CURDIR)/target/profiling
 DEMO ?=

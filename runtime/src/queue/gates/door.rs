@@ -215,8 +215,9 @@ impl<'a> Door<'a> {
         Place::Slot
     }
 
-    /// Gates that let runs out now: those first whose connections hold the fewest slots, of these what is new
-    /// before replays, and then the ones that were looked behind longest ago. Slots are dealt evenly among them; who would get none has its turn later.
+    /// Gates that let runs out now: those first whose connections hold the fewest slots, of these what is new before replays,
+    /// and then the ones that were looked behind longest ago. Slots are dealt evenly among them; who would get none has its
+    /// turn later.
     pub fn openings(&self) -> Vec<Opening> {
         if self.free == 0 {
             return Vec::new();
