@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use reqwest::{Url, header::HeaderValue};
@@ -23,6 +23,9 @@ pub struct Destination {
     pub port: u16,
     /// What `Host` must say when the connection goes elsewhere.
     pub overridden: Option<HeaderValue>,
+    /// The last path that was asked for, as it is written, with the URL of it that is connected to. Most requests differ in
+    /// their query alone, and it is the host that takes the time to read.
+    last: Mutex<Option<(String, Url)>>,
 }
 
 /// The origins seen so far.
@@ -64,11 +67,11 @@ impl Destination {
         }
         let own = origin::of(&url);
         let Some(rule) = rules.overrides.iter().find(|rule| rule.from == own) else {
-            return Ok(Destination { origin: own, port, overridden: None });
+            return Ok(Destination { origin: own, port, overridden: None, last: Mutex::default() });
         };
         let host = origin::host(&url).and_then(|host| HeaderValue::try_from(host).ok());
         let overridden = Some(host.ok_or_else(|| blocked("the URL has no host"))?);
-        Ok(Destination { origin: origin::of(&rule.to), port, overridden })
+        Ok(Destination { origin: origin::of(&rule.to), port, overridden, last: Mutex::default() })
     }
 
     /// The URL to connect to; `url` must be of `checked_origin`, the one this destination was checked as.
@@ -77,6 +80,29 @@ impl Destination {
             .strip_prefix(checked_origin)
             .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
             .ok_or_else(|| blocked(format!("the URL left its origin {checked_origin}")))?;
+        match rest.split_once('?') {
+            Some((path, query)) if is_plain(path) && is_plain(query) => {
+                let mut url = self.path(path, checked_origin)?;
+                url.set_query(Some(query));
+                Ok(url)
+            }
+            _ => self.read(rest, checked_origin),
+        }
+    }
+
+    /// The URL of a path, read once as long as it stays the same.
+    fn path(&self, path: &str, checked_origin: &str) -> Result<Url, TransportError> {
+        // A panic elsewhere cannot leave it half-written: every change is one assignment.
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, url)) = last.as_ref().filter(|(known, _)| known == path) {
+            return Ok(url.clone());
+        }
+        let url = self.read(path, checked_origin)?;
+        *last = Some((path.to_owned(), url.clone()));
+        Ok(url)
+    }
+
+    fn read(&self, rest: &str, checked_origin: &str) -> Result<Url, TransportError> {
         let url =
             Url::parse(&format!("{}{rest}", self.origin)).map_err(|_| blocked("the URL cannot be read"))?;
         if origin::is(&url, &self.origin) {
@@ -87,10 +113,39 @@ impl Destination {
     }
 }
 
+/// Whether a part of a URL means the same read by itself: no fragment, and nothing that a reader of URLs leaves out.
+fn is_plain(part: &str) -> bool {
+    part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
 /// The address in the URL, if its host is one. The URL parser has already read decimal, octal, hexadecimal and short
 /// forms the way a connecting socket would.
 fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     let host = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
     host.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORIGIN: &str = "https://api.mindbox.ru";
+
+    proptest! {
+        #[test]
+        fn a_url_is_the_same_read_whole_or_by_its_path_and_query(
+            path in "(/[a-z./%?#\\\\@: \t\u{e9}]{0,12})?",
+            queries in prop::collection::vec("[a-z0-9=&%+'\"<> ?#\t\n\u{44f}]{0,20}", 1..4),
+        ) {
+            let destination = Destination::check(ORIGIN, &Rules::default()).expect("a destination");
+            for query in queries {
+                let url = format!("{ORIGIN}{path}?{query}");
+                let whole = Url::parse(&url).expect("a URL of this origin can always be read");
+                prop_assert_eq!(destination.url(&url, ORIGIN).expect("of its origin"), whole);
+            }
+        }
+    }
 }
