@@ -51,11 +51,12 @@ bench:
 	$(RELEASE) --bins
 	target/release/bench --sheaf $(SHEAF) $(BENCH)
 
-## The queue on PostgreSQL beside batched publish and settle, in pairs: empty, then with a million runs in it.
+## The same on PostgreSQL with a million runs in it; the ceiling stores there what came and what is done, and nothing else.
+## Then the queue alone beside the same.
 bench-postgres:
-	$(RELEASE) --package sheaf-tests --bin queue_bench
-	target/release/queue_bench postgres $(BENCH)
-	target/release/queue_bench postgres --filled 1000000 $(BENCH)
+	$(RELEASE) --bins
+	target/release/bench --sheaf $(SHEAF) --postgres --filled 1000000 $(BENCH)
+	target/release/queue_bench postgres --filled 1000000
 
 ## Record anew what the main load spends its time on; after larger changes, or for another compiler.
 profile:

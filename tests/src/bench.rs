@@ -1,6 +1,7 @@
 //! The product beside its ceilings: started one after another in pairs, under the same load, on the same machine.
 
 mod contender;
+pub mod databases;
 mod report;
 
 use std::{
@@ -13,6 +14,7 @@ use anyhow::{Context, ensure};
 
 pub use contender::Contender;
 use contender::{Running, batches};
+use databases::Databases;
 pub use report::{Half, Report, Sample, median};
 
 use crate::{
@@ -34,7 +36,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(5);
 const DRAIN_STUCK: Duration = Duration::from_secs(10);
 
 /// What to measure.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Plan {
     /// The product's binary.
     pub sheaf: PathBuf,
@@ -50,6 +52,8 @@ pub struct Plan {
     pub connections: usize,
     /// Who takes part.
     pub contenders: Vec<Contender>,
+    /// Where they store, if not in files.
+    pub postgres: Option<Databases>,
 }
 
 /// How much is done, where things are compared in rounds.

@@ -1,14 +1,15 @@
 //! Ceilings: the least a server can do that takes a webhook and passes it on, measured beside the product.
-//! They use what the product uses (axum, reqwest, SQLite by sea-orm), so a ratio shows what the product adds.
+//! They use what the product uses (axum, reqwest, its databases), so a ratio shows what the product adds.
 //!
 //! (a) answers at once and keeps nothing. (b) answers after a group-committed, fsynced append of the raw body, and flags
 //! what was delivered in batches, in the same single writer's transactions.
 
 pub mod postgres;
 pub mod process;
+pub mod sqlite;
 pub mod store;
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use anyhow::Context;
 use axum::{
@@ -38,8 +39,8 @@ const BACKLOG_MAX: usize = 4096;
 pub enum Ceiling {
     /// (a).
     NoStorage,
-    /// (b), with its database file.
-    Durable(PathBuf),
+    /// (b), with its database: a file, or the URL of a PostgreSQL with its tables.
+    Durable(String),
 }
 
 #[derive(Clone)]
@@ -56,7 +57,8 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let store = match ceiling {
         Ceiling::NoStorage => None,
-        Ceiling::Durable(file) => Some(Store::open(&file).await?),
+        Ceiling::Durable(url) if url.starts_with("postgres://") => Some(postgres::open(&url).await?),
+        Ceiling::Durable(file) => Some(sqlite::open(Path::new(&file)).await?),
     };
     let (backlog, taken) = mpsc::channel(BACKLOG_MAX);
     tokio::spawn(deliver_all(taken, receiver, store.clone()));

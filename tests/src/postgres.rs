@@ -28,6 +28,10 @@ pub const PASSWORD: &str = "canary-database-password";
 const SHARED_CONNECTIONS_MAX: u16 = 200;
 /// Connections that a server of one test takes: few, for some tests use them up.
 const PRIVATE_CONNECTIONS_MAX: u16 = 40;
+/// What a server keeps of its files in memory where many share the machine, MiB.
+const TEST_BUFFERS_MIB: u32 = 64;
+/// The same where speed is measured: the server's manual advises a quarter of the machine, this is one of 4 GiB.
+const MEASURED_BUFFERS_MIB: u32 = 1024;
 /// Ends a shared server once no test process is left. `$1` is the folder.
 const WATCHDOG: &str = r#"
 exec 9>>"$1/users.lock"
@@ -49,6 +53,7 @@ pub struct Server {
     folder: PathBuf,
     port: u16,
     connections_max: u16,
+    buffers_mib: u32,
     /// Ends with this value; a shared server is ended by its watchdog.
     private: Option<tempfile::TempDir>,
 }
@@ -89,20 +94,26 @@ impl TestDatabase {
         TestDatabase::on(Server::private().expect("PostgreSQL starts"))
     }
 
+    /// A fresh database on a server of its own with the memory of one that serves in earnest.
+    pub fn measured() -> TestDatabase {
+        let server = Server::own(PRIVATE_CONNECTIONS_MAX, MEASURED_BUFFERS_MIB);
+        TestDatabase::on(server.expect("PostgreSQL starts"))
+    }
+
     /// A fresh database on a server of its own that several nodes may use.
     pub fn of_nodes() -> TestDatabase {
-        TestDatabase::on(Server::own(SHARED_CONNECTIONS_MAX).expect("PostgreSQL starts"))
+        TestDatabase::on(Server::own(SHARED_CONNECTIONS_MAX, TEST_BUFFERS_MIB).expect("PostgreSQL starts"))
     }
 
     /// A fresh database on the same server, which must not be dropped before.
     pub fn beside(&self) -> TestDatabase {
-        let Server { programs, folder, port, connections_max, private: _ } = &self.server;
-        let (programs, folder) = (programs.clone(), folder.clone());
+        let Server { programs, folder, port, connections_max, buffers_mib, private: _ } = &self.server;
         TestDatabase::on(Server {
-            programs,
-            folder,
+            programs: programs.clone(),
+            folder: folder.clone(),
             port: *port,
             connections_max: *connections_max,
+            buffers_mib: *buffers_mib,
             private: None,
         })
     }
@@ -163,6 +174,7 @@ impl Server {
             folder,
             port: found.unwrap_or(0),
             connections_max: SHARED_CONNECTIONS_MAX,
+            buffers_mib: TEST_BUFFERS_MIB,
             private: None,
         };
         if found.is_none() || server.sql("postgres", "SELECT 1").is_err() {
@@ -173,10 +185,10 @@ impl Server {
 
     /// A server of one test's own.
     pub fn private() -> io::Result<Server> {
-        Server::own(PRIVATE_CONNECTIONS_MAX)
+        Server::own(PRIVATE_CONNECTIONS_MAX, TEST_BUFFERS_MIB)
     }
 
-    fn own(connections_max: u16) -> io::Result<Server> {
+    fn own(connections_max: u16, buffers_mib: u32) -> io::Result<Server> {
         let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
         let folder = home.path().to_owned();
         give(&folder)?;
@@ -185,6 +197,7 @@ impl Server {
             folder,
             port: free_port()?,
             connections_max,
+            buffers_mib,
             private: Some(home),
         };
         server.make()?;
@@ -228,8 +241,8 @@ impl Server {
     /// Starts it, and waits until it takes connections.
     pub fn start(&self) -> io::Result<()> {
         let settings = format!(
-            "-p {} -c unix_socket_directories='' -c listen_addresses=127.0.0.1 -c max_connections={} -c shared_buffers=64MB",
-            self.port, self.connections_max,
+            "-p {} -c unix_socket_directories='' -c listen_addresses=127.0.0.1 -c max_connections={} -c shared_buffers={}MB",
+            self.port, self.connections_max, self.buffers_mib,
         );
         let mut start = self.program("pg_ctl");
         start.arg("-D").arg(self.data()).arg("-l").arg(self.folder.join("log"));

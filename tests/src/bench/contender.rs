@@ -1,6 +1,6 @@
 //! Whoever is measured, as a process of its own.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeMap, ffi::OsStr, net::SocketAddr, path::Path, time::Duration};
 
 use serde::Serialize;
 
@@ -56,12 +56,22 @@ impl Running {
         match contender {
             Contender::Sheaf => Running::sheaf(plan, data, receiver).await,
             Contender::NoStorage => Running::ceiling(plan, receiver, None),
-            Contender::Durable => Running::ceiling(plan, receiver, Some(&data.join("ceiling.db"))),
+            Contender::Durable => {
+                let database = match &plan.postgres {
+                    Some(databases) => databases.ceiling.url().into(),
+                    None => data.join("ceiling.db").into_os_string(),
+                };
+                Running::ceiling(plan, receiver, Some(&database))
+            }
         }
     }
 
     async fn sheaf(plan: &Plan, data: &Path, receiver: &str) -> anyhow::Result<Running> {
         let setup = Setup::fresh(&plan.sheaf, data, receiver.to_owned())?;
+        let setup = match &plan.postgres {
+            Some(databases) => databases.of_product(setup),
+            None => setup,
+        };
         let product = setup.start().await?;
         Ok(Running {
             path: setup.hook_path()?,
@@ -72,7 +82,7 @@ impl Running {
         })
     }
 
-    fn ceiling(plan: &Plan, receiver: &str, database: Option<&Path>) -> anyhow::Result<Running> {
+    fn ceiling(plan: &Plan, receiver: &str, database: Option<&OsStr>) -> anyhow::Result<Running> {
         let it = ceiling::process::start(&plan.harness, receiver, database)?;
         let path = ceiling::PATH.to_owned();
         Ok(Running {

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 use sheaf_tests::{
-    bench::{self, Contender, Effort, Plan},
+    bench::{self, Contender, Effort, Plan, databases::Databases},
     ceiling::{self, Ceiling},
     sink::Sink,
 };
@@ -31,6 +31,12 @@ struct Arguments {
     /// Where data directories are made; a real disk.
     #[arg(long, default_value = "target")]
     data_root: PathBuf,
+    /// Stores in a PostgreSQL, started for it, in place of files.
+    #[arg(long)]
+    postgres: bool,
+    /// Runs that are in the PostgreSQL before.
+    #[arg(long, default_value_t = 0, requires = "postgres")]
+    filled: u64,
     /// Prints the report as JSON.
     #[arg(long)]
     json: bool,
@@ -43,9 +49,9 @@ enum Command {
         /// Where it sends.
         #[arg(long)]
         receiver: String,
-        /// Its database; without one it stores nothing.
+        /// Its database, a file or a URL; without one it stores nothing.
         #[arg(long)]
-        database: Option<PathBuf>,
+        database: Option<String>,
     },
 }
 
@@ -62,6 +68,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(arguments: Arguments) -> anyhow::Result<()> {
+    // Generator and sink have a thread each and no scheduler between: the cores are the product's.
+    let far_end = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let sink = Arc::new(far_end.block_on(Sink::start())?);
+    let near_end = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let postgres = match arguments.postgres {
+        true => Some(near_end.block_on(Databases::filled(&arguments.sheaf, arguments.filled))?),
+        false => None,
+    };
     let plan = Plan {
         sheaf: arguments.sheaf,
         harness: std::env::current_exe().context("this very binary")?,
@@ -70,11 +84,8 @@ fn measure(arguments: Arguments) -> anyhow::Result<()> {
         duration: arguments.effort.duration(),
         connections: arguments.effort.connections,
         contenders: if arguments.only.is_empty() { Contender::ALL.to_vec() } else { arguments.only },
+        postgres,
     };
-    // Generator and sink have a thread each and no scheduler between: the cores are the product's.
-    let far_end = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let sink = Arc::new(far_end.block_on(Sink::start())?);
-    let near_end = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = near_end.block_on(bench::run(&plan, sink, |sample| {
         let title = sample.contender.title();
         eprintln!(

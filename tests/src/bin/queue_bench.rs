@@ -1,7 +1,6 @@
 //! The queue alone, beside a plain store: what one event costs from publish to settle, without HTTP.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -27,6 +26,7 @@ use sheaf_runtime::{
     storage::database::Database,
 };
 use sheaf_tests::{
+    bench::databases::fill,
     calltouch::{Moment, Payload, Spaces},
     ceiling::{self, store::Store},
     postgres::TestDatabase,
@@ -34,6 +34,8 @@ use sheaf_tests::{
 };
 use tokio::task::JoinSet;
 
+/// Where the events come from.
+const CONNECTION: &str = "calls";
 /// Runs in flight at once.
 const SLOTS: usize = 256;
 
@@ -50,7 +52,7 @@ struct Options {
     /// Of PostgreSQL: the queue and the plain store in turns, so often.
     #[arg(long, default_value_t = 3)]
     pairs: usize,
-    /// Of PostgreSQL: runs that are in both already, due much later.
+    /// Of PostgreSQL: runs that are in both already.
     #[arg(long, default_value_t = 0)]
     filled: u64,
 }
@@ -78,7 +80,7 @@ async fn main() -> anyhow::Result<()> {
     let begun = Instant::now();
     let commits = match options.what {
         What::Queue => queue(&options, Database::File(file), &body, async |_| Ok(())).await?.1,
-        What::Plain | What::Postgres => plain(&options, &file, &body).await?,
+        What::Plain | What::Postgres => plain(&options, ceiling::sqlite::open(&file).await?, &body).await?.1,
     };
     let seconds = begun.elapsed().as_secs_f64();
     let after = own_usage()?;
@@ -100,17 +102,20 @@ async fn main() -> anyhow::Result<()> {
 /// The product's queue and its ceiling in turns, each on a database of its own; the ratio of each pair.
 async fn postgres_pairs(options: &Options) -> anyhow::Result<()> {
     let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
-    let server = TestDatabase::alone();
+    let server = TestDatabase::measured();
     let events = options.events as f64;
     let mut ratios = Vec::new();
     for pair in 1..=options.pairs {
         let (folder, database) = (tempfile::tempdir()?, server.beside());
         let place = Database::of(Some(&database.url().parse()?), folder.path().to_owned());
-        let fill = async |version| fill(&database, version, options.filled);
+        let fill = async |_| fill(&database, CONNECTION, options.filled);
         let (took, commits) = queue(options, place, &body, fill).await?;
         let queue = events / took.as_secs_f64();
         drop(database);
-        let (took, plain_commits) = plain_postgres(options, &server.beside(), &body).await?;
+        let database = server.beside();
+        ceiling::postgres::fill(&database.url(), options.filled).await?;
+        let store = ceiling::postgres::open(&database.url()).await?;
+        let (took, plain_commits) = plain(options, store, &body).await?;
         let plain = events / took.as_secs_f64();
         println!(
             "pair {pair}: queue {queue:.0} events/s ({:.1} per commit), batched publish and settle {plain:.0} ({:.1}): {:.0} %",
@@ -126,57 +131,6 @@ async fn postgres_pairs(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs that are due in a year, with their events, identities and counts, as if the node had taken them just now.
-fn fill(database: &TestDatabase, version: VersionId, runs: u64) -> anyhow::Result<()> {
-    /// The low bits of an id below its millisecond.
-    const ONE_MS: i64 = 1 << 22;
-    const YEAR_MS: i64 = 365 * 24 * 60 * 60 * 1_000;
-    let now_ms = Clock::system().now_ms();
-    let (newest, due_ms) = (now_ms * ONE_MS, now_ms + YEAR_MS);
-    let id = format!("{newest} - n * {ONE_MS}");
-    let rows = format!("FROM generate_series(1, {runs}::bigint) n, connection c");
-    database.sql(&format!(
-        "INSERT INTO connection (name) VALUES ('calls') ON CONFLICT DO NOTHING;
-         INSERT INTO event SELECT {id}, c.id, {now_ms}, 0, NULL, NULL {rows};
-         INSERT INTO body SELECT {id}, '{{\"m\":\"POST\"}}', '' {rows};
-         INSERT INTO dedupe SELECT hashint8extended(n, 1), hashint8extended(n, 2), {id} {rows};
-         INSERT INTO queue SELECT {id}, {due_ms} + n, {id}, {}, 0, c.id, 0, 0, 0, 0, 0 {rows};
-         INSERT INTO ledger_of_node (node, connection, received, accepted, duplicate, quarantined, unrouted,
-             decisions, delivered, filtered, parked, pending, discarded)
-         SELECT 0, id, {runs}, {runs}, 0, 0, 0, {runs}, 0, 0, 0, {runs}, 0 FROM connection",
-        version.0
-    ));
-    database.sql("VACUUM ANALYZE");
-    database.sql("CHECKPOINT");
-    Ok(())
-}
-
-async fn plain_postgres(
-    options: &Options,
-    database: &TestDatabase,
-    body: &[u8],
-) -> anyhow::Result<(Duration, u64)> {
-    let store = ceiling::postgres::Store::open(&database.url(), options.filled).await?;
-    let body = Bytes::copy_from_slice(body);
-    let begun = Instant::now();
-    let mut publishing = JoinSet::new();
-    for publisher in 0..options.waiting {
-        let (store, body) = (store.clone(), body.clone());
-        let (events, waiting) = (options.events, options.waiting);
-        publishing.spawn(async move {
-            for _ in (publisher..events).step_by(usize::try_from(waiting)?) {
-                let row = store.publish(body.clone()).await.context("not stored")?;
-                store.settle(row).await;
-            }
-            anyhow::Ok(())
-        });
-    }
-    while let Some(ended) = publishing.join_next().await {
-        ended??;
-    }
-    Ok((begun.elapsed(), store.commits()))
-}
-
 /// From the first publish to the last settle: how long, and in how many commits. `prepare` fills the database before.
 async fn queue(
     options: &Options,
@@ -188,7 +142,7 @@ async fn queue(
     let (queue, claims) = Queue::serve(settings).await?;
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),
-        connection: "calls".into(),
+        connection: CONNECTION.into(),
         through: GateId::of(GateKind::Connection, "crm"),
         artefact: Artefact::stored(vec![hash], Vec::new()),
     };
@@ -220,7 +174,7 @@ async fn queue(
     let took = begun.elapsed();
     let ledger = queue.store().ledger().await?;
     let line = ledger.first().context("a connection")?;
-    anyhow::ensure!(line.delivered == i64::try_from(options.events)?, "{line:?}");
+    anyhow::ensure!(line.delivered == i64::try_from(options.events + options.filled)?, "{line:?}");
     anyhow::ensure!(queue.store().verify_ledger().await?.is_empty(), "the ledger differs from the rows");
     let commits = queue.stats().commits - before;
     queue.stop().await;
@@ -265,7 +219,7 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
         received_ms,
     };
     let hash = id.wrapping_add(1).wrapping_mul(SPREAD);
-    let event = Event { id: EventId(0), connection: "calls".into(), received_ms, fields: Map::default() };
+    let event = Event { id: EventId(0), connection: CONNECTION.into(), received_ms, fields: Map::default() };
     let through = GateId::of(GateKind::Connection, "crm");
     let decisions = vec![
         Decision {
@@ -285,12 +239,12 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
     ];
     let content =
         Content::Event(Accepted { epoch, dedupe: Some([hash, hash.rotate_left(32)]), event, decisions });
-    Publish { connection: Arc::from("calls"), received, content }
+    Publish { connection: Arc::from(CONNECTION), received, content }
 }
 
-async fn plain(options: &Options, file: &Path, body: &[u8]) -> anyhow::Result<u64> {
-    let store = Store::open(file).await?;
+async fn plain(options: &Options, store: Store, body: &[u8]) -> anyhow::Result<(Duration, u64)> {
     let body = Bytes::copy_from_slice(body);
+    let begun = Instant::now();
     let mut publishing = JoinSet::new();
     for publisher in 0..options.waiting {
         let (store, body) = (store.clone(), body.clone());
@@ -307,5 +261,5 @@ async fn plain(options: &Options, file: &Path, body: &[u8]) -> anyhow::Result<u6
         ended??;
     }
     let [(_, commits), ..] = store.counted();
-    Ok(commits)
+    Ok((begun.elapsed(), commits))
 }

@@ -1,20 +1,13 @@
-//! The queue's ceiling on PostgreSQL: one connection, natural batches, one transaction for what came and what is done,
-//! and nothing else: no identities, no claims, no history, no ledger.
+//! A ceiling's storage on PostgreSQL.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::str::FromStr as _;
 
 use anyhow::Context;
 use axum::body::Bytes;
-use sqlx::{Connection as _, PgConnection};
-use tokio::sync::{mpsc, oneshot};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
-/// Most of publishes and settles in one transaction; the product's own limit of publishes.
-const BATCH_MAX: usize = 512;
-/// Work that waits for the writer; past it callers wait.
-const WAITING_MAX: usize = 4096;
+use super::store::{Commit, Store};
+
 /// Bodies lie in their rows as they came, as the product's do.
 const TABLES: [&str; 3] = [
     "CREATE TABLE event (id bigint PRIMARY KEY, body bytea NOT NULL) WITH (toast_tuple_target = 8160)",
@@ -22,107 +15,50 @@ const TABLES: [&str; 3] = [
     "CREATE TABLE queue (id bigint PRIMARY KEY)",
 ];
 
-enum Work {
-    Publish(Bytes, oneshot::Sender<i64>),
-    Settle(i64),
+struct Database(PgConnection);
+
+/// Makes the tables, with so many rows that are done.
+pub async fn fill(url: &str, rows: u64) -> anyhow::Result<()> {
+    let mut connection = connect(url).await?;
+    for sql in TABLES {
+        sqlx::query(sql).execute(&mut connection).await?;
+    }
+    let rows = i64::try_from(rows)?;
+    let fill = "INSERT INTO event SELECT id, '' FROM generate_series(1, $1) id";
+    sqlx::query(fill).bind(rows).execute(&mut connection).await?;
+    for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        sqlx::query(sql).execute(&mut connection).await?;
+    }
+    Ok(connection.close().await?)
 }
 
-/// A handle to the writer.
-#[derive(Clone)]
-pub struct Store {
-    work: mpsc::Sender<Work>,
-    commits: Arc<AtomicU64>,
+/// Starts the writer on tables that are there.
+pub async fn open(url: &str) -> anyhow::Result<Store> {
+    let mut connection = connect(url).await?;
+    let last: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM event").fetch_one(&mut connection).await?;
+    Ok(Store::over(Database(connection), last + 1))
 }
 
-impl Store {
-    /// Makes the tables, with so many rows that nobody settles, and starts the writer.
-    pub async fn open(url: &str, filled: u64) -> anyhow::Result<Store> {
-        let mut connection = PgConnection::connect(url).await.context("the ceiling's database")?;
-        for sql in TABLES {
-            sqlx::query(sql).execute(&mut connection).await?;
-        }
-        let filled = i64::try_from(filled)?;
-        for sql in [
-            "INSERT INTO event SELECT id, '' FROM generate_series(1, $1) id",
-            "INSERT INTO queue SELECT id FROM generate_series(1, $1) id",
-        ] {
-            sqlx::query(sql).bind(filled).execute(&mut connection).await?;
-        }
-        sqlx::query("VACUUM ANALYZE").execute(&mut connection).await?;
-        sqlx::query("CHECKPOINT").execute(&mut connection).await?;
-        let (work, waiting) = mpsc::channel(WAITING_MAX);
-        let commits = Arc::new(AtomicU64::new(0));
-        tokio::spawn(write_all(connection, filled + 1, waiting, commits.clone()));
-        Ok(Store { work, commits })
-    }
-
-    /// The row's number once it is committed; `None` when it could not be.
-    pub async fn publish(&self, body: Bytes) -> Option<i64> {
-        let (stored, row) = oneshot::channel();
-        self.work.send(Work::Publish(body, stored)).await.ok()?;
-        row.await.ok()
-    }
-
-    /// Takes a row out of the queue with some later commit.
-    pub async fn settle(&self, row: i64) {
-        // The writer ends only with the process.
-        let _ = self.work.send(Work::Settle(row)).await;
-    }
-
-    /// Commits so far.
-    pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
-    }
+/// With the settings of the product's writer: plans from when a table was small, and compiled ones, cost it as much.
+async fn connect(url: &str) -> anyhow::Result<PgConnection> {
+    let options = PgConnectOptions::from_str(url)?.options([("enable_seqscan", "off"), ("jit", "off")]);
+    options.connect().await.context("the ceiling's database")
 }
 
-async fn write_all(
-    mut connection: PgConnection,
-    mut next_row: i64,
-    mut waiting: mpsc::Receiver<Work>,
-    commits: Arc<AtomicU64>,
-) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (mut rows, mut bodies, mut answers, mut settled) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for work in batch.drain(..) {
-            match work {
-                Work::Publish(body, answer) => {
-                    rows.push(next_row);
-                    bodies.push(body.to_vec());
-                    answers.push(answer);
-                    next_row += 1;
-                }
-                Work::Settle(row) => settled.push(row),
-            }
+impl Commit for Database {
+    async fn commit(&mut self, rows: &[(i64, Bytes)], done: &[i64]) -> anyhow::Result<()> {
+        let mut tx = self.0.begin().await?;
+        if !rows.is_empty() {
+            let (rows, bodies): (Vec<i64>, Vec<&[u8]>) =
+                rows.iter().map(|(row, body)| (*row, body.as_ref())).unzip();
+            let event = "INSERT INTO event SELECT unnest($1::bigint[]), unnest($2::bytea[])";
+            sqlx::query(event).bind(&rows).bind(bodies).execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO queue SELECT unnest($1::bigint[])").bind(rows).execute(&mut *tx).await?;
         }
-        match commit(&mut connection, &rows, &bodies, &settled).await {
-            Ok(()) => {
-                commits.fetch_add(1, Ordering::Relaxed);
-                for (answer, row) in answers.into_iter().zip(rows) {
-                    // Whoever asked may be gone; the row stays.
-                    let _ = answer.send(row);
-                }
-            }
-            Err(error) => eprintln!("a batch was not stored: {error}"),
+        if !done.is_empty() {
+            sqlx::query("DELETE FROM queue WHERE id = ANY($1)").bind(done).execute(&mut *tx).await?;
         }
+        Ok(tx.commit().await?)
     }
-}
-
-async fn commit(
-    connection: &mut PgConnection,
-    rows: &[i64],
-    bodies: &[Vec<u8>],
-    settled: &[i64],
-) -> Result<(), sqlx::Error> {
-    let mut tx = connection.begin().await?;
-    if !rows.is_empty() {
-        let event = "INSERT INTO event SELECT * FROM unnest($1::bigint[], $2::bytea[])";
-        sqlx::query(event).bind(rows).bind(bodies).execute(&mut *tx).await?;
-        sqlx::query("INSERT INTO queue SELECT unnest($1::bigint[])").bind(rows).execute(&mut *tx).await?;
-    }
-    if !settled.is_empty() {
-        sqlx::query("DELETE FROM queue WHERE id = ANY($1)").bind(settled).execute(&mut *tx).await?;
-    }
-    tx.commit().await
 }

@@ -1,6 +1,7 @@
 //! A ceiling as a process of its own.
 
 use std::{
+    ffi::OsStr,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
@@ -23,11 +24,11 @@ pub struct Running {
 }
 
 /// Starts the harness's binary as a ceiling: (b) when there is a database, otherwise (a).
-pub fn start(harness: &Path, receiver: &str, database: Option<&Path>) -> anyhow::Result<Running> {
+pub fn start(harness: &Path, receiver: &str, database: Option<&OsStr>) -> anyhow::Result<Running> {
     let mut command = Command::new(harness);
     command.args(["ceiling", "--receiver", receiver]).stdout(Stdio::piped());
-    if let Some(file) = database {
-        command.arg("--database").arg(file);
+    if let Some(database) = database {
+        command.arg("--database").arg(database);
     }
     let started = Instant::now();
     let mut process = Process::start(&mut command).with_context(|| harness.display().to_string())?;

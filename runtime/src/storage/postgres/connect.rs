@@ -24,6 +24,13 @@ const STATEMENT_MS: &str = "30000";
 /// The server ends a transaction of ours that hears nothing for so long, milliseconds: a node that was cut off would hold
 /// its locks for as long as the server believes in the connection.
 const IDLE_TRANSACTION_MS: &str = "10000";
+/// Settings of every connection. Plans are not compiled: the server would do so wherever it believes in many rows, and takes
+/// some hundred milliseconds for it each time.
+const SETTINGS: [(&str, &str); 3] = [
+    ("statement_timeout", STATEMENT_MS),
+    ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_MS),
+    ("jit", "off"),
+];
 
 /// What connections are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,9 +65,7 @@ pub async fn writer(url: &DatabaseUrl) -> Result<PgConnection, sqlx::Error> {
 }
 
 fn options(url: &DatabaseUrl) -> PgConnectOptions {
-    let limits =
-        [("statement_timeout", STATEMENT_MS), ("idle_in_transaction_session_timeout", IDLE_TRANSACTION_MS)];
-    url.options().application_name("sheaf").options(limits).disable_statement_logging()
+    url.options().application_name("sheaf").options(SETTINGS).disable_statement_logging()
 }
 
 /// Sets what "committed" has to mean, unless it means more already, and reads it back instead of believing it.
