@@ -14,8 +14,9 @@ BENCH ?=
 FAULTS ?=
 ONLY ?=
 SCALE ?=
+QUEUE ?=
 
-.PHONY: run test postgres lint gen bench bench-postgres profile faults scale
+.PHONY: run test postgres lint gen bench bench-postgres bench-queue profile faults scale
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
@@ -51,12 +52,15 @@ bench:
 	$(RELEASE) --bins
 	target/release/bench --sheaf $(SHEAF) $(BENCH)
 
-## The same on PostgreSQL with a million runs in it; the ceiling stores there what came and what is done, and nothing else.
-## Then the queue alone beside the same.
+## The same on PostgreSQL with a million runs in it; the ceiling does nothing there but publish and settle in batches.
 bench-postgres:
 	$(RELEASE) --bins
-	target/release/bench --sheaf $(SHEAF) --postgres --filled 1000000 $(BENCH)
-	target/release/queue_bench postgres --filled 1000000
+	target/release/bench --sheaf $(SHEAF) --only sheaf --only durable --postgres --filled 1000000 $(BENCH)
+
+## The queue on PostgreSQL alone, beside the same; QUEUE="--filled 1000000" with runs in it.
+bench-queue:
+	$(RELEASE) --package sheaf-tests --bin queue_bench
+	target/release/queue_bench postgres $(QUEUE)
 
 ## Record anew what the main load spends its time on; after larger changes, or for another compiler.
 profile:

@@ -106,6 +106,9 @@ pub async fn run(plan: &Plan, sink: Arc<Sink>, mut tell: impl FnMut(&Sample)) ->
 
 async fn measure(plan: &Plan, contender: Contender, pair: usize, sink: &Sink) -> anyhow::Result<Sample> {
     let data = tempfile::tempdir_in(&plan.data_root)?;
+    if let Some(databases) = &plan.postgres {
+        databases.tidy();
+    }
     let mut running = Running::start(contender, plan, data.path(), &sink.origin()).await?;
     tokio::time::sleep(IDLE_AFTER).await;
     let (idle_kib, _) = running.process.memory_kib()?;

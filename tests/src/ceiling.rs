@@ -2,7 +2,8 @@
 //! They use what the product uses (axum, reqwest, its databases), so a ratio shows what the product adds.
 //!
 //! (a) answers at once and keeps nothing. (b) answers after a group-committed, fsynced append of the raw body, and flags
-//! what was delivered in batches, in the same single writer's transactions.
+//! what was delivered in batches, in the same single writer's transactions. On PostgreSQL, where nodes share what there is to
+//! do, it keeps a queue of what was not delivered instead of the flags.
 
 pub mod postgres;
 pub mod process;

@@ -94,15 +94,18 @@ impl TestDatabase {
         TestDatabase::on(Server::private().expect("PostgreSQL starts"))
     }
 
-    /// A fresh database on a server of its own with the memory of one that serves in earnest.
-    pub fn measured() -> TestDatabase {
-        let server = Server::own(PRIVATE_CONNECTIONS_MAX, MEASURED_BUFFERS_MIB);
+    /// A fresh database on a server of its own with the memory of one that serves in earnest, and its files in that folder.
+    pub fn measured(root: &Path) -> TestDatabase {
+        let server = Server::own(root, PRIVATE_CONNECTIONS_MAX, MEASURED_BUFFERS_MIB);
         TestDatabase::on(server.expect("PostgreSQL starts"))
     }
 
     /// A fresh database on a server of its own that several nodes may use.
     pub fn of_nodes() -> TestDatabase {
-        TestDatabase::on(Server::own(SHARED_CONNECTIONS_MAX, TEST_BUFFERS_MIB).expect("PostgreSQL starts"))
+        TestDatabase::on(
+            Server::own(&std::env::temp_dir(), SHARED_CONNECTIONS_MAX, TEST_BUFFERS_MIB)
+                .expect("PostgreSQL starts"),
+        )
     }
 
     /// A fresh database on the same server, which must not be dropped before.
@@ -185,11 +188,11 @@ impl Server {
 
     /// A server of one test's own.
     pub fn private() -> io::Result<Server> {
-        Server::own(PRIVATE_CONNECTIONS_MAX, TEST_BUFFERS_MIB)
+        Server::own(&std::env::temp_dir(), PRIVATE_CONNECTIONS_MAX, TEST_BUFFERS_MIB)
     }
 
-    fn own(connections_max: u16, buffers_mib: u32) -> io::Result<Server> {
-        let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
+    fn own(root: &Path, connections_max: u16, buffers_mib: u32) -> io::Result<Server> {
+        let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir_in(fs::canonicalize(root)?)?;
         let folder = home.path().to_owned();
         give(&folder)?;
         let server = Server {

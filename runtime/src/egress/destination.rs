@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use reqwest::{Url, header::HeaderValue};
@@ -14,8 +14,7 @@ use super::{Rules, blocked, origin, resolver};
 /// The most origins that are remembered; bundles name few.
 const DESTINATIONS_MAX: usize = 10_000;
 
-/// An origin that may be sent to.
-#[derive(Debug)]
+/// An origin that may be sent to. Has no `Debug` on purpose: a path may hold what a bundle fills in.
 pub struct Destination {
     /// The origin that is connected to: the request's own, or the override's.
     origin: String,
@@ -23,13 +22,13 @@ pub struct Destination {
     pub port: u16,
     /// What `Host` must say when the connection goes elsewhere.
     pub overridden: Option<HeaderValue>,
-    /// The last path that was asked for, as it is written, with the URL of it that is connected to. Most requests differ in
-    /// their query alone, and it is the host that takes the time to read.
+    /// The last path that came with a query, as it is written, with the URL of it that is connected to. Most requests differ
+    /// in their query alone, and it is the host that takes the time to read. Never a query, which may hold a secret.
     last: Mutex<Option<(String, Url)>>,
 }
 
 /// The origins seen so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Destinations(RwLock<HashMap<Text, Arc<Destination>>>);
 
 impl Destinations {
@@ -92,14 +91,17 @@ impl Destination {
 
     /// The URL of a path, read once as long as it stays the same.
     fn path(&self, path: &str, checked_origin: &str) -> Result<Url, TransportError> {
-        // A panic elsewhere cannot leave it half-written: every change is one assignment.
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, url)) = last.as_ref().filter(|(known, _)| known == path) {
+        if let Some((_, url)) = self.last().as_ref().filter(|(known, _)| known == path) {
             return Ok(url.clone());
         }
         let url = self.read(path, checked_origin)?;
-        *last = Some((path.to_owned(), url.clone()));
+        *self.last() = Some((path.to_owned(), url.clone()));
         Ok(url)
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<(String, Url)>> {
+        // A panic elsewhere cannot leave it half-written: every change is one assignment.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self, rest: &str, checked_origin: &str) -> Result<Url, TransportError> {
@@ -133,18 +135,26 @@ mod tests {
     use super::*;
 
     const ORIGIN: &str = "https://api.mindbox.ru";
+    const ELSEWHERE: &str = "http://127.0.0.1:9999";
 
     proptest! {
         #[test]
         fn a_url_is_the_same_read_whole_or_by_its_path_and_query(
-            path in "(/[a-z./%?#\\\\@: \t\u{e9}]{0,12})?",
-            queries in prop::collection::vec("[a-z0-9=&%+'\"<> ?#\t\n\u{44f}]{0,20}", 1..4),
+            parts in prop::collection::vec(
+                ("(/[ab]|/[a-z./%?#\\\\@: \t\u{e9}]{0,12})?", "[a-z0-9=&%+'\"<> ?#\t\n\u{44f}]{0,20}"),
+                1..6,
+            ),
+            overridden: bool,
         ) {
-            let destination = Destination::check(ORIGIN, &Rules::default()).expect("a destination");
-            for query in queries {
-                let url = format!("{ORIGIN}{path}?{query}");
-                let whole = Url::parse(&url).expect("a URL of this origin can always be read");
-                prop_assert_eq!(destination.url(&url, ORIGIN).expect("of its origin"), whole);
+            let overrides = vec![format!("{ORIGIN}={ELSEWHERE}").parse().expect("an override")];
+            let rules = if overridden { Rules { overrides, ..Rules::default() } } else { Rules::default() };
+            let destination = Destination::check(ORIGIN, &rules).expect("a destination");
+            for (path, query) in parts {
+                let rest = format!("{path}?{query}");
+                let origin = if overridden { ELSEWHERE } else { ORIGIN };
+                let whole = Url::parse(&format!("{origin}{rest}")).expect("a URL of an origin can always be read");
+                let url = destination.url(&format!("{ORIGIN}{rest}"), ORIGIN).expect("of its origin");
+                prop_assert_eq!(url, whole);
             }
         }
     }

@@ -60,6 +60,8 @@ pub struct Report {
     pub load_s: f64,
     /// Connections of the generator.
     pub connections: usize,
+    /// Runs that were in the PostgreSQL before, when it was one; its server's CPU and bytes are in no figure.
+    pub postgres_runs: Option<u64>,
     /// Medians by contender.
     pub medians: Vec<Medians>,
     /// The product against each ceiling: medians of the rounds' ratios.
@@ -119,6 +121,7 @@ impl Report {
         Report {
             load_s: plan.duration.as_secs_f64(),
             connections: plan.connections,
+            postgres_runs: plan.postgres.as_ref().map(|databases| databases.runs),
             medians,
             ratios: ratios.into_iter().flatten().collect(),
             samples,
@@ -192,6 +195,9 @@ impl fmt::Display for Report {
             let percent = ratio.events_per_s * 100.0;
             let title = ratio.ceiling.title();
             write!(f, "\nsheaf to {title}: {percent:.0} % of its events/s, CPU x {:.2}{written}", ratio.cpu)?;
+        }
+        if let Some(runs) = self.postgres_runs {
+            write!(f, "\non PostgreSQL with {runs} runs before; its server's CPU and bytes are not counted")?;
         }
         for sample in self.samples.iter().filter(|it| !it.batches.is_empty() && it.pair == 0) {
             let batches: Vec<String> =

@@ -73,7 +73,11 @@ fn measure(arguments: Arguments) -> anyhow::Result<()> {
     let sink = Arc::new(far_end.block_on(Sink::start())?);
     let near_end = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let postgres = match arguments.postgres {
-        true => Some(near_end.block_on(Databases::filled(&arguments.sheaf, arguments.filled))?),
+        true => Some(near_end.block_on(Databases::filled(
+            &arguments.sheaf,
+            &arguments.data_root,
+            arguments.filled,
+        ))?),
         false => None,
     };
     let plan = Plan {

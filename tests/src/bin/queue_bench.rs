@@ -1,6 +1,7 @@
 //! The queue alone, beside a plain store: what one event costs from publish to settle, without HTTP.
 
 use std::{
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -55,6 +56,9 @@ struct Options {
     /// Of PostgreSQL: runs that are in both already.
     #[arg(long, default_value_t = 0)]
     filled: u64,
+    /// Where databases are made; a real disk.
+    #[arg(long, default_value = "target")]
+    data_root: PathBuf,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum, Debug)]
@@ -73,13 +77,13 @@ async fn main() -> anyhow::Result<()> {
     if options.what == What::Postgres {
         return postgres_pairs(&options).await;
     }
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::tempdir_in(&options.data_root)?;
     let file = folder.path().join("bench.db");
     let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
     let before = own_usage()?;
     let begun = Instant::now();
     let commits = match options.what {
-        What::Queue => queue(&options, Database::File(file), &body, async |_| Ok(())).await?.1,
+        What::Queue => queue(&options, Database::File(file), &body, || {}).await?.1,
         What::Plain | What::Postgres => plain(&options, ceiling::sqlite::open(&file).await?, &body).await?.1,
     };
     let seconds = begun.elapsed().as_secs_f64();
@@ -102,13 +106,13 @@ async fn main() -> anyhow::Result<()> {
 /// The product's queue and its ceiling in turns, each on a database of its own; the ratio of each pair.
 async fn postgres_pairs(options: &Options) -> anyhow::Result<()> {
     let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
-    let server = TestDatabase::measured();
+    let server = TestDatabase::measured(&options.data_root);
     let events = options.events as f64;
     let mut ratios = Vec::new();
     for pair in 1..=options.pairs {
         let (folder, database) = (tempfile::tempdir()?, server.beside());
         let place = Database::of(Some(&database.url().parse()?), folder.path().to_owned());
-        let fill = async |_| fill(&database, CONNECTION, options.filled);
+        let fill = || fill(&database, CONNECTION, options.filled);
         let (took, commits) = queue(options, place, &body, fill).await?;
         let queue = events / took.as_secs_f64();
         drop(database);
@@ -136,7 +140,7 @@ async fn queue(
     options: &Options,
     database: Database,
     body: &[u8],
-    prepare: impl AsyncFnOnce(VersionId) -> anyhow::Result<()>,
+    prepare: impl FnOnce(),
 ) -> anyhow::Result<(Duration, u64)> {
     let settings = Settings { database, slots: SLOTS, lease_ms: LEASE_MS, clock: Clock::system() };
     let (queue, claims) = Queue::serve(settings).await?;
@@ -147,7 +151,7 @@ async fn queue(
         artefact: Artefact::stored(vec![hash], Vec::new()),
     };
     let active = queue.activate(vec![version("dynamic", 1), version("static", 2)]).await?;
-    prepare(active.versions[0]).await?;
+    prepare();
     let before = queue.stats().commits;
     let begun = Instant::now();
     let settling = tokio::spawn(settle_all(claims, options.events));

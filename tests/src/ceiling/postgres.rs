@@ -1,8 +1,8 @@
-//! A ceiling's storage on PostgreSQL.
+//! A ceiling's storage on PostgreSQL: publish is a body row and a queue row, settle takes the queue row away.
 
 use std::str::FromStr as _;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use axum::body::Bytes;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
@@ -40,10 +40,15 @@ pub async fn open(url: &str) -> anyhow::Result<Store> {
     Ok(Store::over(Database(connection), last + 1))
 }
 
-/// With the settings of the product's writer: plans from when a table was small, and compiled ones, cost it as much.
+/// Without scans and compiled plans, as the product's writer is. Fails when commits would not be durable.
 async fn connect(url: &str) -> anyhow::Result<PgConnection> {
     let options = PgConnectOptions::from_str(url)?.options([("enable_seqscan", "off"), ("jit", "off")]);
-    options.connect().await.context("the ceiling's database")
+    let mut connection = options.connect().await.context("the ceiling's database")?;
+    for (setting, asked) in [("fsync", "SHOW fsync"), ("synchronous_commit", "SHOW synchronous_commit")] {
+        let value: String = sqlx::query_scalar(asked).fetch_one(&mut connection).await?;
+        ensure!(value == "on", "{setting} is {value}");
+    }
+    Ok(connection)
 }
 
 impl Commit for Database {

@@ -92,14 +92,16 @@ async fn write_all(
                 Work::Done(row) => done.push(row),
             }
         }
-        committed.appended.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        committed.done.fetch_add(done.len() as u64, Ordering::Relaxed);
-        committed.commits.fetch_add(1, Ordering::Relaxed);
         match database.commit(&rows, &done).await {
-            Ok(()) => answers.into_iter().for_each(|(row, answer)| {
-                // Whoever asked may be gone; the row stays.
-                let _ = answer.send(row);
-            }),
+            Ok(()) => {
+                committed.appended.fetch_add(rows.len() as u64, Ordering::Relaxed);
+                committed.done.fetch_add(done.len() as u64, Ordering::Relaxed);
+                committed.commits.fetch_add(1, Ordering::Relaxed);
+                for (row, answer) in answers {
+                    // Whoever asked may be gone; the row stays.
+                    let _ = answer.send(row);
+                }
+            }
             Err(error) => eprintln!("a batch was not stored: {error:#}"),
         }
     }

@@ -319,6 +319,21 @@ async fn restarted(shared: &Shared, node: &str) -> (Queue, Claims) {
 }
 
 #[tokio::test]
+async fn no_plan_is_compiled_however_much_the_server_believes_there_is() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let url = shared.database.url().parse().unwrap();
+    let mut writer = super::connect::writer(&url).await.unwrap();
+    let pool = super::connect::pool(&url, super::connect::Use::Read);
+    let of_writer: String = sqlx::query_scalar("SHOW jit").fetch_one(&mut writer).await.unwrap();
+    let pool = pool.get_postgres_connection_pool();
+    let of_reader: String = sqlx::query_scalar("SHOW jit").fetch_one(pool).await.unwrap();
+    assert_eq!([of_writer, of_reader], ["off", "off"]);
+}
+
+#[tokio::test]
 async fn commits_are_durable_whatever_the_database_says_by_default() {
     if !server::is_installed() {
         return;
