@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use axum::body::Bytes;
 use clap::{Parser, ValueEnum};
 use sheaf_bundles::{
@@ -30,7 +30,7 @@ use sheaf_tests::{
     bench::databases::fill,
     calltouch::{Moment, Payload, Spaces},
     ceiling::{self, store::Store},
-    postgres::TestDatabase,
+    postgres::{TestDatabase, missing},
     process::own_usage,
 };
 use tokio::task::JoinSet;
@@ -106,6 +106,7 @@ async fn main() -> anyhow::Result<()> {
 /// The product's queue and its ceiling in turns, each on a database of its own; the ratio of each pair.
 async fn postgres_pairs(options: &Options) -> anyhow::Result<()> {
     let body = Payload::call(Moment::CallEnded, 1).encode(Spaces::Percent).into_bytes();
+    ensure!(missing().is_none(), "PostgreSQL is not installed; `make postgres` installs it");
     let server = TestDatabase::measured(&options.data_root);
     let events = options.events as f64;
     let mut ratios = Vec::new();
@@ -178,8 +179,8 @@ async fn queue(
     let took = begun.elapsed();
     let ledger = queue.store().ledger().await?;
     let line = ledger.first().context("a connection")?;
-    anyhow::ensure!(line.delivered == i64::try_from(options.events + options.filled)?, "{line:?}");
-    anyhow::ensure!(queue.store().verify_ledger().await?.is_empty(), "the ledger differs from the rows");
+    ensure!(line.delivered == i64::try_from(options.events + options.filled)?, "{line:?}");
+    ensure!(queue.store().verify_ledger().await?.is_empty(), "the ledger differs from the rows");
     let commits = queue.stats().commits - before;
     queue.stop().await;
     Ok((took, commits))

@@ -67,3 +67,27 @@ impl Commit for Database {
         Ok(tx.commit().await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::{TestDatabase, is_installed};
+
+    #[tokio::test]
+    async fn a_row_waits_in_the_queue_from_its_append_until_it_is_done_and_numbers_go_on_after_what_was_there()
+     {
+        if !is_installed() {
+            return;
+        }
+        let database = TestDatabase::new();
+        fill(&database.url(), 3).await.expect("tables");
+        let store = open(&database.url()).await.expect("a store");
+        let row = store.append(Bytes::from_static(b"body")).await.expect("stored");
+        assert_eq!(row, 4);
+        assert_eq!(database.sql("SELECT id FROM queue"), "4");
+        store.done(row).await;
+        assert_eq!(store.append(Bytes::from_static(b"next")).await, Some(5));
+        assert_eq!(database.sql("SELECT id FROM queue"), "5");
+        assert_eq!(database.sql("SELECT count(*) FROM event"), "5");
+    }
+}

@@ -1,4 +1,4 @@
-//! A database that already holds many finished runs beside an empty one. On SQLite; `queue_bench postgres --filled` has the
+//! A database that already holds many finished runs beside an empty one. On SQLite; `bench --postgres --filled` has the
 //! other database beside its ceiling.
 
 use std::time::Duration;
