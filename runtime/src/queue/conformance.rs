@@ -7,7 +7,7 @@ pub mod laned;
 pub mod observed;
 pub mod shared;
 
-use std::{future::Future, sync::Arc};
+use std::{collections::HashMap, future::Future, sync::Arc};
 
 use sheaf_bundles::{
     artefact::{Artefact, SharedText},
@@ -22,7 +22,7 @@ use super::{
     backend::{CRASH_PAUSE_MS, CRASHES_MAX},
     claim::Claim,
     delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
-    gate::{GateId, GateKind},
+    gate::{GateId, GateKind, Limit},
     history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
     types::{
         Accepted, Activated, ClaimedEvent, Content, Decision, NewVersion, Outcome, Publish, Published,
@@ -58,26 +58,43 @@ pub struct Bench<P> {
     pub set: SetClock,
     epoch: u64,
     versions: Vec<VersionId>,
+    /// What the files say of connections.
+    limits: HashMap<GateId, Limit>,
 }
 
 impl<P: Place> Bench<P> {
-    /// A queue with two active bundle versions.
+    /// A queue with two active bundle versions, and nothing said of any connection.
     pub async fn new(slots: usize) -> Bench<P> {
         let place = P::default();
         let (clock, set) = Clock::stopped_at(START_MS);
         let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
+        let limits = HashMap::new();
+        queue.limit(limits.clone()).await.unwrap();
         let Activated { epoch, versions, .. } =
             queue.activate(vec![version("one", 1), version("two", 2)]).await.unwrap();
-        Bench { place, queue, claims, clock, set, epoch, versions }
+        Bench { place, queue, claims, clock, set, epoch, versions, limits }
+    }
+
+    /// The files say this of connections from now on.
+    async fn limit(&mut self, limits: HashMap<GateId, Limit>) {
+        self.limits = limits;
+        self.queue.limit(self.limits.clone()).await.unwrap();
     }
 
     /// As after kill -9: nothing is settled, nothing is stopped in order; the claims in hand stay with the caller.
     async fn restart(self, slots: usize) -> Bench<P> {
-        let Bench { place, queue, claims, clock, set, epoch, versions } = self;
+        let bench = self.reopened(slots).await;
+        bench.queue.limit(bench.limits.clone()).await.unwrap();
+        bench
+    }
+
+    /// The same, before the files are read.
+    async fn reopened(self, slots: usize) -> Bench<P> {
+        let Bench { place, queue, claims, clock, .. } = self;
         drop(claims);
         queue.stop().await;
         let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
-        Bench { place, queue, claims, clock, set, epoch, versions }
+        Bench { place, queue, claims, clock, ..self }
     }
 
     fn take(&self, due_ms: i64) -> Decision {

@@ -119,7 +119,8 @@ pub struct Queue {
 
 impl Queue {
     /// Opens the database for serving: refuses a second server on the same data, migrates, takes back what the last process
-    /// left, starts the writer. Claims arrive on the returned receiver; once that is dropped nothing more is claimed.
+    /// left, starts the writer. Claims arrive on the returned receiver, from the first [`Queue::limit`] on; once it is dropped
+    /// nothing more is claimed.
     ///
     /// # Errors
     /// `InUse`, `Newer`, `OldSqlite`, or `Storage`.

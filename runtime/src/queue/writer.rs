@@ -138,6 +138,8 @@ pub(super) struct Writer<B> {
     stands_ms: i64,
     /// It was read at least once.
     gates_known: bool,
+    /// It was said what the files say of connections: a run handed out before would pass their limits.
+    limits_known: bool,
     settles: Vec<SettleRow>,
     bills: Vec<(GateId, Bill)>,
     settles_since: Option<Instant>,
@@ -164,6 +166,7 @@ impl<B: Backend> Writer<B> {
             gates_ms: i64::MIN,
             stands_ms: i64::MIN,
             gates_known: false,
+            limits_known: false,
             settles: Vec::new(),
             bills: Vec::new(),
             settles_since: None,
@@ -182,6 +185,7 @@ impl<B: Backend> Writer<B> {
             let open = self.gather(&mut gathered).await;
             if let Some((limits, answer)) = gathered.limits.take() {
                 self.gates.limit(limits);
+                self.limits_known = true;
                 let _ = answer.send(());
             }
             self.turn(&mut gathered).await;
@@ -284,7 +288,8 @@ impl<B: Backend> Writer<B> {
     }
 
     fn free_slots(&self) -> usize {
-        if self.ends.claims.is_closed() { 0 } else { self.slots.saturating_sub(self.held.len()) }
+        let hands_out = self.limits_known && !self.ends.claims.is_closed();
+        if hands_out { self.slots.saturating_sub(self.held.len()) } else { 0 }
     }
 
     fn take_ended(&mut self, Ended { run, fence, how }: Ended) {

@@ -1,6 +1,7 @@
 //! The queue alone, beside a plain store: what one event costs from publish to settle, without HTTP.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -145,6 +146,7 @@ async fn queue(
 ) -> anyhow::Result<(Duration, u64)> {
     let settings = Settings { database, slots: SLOTS, lease_ms: LEASE_MS, clock: Clock::system() };
     let (queue, claims) = Queue::serve(settings).await?;
+    queue.limit(HashMap::new()).await?;
     let version = |name: &str, hash| NewVersion {
         bundle: name.to_owned(),
         connection: CONNECTION.into(),

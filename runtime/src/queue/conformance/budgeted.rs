@@ -43,8 +43,8 @@ pub fn done(sent: Option<Sent>) -> Settle {
 }
 
 impl<P: Place> Bench<P> {
-    async fn budgets(&self, budgets: &[Budget]) {
-        self.queue.limit(limits(budgets)).await.unwrap();
+    async fn budgets(&mut self, budgets: &[Budget]) {
+        self.limit(limits(budgets)).await;
     }
 
     /// The claims that come out now.
@@ -88,7 +88,6 @@ pub async fn a_budget_is_never_passed_and_comes_back_and_a_restart_forgets_nothi
     assert_eq!(bench.sent_now().await, 3);
     assert_eq!(bench.left().await, [("second".to_owned(), 0), ("day".to_owned(), 4)]);
     let mut bench = bench.restart(8).await;
-    bench.budgets(&[a_second(3), a_day(7)]).await;
     assert_eq!(bench.sent_now().await, 0);
     bench.set.advance_ms(SECOND_MS);
     assert_eq!(bench.sent_now().await, 0);

@@ -121,14 +121,13 @@ pub async fn a_paused_connection_holds_what_it_brought_and_what_goes_through_it<
 
 pub async fn a_connection_that_fails_is_left_alone_until_one_run_went_well<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
-    bench.queue.limit(limits(&[("crm", None)])).await.unwrap();
+    bench.limit(limits(&[("crm", None)])).await;
     bench.break_crm(100).await;
     for identity in 0..4 {
         bench.accept(bench.event(identity, 0)).await;
     }
     bench.nothing_to_claim().await;
     let mut bench = bench.restart(8).await;
-    bench.queue.limit(limits(&[("crm", None)])).await.unwrap();
     bench.nothing_to_claim().await;
     let [open] = bench.queue.store().closed_gates().await.unwrap().try_into().expect("one gate");
     assert_eq!((open.name.as_str(), open.why, open.waiting), ("crm", "failing", 4));
@@ -186,7 +185,7 @@ pub async fn a_vendor_that_asks_for_a_pause_gets_it<P: Place>() {
 pub async fn a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs<P: Place>() {
     const NOISE: u64 = 3_000;
     let mut bench = Bench::<P>::new(8).await;
-    bench.queue.limit(limits(&[("crm", None), ("sms", None)])).await.unwrap();
+    bench.limit(limits(&[("crm", None), ("sms", None)])).await;
     let mut publishing = tokio::task::JoinSet::new();
     for identity in 0..NOISE {
         let (queue, event) = (bench.queue.clone(), bench.event_through(identity, crm()));
@@ -229,9 +228,28 @@ pub async fn runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at<
     assert_eq!(bench.deliver_all().await, [run]);
 }
 
+pub async fn nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let places = limits(&[("crm", Some(2))]);
+    bench.limit(places.clone()).await;
+    for identity in 0..7 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    let mut bench = bench.reopened(8).await;
+    // On a shared database the leases have to end.
+    bench.set.advance_ms(LEASE_MS);
+    bench.nothing_to_claim().await;
+    bench.accept(bench.event(7, 0)).await;
+    bench.nothing_to_claim().await;
+    bench.limit(places).await;
+    let _held = (bench.claim().await, bench.claim().await);
+    bench.nothing_to_claim().await;
+    assert_eq!(bench.line().await.pending, 8);
+}
+
 pub async fn a_limit_is_never_passed_and_every_place_is_given_again<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
-    bench.queue.limit(limits(&[("crm", Some(2))])).await.unwrap();
+    bench.limit(limits(&[("crm", Some(2))])).await;
     for identity in 0..7 {
         bench.accept(bench.event(identity, 0)).await;
     }
@@ -242,7 +260,6 @@ pub async fn a_limit_is_never_passed_and_every_place_is_given_again<P: Place>() 
     bench.nothing_to_claim().await;
     drop(second);
     let mut bench = bench.restart(8).await;
-    bench.queue.limit(limits(&[("crm", Some(2))])).await.unwrap();
     bench.a_second_later().await;
     drop(third);
     assert_eq!(bench.deliver_all().await.len(), 6);
@@ -272,6 +289,7 @@ macro_rules! gated {
             a_vendor_that_asks_for_a_pause_gets_it
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
             runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
+            nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections
             a_limit_is_never_passed_and_every_place_is_given_again
         }
     };

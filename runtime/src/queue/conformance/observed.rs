@@ -53,7 +53,7 @@ pub async fn runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another<P: Pla
     let mut bench = Bench::<P>::new(8).await;
     let sms = GateId::of(GateKind::Connection, "sms");
     let place = Limit { concurrency: Some(1), bundles: 2, ..Limit::none("crm") };
-    bench.queue.limit([(crm(), place), (sms, Limit::none("sms"))].into()).await.unwrap();
+    bench.limit([(crm(), place), (sms, Limit::none("sms"))].into()).await;
     bench.queue.store().pause(GateKind::Connection, "sms", true).await.unwrap();
     bench.set.advance_ms(1_000);
     for identity in 0..12 {
@@ -77,9 +77,9 @@ pub async fn runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another<P: Pla
 }
 
 pub async fn runs_of_a_spent_budget_are_held<P: Place>() {
-    let bench = Bench::<P>::new(8).await;
+    let mut bench = Bench::<P>::new(8).await;
     let limit = Limit { budgets: vec![budgeted::a_second(1)], ..Limit::none("crm") };
-    bench.queue.limit([(crm(), limit)].into()).await.unwrap();
+    bench.limit([(crm(), limit)].into()).await;
     for identity in 0..3 {
         bench.accept(bench.event(identity, 0)).await;
     }

@@ -15,8 +15,8 @@ pub fn shared(concurrency: Option<usize>) -> HashMap<GateId, Limit> {
 
 impl<P: Place> Bench<P> {
     async fn of_shared(concurrency: Option<usize>) -> Bench<P> {
-        let bench = Bench::new(SLOTS).await;
-        bench.queue.limit(shared(concurrency)).await.unwrap();
+        let mut bench = Bench::new(SLOTS).await;
+        bench.limit(shared(concurrency)).await;
         bench
     }
 
@@ -78,7 +78,6 @@ pub async fn a_quiet_bundle_is_served_next_though_ten_thousand_runs_of_another_w
     }
     drop(held);
     let mut bench = bench.restart(SLOTS).await;
-    bench.queue.limit(shared(None)).await.unwrap();
     // On a shared database the leases have to end.
     bench.set.advance_ms(LEASE_MS);
     let (mut quiet, mut all) = (0, 0);
@@ -104,6 +103,7 @@ pub async fn what_waits_with_its_bundle_loses_nothing_and_a_restart_finds_it<P: 
     let line = bench.line().await;
     assert_eq!((held.len(), line.pending), (SLOTS, 110));
     // The files changed meanwhile: nobody shares the connection any more.
+    bench.limits = HashMap::new();
     let mut bench = bench.restart(SLOTS).await;
     drop(held);
     bench.set.advance_ms(LEASE_MS);
@@ -228,7 +228,7 @@ pub async fn a_connection_has_its_turns_while_others_have_more_ready_than_every_
         ("paid for", Limit { budgets: vec![budget], ..none() }),
     ] {
         let mut bench = Bench::<P>::new(SLOTS).await;
-        bench.queue.limit(among_many(limit)).await.unwrap();
+        bench.limit(among_many(limit)).await;
         bench.overload(one_of_many).await;
         bench.queue.flush().await.unwrap();
         for identity in 0..20 {
@@ -242,7 +242,7 @@ pub async fn a_connection_has_its_turns_while_others_have_more_ready_than_every_
 pub async fn what_is_ready_has_its_turns_while_a_limited_connection_could_have_every_slot<P: Place>() {
     let mut bench = Bench::<P>::new(SLOTS).await;
     let limit = Limit { concurrency: Some(SLOTS), ..Limit::none("crm") };
-    bench.queue.limit(HashMap::from([(crm(), limit)])).await.unwrap();
+    bench.limit(HashMap::from([(crm(), limit)])).await;
     bench.overload(|_| GateId::NONE).await;
     for identity in 0..100 {
         bench.accept(bench.event_for(1, identity, 0)).await;
@@ -253,7 +253,7 @@ pub async fn what_is_ready_has_its_turns_while_a_limited_connection_could_have_e
 
 pub async fn a_broken_connection_is_tried_while_others_have_more_ready_than_every_slot<P: Place>() {
     let mut bench = Bench::<P>::new(SLOTS).await;
-    bench.queue.limit(among_many(Limit::none("crm"))).await.unwrap();
+    bench.limit(among_many(Limit::none("crm"))).await;
     bench.break_crm(0).await;
     bench.accept(bench.event_for(1, 100, 0)).await;
     bench.overload(one_of_many).await;

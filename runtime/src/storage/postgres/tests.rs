@@ -5,6 +5,7 @@ mod halves;
 mod lanes;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -73,7 +74,14 @@ impl Shared {
         }
     }
 
+    /// A node whose files say nothing of connections.
     async fn node(&self, node: &str, slots: usize, clock: Clock) -> Result<(Queue, Claims), QueueError> {
+        let (queue, claims) = self.started(node, slots, clock).await?;
+        queue.limit(HashMap::new()).await?;
+        Ok((queue, claims))
+    }
+
+    async fn started(&self, node: &str, slots: usize, clock: Clock) -> Result<(Queue, Claims), QueueError> {
         let database = self.seen_by(node);
         Queue::serve(Settings { database, slots, lease_ms: LEASE_MS, clock }).await
     }
@@ -117,7 +125,7 @@ impl Place for Shared {
     }
 
     async fn serve(&self, slots: usize, clock: Clock) -> Result<(Queue, Claims), QueueError> {
-        self.node("a", slots, clock).await
+        self.started("a", slots, clock).await
     }
 
     async fn store(&self, clock: Clock) -> Result<Store, QueueError> {
