@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sheaf_bundles::{
     event::Event,
-    id::{RunId, VersionId},
+    id::{EventId, RunId, VersionId},
     plan::Plan,
     run::RunState,
     verdict::{Class, Disposition},
@@ -106,7 +106,7 @@ impl Worker {
 
     async fn prepare(&self, claim: &Claim) -> Result<(Arc<Plan>, RunState), NotRunnable> {
         let plan = self.plan(claim.version).await?;
-        let event = event(claim, &plan)?;
+        let event = event(claim, &plan, self.executor.clock.now_ms())?;
         #[cfg(feature = "faulty")]
         crate::faulty::panic_if_poisonous(&event);
         Ok((plan, state(event, claim.state.as_deref(), claim.generation)?))
@@ -163,6 +163,14 @@ fn not_runnable(error: VersionError, now_ms: i64) -> NotRunnable {
     }
 }
 
+/// A young event that this sheaf does not read is taken for one that a newer sheaf stored, as its versions are.
+fn unreadable(event: EventId, why: &str, now_ms: i64) -> NotRunnable {
+    match now_ms - event.time_ms() < UPDATE_MS_MAX {
+        true => NotRunnable::Elsewhere(why.to_owned()),
+        false => NotRunnable::Never(why.to_owned()),
+    }
+}
+
 /// What the last attempt left. A run that was parked before its first attempt could begin left nothing: it begins.
 fn state(event: Arc<Event>, stored: Option<&[u8]>, generation: u32) -> Result<RunState, NotRunnable> {
     match stored.filter(|bytes| !bytes.is_empty()) {
@@ -174,9 +182,10 @@ fn state(event: Arc<Event>, stored: Option<&[u8]>, generation: u32) -> Result<Ru
 }
 
 /// The event, decoded again by the manifest of the run's own version when it was not handed over in memory.
-fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
+fn event(claim: &Claim, plan: &Plan, now_ms: i64) -> Result<Arc<Event>, NotRunnable> {
     match &claim.event {
         ClaimedEvent::Decoded(event) => Ok(event.clone()),
+        ClaimedEvent::Unreadable { id, why } => Err(unreadable(*id, why, now_ms)),
         ClaimedEvent::Stored { id, connection, received } => {
             let decoded = sheaf_connectors::decode::decode(plan.hook(), received).map_err(|error| {
                 NotRunnable::Never(format!("the stored event cannot be decoded: {error}"))
@@ -193,8 +202,6 @@ fn event(claim: &Claim, plan: &Plan) -> Result<Arc<Event>, NotRunnable> {
 
 #[cfg(test)]
 mod tests {
-    use sheaf_bundles::id::EventId;
-
     use super::*;
     use crate::{
         queue::delivery::{Answer, DeliveryRecord, SentRequest},
@@ -208,6 +215,16 @@ mod tests {
         assert!(matches!(not_runnable(error(), 1_000_000 + UPDATE_MS_MAX - 1), NotRunnable::Elsewhere(_)));
         assert!(matches!(not_runnable(error(), 1_000_000 + UPDATE_MS_MAX), NotRunnable::Never(_)));
         assert!(matches!(not_runnable(VersionError::Unknown(version), 1_000_000), NotRunnable::Never(_)));
+    }
+
+    #[test]
+    fn an_event_that_cannot_be_read_is_left_to_newer_nodes_for_the_time_of_an_update() {
+        let event = EventId(sheaf_bundles::id::compose(1_000_000, 1, 0));
+        let of = |now_ms| unreadable(event, "it has another form", now_ms);
+        assert!(matches!(of(1_000_000 + UPDATE_MS_MAX - 1), NotRunnable::Elsewhere(_)));
+        assert!(
+            matches!(of(1_000_000 + UPDATE_MS_MAX), NotRunnable::Never(why) if why == "it has another form")
+        );
     }
 
     #[test]

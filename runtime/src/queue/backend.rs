@@ -4,7 +4,6 @@ use std::{future::Future, sync::Arc};
 
 use sheaf_bundles::{
     budget::{Accounts, Bill},
-    event::Received,
     id::{EventId, RunId, VersionId},
     lane::LaneId,
 };
@@ -14,7 +13,7 @@ use super::{
     delivery::DeliveryRecord,
     gate::{GateId, Stand},
     gates::{BreakerChange, Gates, Stored},
-    types::{Activated, NewVersion, Publish},
+    types::{Activated, ClaimedEvent, NewVersion, Publish},
 };
 
 /// Runs a claim may take from the database in one turn.
@@ -295,10 +294,8 @@ impl PublishedRow {
 pub struct ClaimedRow {
     /// The row.
     pub row: QueueRow,
-    /// The name of its connection.
-    pub connection: Arc<str>,
-    /// The request as received.
-    pub received: Received,
+    /// Its event.
+    pub event: ClaimedEvent,
     /// What the last attempt left.
     pub state: Option<Vec<u8>>,
 }

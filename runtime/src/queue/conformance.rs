@@ -47,6 +47,8 @@ pub trait Place: Default {
     fn serve(&self, slots: usize, clock: Clock) -> impl Future<Output = Result<(Queue, Claims), QueueError>>;
     /// Opens the store as another process would.
     fn store(&self, clock: Clock) -> impl Future<Output = Result<Store, QueueError>>;
+    /// Changes what is stored behind the queue's back.
+    fn harm(&self, sql: &str) -> impl Future<Output = ()>;
 }
 
 /// A queue under test.
@@ -256,8 +258,32 @@ pub async fn a_run_without_a_free_slot_waits_in_the_store_and_comes_with_its_req
         ClaimedEvent::Stored { id, connection, received: stored } => {
             assert_eq!((id, &*connection, stored), (second, "calls", received()));
         }
-        ClaimedEvent::Decoded(event) => panic!("{event:?} had no slot to be handed over to"),
+        other => panic!("{other:?} instead of what is stored"),
     }
+}
+
+pub async fn an_event_that_cannot_be_read_comes_with_the_reason_and_holds_up_nobody<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let mut events = Vec::new();
+    for identity in 0..3 {
+        events.push(bench.accept(bench.event(identity, START_MS + 1)).await);
+    }
+    bench.place.harm(&format!("UPDATE body SET head = 'of a newer sheaf' WHERE id = {}", events[0].0)).await;
+    bench.place.harm(&format!("DELETE FROM body WHERE id = {}", events[1].0)).await;
+    bench.set.advance_ms(1);
+    bench.accept(bench.event(3, 0)).await;
+    let mut whys = HashMap::new();
+    for _ in 0..4 {
+        let claim = bench.claim().await;
+        if let ClaimedEvent::Unreadable { id, why } = &claim.event {
+            whys.insert(*id, why.clone());
+        }
+        claim.settle(parked());
+    }
+    assert_eq!(whys.len(), 2);
+    assert!(whys[&events[0]].contains("head"), "{whys:?}");
+    assert!(whys[&events[1]].contains("not in the database"), "{whys:?}");
+    assert_eq!(bench.line().await.parked, 4);
 }
 
 pub async fn a_duplicate_is_counted_and_makes_no_run<P: Place>() {
@@ -640,6 +666,7 @@ macro_rules! conformance {
             an_event_is_kept_as_received_with_a_run_per_bundle_that_took_it
             a_run_due_now_is_handed_over_in_memory_and_settles
             a_run_without_a_free_slot_waits_in_the_store_and_comes_with_its_request
+            an_event_that_cannot_be_read_comes_with_the_reason_and_holds_up_nobody
             a_duplicate_is_counted_and_makes_no_run
             the_same_identity_under_another_connection_is_another_event
             an_event_without_an_identity_is_always_new

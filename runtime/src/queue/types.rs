@@ -206,6 +206,13 @@ pub enum ClaimedEvent {
         /// The request as received.
         received: Received,
     },
+    /// What is stored of it cannot be read.
+    Unreadable {
+        /// Its id.
+        id: EventId,
+        /// Why.
+        why: String,
+    },
 }
 
 impl ClaimedEvent {
@@ -213,7 +220,7 @@ impl ClaimedEvent {
     pub fn id(&self) -> EventId {
         match self {
             ClaimedEvent::Decoded(event) => event.id,
-            ClaimedEvent::Stored { id, .. } => *id,
+            ClaimedEvent::Stored { id, .. } | ClaimedEvent::Unreadable { id, .. } => *id,
         }
     }
 }

@@ -564,7 +564,7 @@ impl<B: Backend> Writer<B> {
     }
 
     fn hand_out(&mut self, claimed: ClaimedRow, probes: &[(RunId, GateId)], now_ms: i64, lease_end_ms: i64) {
-        let ClaimedRow { row, connection, received, state } = claimed;
+        let ClaimedRow { row, event, state } = claimed;
         let probe = probes.iter().find(|(run, _)| *run == row.run).map(|(_, gate)| *gate);
         if row.lost >= LOST_MAX {
             let reason = format!(
@@ -580,7 +580,6 @@ impl<B: Backend> Writer<B> {
             }
             return;
         }
-        let event = ClaimedEvent::Stored { id: row.event, connection, received };
         self.give(row, event, state, probe, now_ms, lease_end_ms);
     }
 

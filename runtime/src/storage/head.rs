@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-use sheaf_bundles::{event::Received, value::Text};
+use sheaf_bundles::{event::Received, id::EventId, value::Text};
+
+use crate::queue::types::ClaimedEvent;
 
 /// The short names keep the row narrow; there is one for each event.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +42,40 @@ pub fn read(head: &str, body: Vec<u8>, received_ms: i64) -> Result<Received, ser
         source: head.source,
         received_ms,
     })
+}
+
+/// A stored event as it is joined to a run; `None` where there is no row of it.
+pub struct Stored {
+    /// The name of its connection.
+    pub connection: Option<String>,
+    /// When it was received, unix milliseconds.
+    pub received_ms: Option<i64>,
+    /// See [`write`].
+    pub head: Option<String>,
+    /// The request's body.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Stored {
+    /// The event of a claim. One that cannot be read is no reason to refuse the turn that found it.
+    pub fn claimed(self, id: EventId) -> ClaimedEvent {
+        let Stored {
+            connection: Some(connection),
+            received_ms: Some(received_ms),
+            head: Some(head),
+            body: Some(body),
+        } = self
+        else {
+            return ClaimedEvent::Unreadable { id, why: format!("event {id} is not in the database") };
+        };
+        match read(&head, body, received_ms) {
+            Ok(received) => ClaimedEvent::Stored { id, connection: connection.into(), received },
+            Err(error) => ClaimedEvent::Unreadable {
+                id,
+                why: format!("the stored head of event {id} cannot be read: {error}"),
+            },
+        }
+    }
 }
 
 #[cfg(test)]

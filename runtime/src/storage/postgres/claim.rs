@@ -64,8 +64,8 @@ FROM unnest($1::bigint[], $2::bigint[]) s (id, gate) WHERE q.id = s.id";
 
 const DETAILS: &str = "
 SELECT q.id, c.name, e.received_ms, b.head, b.body, s.state
-FROM unnest($1::bigint[]) r (id) JOIN queue q ON q.id = r.id JOIN event e ON e.id = q.event JOIN body b ON b.id = q.event
-    JOIN connection c ON c.id = e.connection LEFT JOIN run_state s ON s.run = q.id";
+FROM unnest($1::bigint[]) r (id) JOIN queue q ON q.id = r.id LEFT JOIN event e ON e.id = q.event LEFT JOIN body b ON b.id = q.event
+    LEFT JOIN connection c ON c.id = e.connection LEFT JOIN run_state s ON s.run = q.id";
 
 /// Where claims begin to look. With old snapshots open, the rows that were claimed and settled stay in the index for a
 /// while; a claim that reads past them all became slower and slower.
@@ -468,11 +468,13 @@ fn queue_row(row: &PgRow) -> Result<QueueRow, sqlx::Error> {
 }
 
 fn claimed_row(row: QueueRow, details: &PgRow) -> Result<ClaimedRow, sqlx::Error> {
-    let name: String = details.try_get(1)?;
-    let text: &str = details.try_get(3)?;
-    let received = head::read(text, details.try_get(4)?, details.try_get(2)?)
-        .map_err(|error| sqlx::Error::Decode(format!("the stored head of {}: {error}", row.event).into()))?;
+    let event = head::Stored {
+        connection: details.try_get(1)?,
+        received_ms: details.try_get(2)?,
+        head: details.try_get(3)?,
+        body: details.try_get(4)?,
+    };
     let state: Option<Vec<u8>> = details.try_get(5)?;
     let row = QueueRow { has_state: state.is_some(), ..row };
-    Ok(ClaimedRow { row, connection: name.into(), received, state })
+    Ok(ClaimedRow { row, event: event.claimed(row.event), state })
 }

@@ -131,6 +131,10 @@ impl Place for Shared {
     async fn store(&self, clock: Clock) -> Result<Store, QueueError> {
         Store::open(&self.seen_by("a"), clock).await
     }
+
+    async fn harm(&self, sql: &str) {
+        self.database.sql(sql);
+    }
 }
 
 conformance!(Shared);

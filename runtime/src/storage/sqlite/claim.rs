@@ -59,8 +59,8 @@ const SOONEST_BEHIND: Shape = Shape {
 const DETAILS: Shape = Shape {
     before: "SELECT q.id, c.name, e.received_ms, b.head, b.body, s.state FROM (",
     columns: 1,
-    after: ") v CROSS JOIN queue q ON q.id = v.column1 JOIN event e ON e.id = q.event JOIN body b ON b.id = q.event \
-            JOIN connection c ON c.id = e.connection LEFT JOIN run_state s ON s.run = q.id",
+    after: ") v CROSS JOIN queue q ON q.id = v.column1 LEFT JOIN event e ON e.id = q.event \
+            LEFT JOIN body b ON b.id = q.event LEFT JOIN connection c ON c.id = e.connection LEFT JOIN run_state s ON s.run = q.id",
 };
 
 /// Runs looked at in one go once one of them had to be put behind a gate: its fellows are right behind it.
@@ -367,11 +367,13 @@ fn queue_row(row: &QueryResult) -> Result<QueueRow, DbErr> {
 }
 
 fn claimed_row(row: QueueRow, details: &QueryResult) -> Result<ClaimedRow, DbErr> {
-    let name: String = details.try_get_by_index(1)?;
-    let text: String = details.try_get_by_index(3)?;
-    let received = head::read(&text, details.try_get_by_index(4)?, details.try_get_by_index(2)?)
-        .map_err(|error| DbErr::Custom(format!("the stored head of {}: {error}", row.event)))?;
+    let event = head::Stored {
+        connection: details.try_get_by_index(1)?,
+        received_ms: details.try_get_by_index(2)?,
+        head: details.try_get_by_index(3)?,
+        body: details.try_get_by_index(4)?,
+    };
     let state: Option<Vec<u8>> = details.try_get_by_index(5)?;
     let row = QueueRow { has_state: state.is_some(), ..row };
-    Ok(ClaimedRow { row, connection: name.into(), received, state })
+    Ok(ClaimedRow { row, event: event.claimed(row.event), state })
 }

@@ -35,6 +35,10 @@ impl Place for Folder {
     async fn store(&self, clock: Clock) -> Result<Store, QueueError> {
         Store::open(&Database::File(self.0.path().join("sheaf.db")), clock).await
     }
+
+    async fn harm(&self, sql: &str) {
+        self.saboteur().await.execute_unprepared(sql).await.unwrap();
+    }
 }
 
 conformance!(Folder);
