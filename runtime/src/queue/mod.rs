@@ -1,5 +1,6 @@
 //! The durable queue: publish, claim, settle; one group-committing writer.
 
+mod apart;
 pub mod backend;
 pub mod breaker;
 pub mod claim;
@@ -29,7 +30,7 @@ use crate::{
         store::Store,
     },
 };
-use backend::Backend;
+use apart::Apart;
 use claim::Claim;
 use gate::{GateId, Limit};
 use stats::{Stats, StatsSnapshot};
@@ -125,25 +126,36 @@ impl Queue {
     /// # Errors
     /// `InUse`, `Newer`, `OldSqlite`, or `Storage`.
     pub async fn serve(settings: Settings) -> Result<(Queue, Claims), QueueError> {
-        match &settings.database {
+        match settings.database.clone() {
             Database::File(path) => {
-                let backend = SqliteBackend::open(path, &settings).await?;
-                Queue::start(backend, &settings).await
+                let backend = SqliteBackend::open(&path, &settings).await?;
+                let (queue, ends, claims) = Queue::over(&settings).await?;
+                tokio::spawn(Writer::new(backend, &settings, ends).run());
+                Ok((queue, claims))
             }
             Database::Postgres { url, data, node_silence_ms } => {
                 let membership = Membership {
-                    url: url.clone(),
-                    data: data.clone(),
-                    silence_ms: *node_silence_ms,
+                    url,
+                    data,
+                    silence_ms: node_silence_ms,
                     lease_ms: settings.lease_ms,
                     clock: settings.clock.clone(),
                 };
-                Queue::start(PostgresBackend::open(membership).await?, &settings).await
+                let own = settings.clone();
+                let writer = Apart::start(
+                    async || PostgresBackend::open(membership).await,
+                    async move |backend, ends| Writer::new(backend, &own, ends).run().await,
+                )?;
+                let writer = writer.opened().await?;
+                let (queue, ends, claims) = Queue::over(&settings).await?;
+                writer.run(ends);
+                Ok((queue, claims))
             }
         }
     }
 
-    async fn start(backend: impl Backend, settings: &Settings) -> Result<(Queue, Claims), QueueError> {
+    /// A handle, and what a writer needs to serve it.
+    async fn over(settings: &Settings) -> Result<(Queue, Ends, Claims), QueueError> {
         let store = Store::open(&settings.database, settings.clock.clone()).await?;
         let (commands, command_receiver) = mpsc::channel(INTAKE_MAX);
         let (ended_sender, ended) = mpsc::unbounded_channel();
@@ -158,8 +170,7 @@ impl Queue {
             store,
         };
         let ends = Ends { commands: command_receiver, ended, ended_sender, claims, health, epoch, stats };
-        tokio::spawn(Writer::new(backend, settings, ends).run());
-        Ok((queue, claim_receiver))
+        Ok((queue, ends, claim_receiver))
     }
 
     /// Commits a request; returns after the fsync. Waits while the intake is full.

@@ -202,7 +202,8 @@ impl<P: Place> Bench<P> {
         assert!(publishing.join_all().await.into_iter().all(|accepted| accepted));
     }
 
-    /// Gives two slots back at a time until so many runs of the second bundle are claimed; how many of the first were.
+    /// Gives two slots back at a time until so many runs of the second bundle are claimed; how many of the first were. They come
+    /// back in one turn, or in two when the writer is quick.
     async fn others_before(&mut self, quiet_runs: usize) -> usize {
         let mut held = self.in_hand().await;
         let (mut quiet, mut others) = (0, 0);
@@ -235,7 +236,7 @@ pub async fn a_connection_has_its_turns_while_others_have_more_ready_than_every_
             bench.accept(bench.event_for(1, identity, 0)).await;
         }
         let others = bench.others_before(20).await;
-        assert!(others <= 80, "{what}: {others} of the others before the twentieth");
+        assert!(others <= 100, "{what}: {others} of the others before the twentieth, of 400");
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Publishes of a turn that are worth a second transaction, with a begin and a commit of its own.
-pub const HALVES_MIN: usize = 24;
+pub const HALVES_MIN: usize = 48;
 /// What the server takes to store a new event, in ends of attempts.
 const PUBLISH_COST: usize = 3;
 /// Publishing turns hold this lock together, a change of the catalogue holds it alone: no turn commits between the

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Enough for two halves.
-const EVENTS: u64 = 64;
+const EVENTS: u64 = 100;
 /// Spreads identities over both, as hashes are.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 const _: () = assert!(EVENTS as usize > 2 * HALVES_MIN);
@@ -135,7 +135,7 @@ async fn two_halves_are_answered_in_order_and_their_counts_add_up() {
     let beside = counted_beside(&shared);
     assert!(0 < beside && beside < 2 * EVENTS.cast_signed(), "{beside} of them in the second");
     let line = ledger(&shared, clock).await;
-    assert_eq!((line.received, line.accepted, line.duplicate, line.pending), (128, 64, 64, 64));
+    assert_eq!((line.received, line.accepted, line.duplicate, line.pending), (200, 100, 100, 100));
     backend.close().await;
 }
 
@@ -226,7 +226,7 @@ async fn hold_one_of_the_second(shared: &Shared, from: u64) -> PgConnection {
     let number: i64 = shared.database.sql("SELECT id FROM connection").parse().unwrap();
     let keys = (from..from + EVENTS).map(|n| n.wrapping_mul(SPREAD)).map(|n| key(number, [n, n]));
     // The lower half of all hashes, as unsigned numbers, is the first's.
-    let [h1, h2] = keys.filter(|[h1, _]| *h1 < 0).min().expect("one of sixty-four");
+    let [h1, h2] = keys.filter(|[h1, _]| *h1 < 0).min().expect("one of a hundred");
     let mut holder = connect::writer(&shared.database.url().parse().unwrap()).await.unwrap();
     sqlx::raw_sql("BEGIN").execute(&mut holder).await.unwrap();
     let hold = sqlx::query("INSERT INTO dedupe VALUES ($1, $2, 1)").bind(h1).bind(h2);
@@ -238,7 +238,7 @@ async fn hold_one_of_the_second(shared: &Shared, from: u64) -> PgConnection {
 async fn until_the_first_is_stored(shared: &Shared) {
     let waiting = format!("SELECT count(*) FROM {HELD_UP}");
     until(shared, &waiting, "1").await;
-    until(shared, "SELECT count(*) > 64 FROM event", "true").await;
+    until(shared, "SELECT count(*) > 100 FROM event", "true").await;
 }
 
 const HELD_UP: &str = "pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%INTO dedupe%'";
@@ -267,7 +267,7 @@ async fn what_one_half_stored_stays_while_the_other_is_refused_and_done_again() 
     let committed = committed.unwrap();
     assert_eq!((accepted(&committed) as u64, handed(&committed)), (EVENTS, 4), "no slot is given twice");
     let line = ledger(&shared, clock).await;
-    assert_eq!((line.received, line.accepted, line.duplicate), (128, 128, 0));
+    assert_eq!((line.received, line.accepted, line.duplicate), (200, 200, 0));
     backend.close().await;
 }
 
@@ -331,7 +331,7 @@ async fn a_node_that_is_taken_over_after_one_half_joins_again_for_the_other_and_
     assert_eq!(handed(&committed).to_string(), held, "what it has in hand is its own");
     assert_eq!(committed.soonest_due_ms, Some(START_MS), "the rest is due for whoever claims it");
     let line = ledger(&shared, clock).await;
-    assert_eq!((line.received, line.accepted, line.pending), (128, 128, 128));
+    assert_eq!((line.received, line.accepted, line.pending), (200, 200, 200));
     backend.close().await;
 }
 
