@@ -32,6 +32,7 @@ use crate::{
     stop::{self, Stopper},
     storage::database::Database,
     token::{KeyError, MasterKey},
+    watch::Watch,
     worker::Worker,
 };
 
@@ -107,6 +108,8 @@ pub struct Running {
 /// See [`AppError`]; nothing is left running.
 pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Result<Running, AppError> {
     config.validate()?;
+    // Before the files are read: what changes from now on is taken once the server runs.
+    let watch = (config.watch_ms > 0).then(|| Watch::new(&config.directory));
     let found = switch::compiled(&config.directory).await;
     let data = config.data_directory();
     make_private(&data)?;
@@ -123,8 +126,6 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         clock: clock.clone(),
     };
     let (queue, claims) = Queue::serve(settings).await?;
-    let (live, told) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
-    let catalogue = Arc::new(Catalogue::new(live));
     let addresses = Addresses {
         hooks: local(&hooks, config.hooks_address)?,
         management: local(&management, config.management_address)?,
@@ -139,8 +140,6 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
             .map_err(AppError::Start)??,
     );
     let metrics = Arc::new(Metrics::new());
-    let (stop_intake, intake_stopping) = stop::channel();
-    let (stop_work, work_stopping) = stop::channel();
     let spool = match config.database() {
         Database::File(_) => None,
         Database::Postgres { .. } => {
@@ -150,6 +149,11 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
             Some(spool)
         }
     };
+    // The last that can fail: from here on runs are handed out.
+    let (live, told) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
+    let catalogue = Arc::new(Catalogue::new(live));
+    let (stop_intake, intake_stopping) = stop::channel();
+    let (stop_work, work_stopping) = stop::channel();
     let intake = Intake {
         catalogue: catalogue.clone(),
         queue: queue.clone(),
@@ -210,7 +214,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         drainer,
         oversight: tokio::spawn(oversight.run(work_stopping.clone())),
         seen,
-        watcher: tokio::spawn(switch.run(config.watch_ms, work_stopping)),
+        watcher: tokio::spawn(switch.run(watch, config.watch_ms, work_stopping)),
         stop_work,
         management: tokio::spawn(management::serve(management, pages)),
         grace: Duration::from_millis(config.stop_grace_ms),

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, hook::Hook, plan::Plan, words::Language};
+use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook, plan::Plan, words::Language};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
@@ -70,12 +70,12 @@ pub async fn first(
     let wrong = match found {
         Ok(integration) => {
             warn_of_missing(secrets, &integration);
-            let live = activate(queue, &integration.hooks, &integration.plans, key).await?;
+            let live = activate(queue, &integration, key).await?;
             return Ok((live, Told::of(&integration)));
         }
         Err(wrong) => wrong,
     };
-    let live = in_force(queue, &[], key).await?;
+    let live = in_force(queue, &[], HashMap::new(), key).await?;
     if live.plans().next().is_none() {
         return Err(wrong);
     }
@@ -91,27 +91,28 @@ fn told_in_spite(directory: &Path) -> Told {
 
 /// Stores the active versions, which gives the epoch, and puts the catalogue together; or the catalogue that another node
 /// made active since these very files were.
-async fn activate(
-    queue: &Queue,
-    hooks: &[Arc<Hook>],
-    plans: &[Arc<Plan>],
-    key: &MasterKey,
-) -> Result<Live, AppError> {
+async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> Result<Live, AppError> {
+    let Integration { hooks, plans, .. } = integration;
     let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
     let versions = plans.iter().map(|plan| new_version(plan)).collect();
-    queue.limit(limits(plans.iter())).await?;
     let activated = queue.activate(versions).await?;
     if !activated.in_force {
         info!("another node has activated other files since these were; they are served here too");
-        return in_force(queue, hooks, key).await;
+        return in_force(queue, hooks, limits_apart(integration), key).await;
     }
+    queue.limit(limits(plans.iter(), limits_apart(integration))).await?;
     let plans = activated.versions.into_iter().zip(plans).collect();
     Ok(Live::new(activated.epoch, hooks, plans, key))
 }
 
 /// The catalogue in force, from its stored artefacts. A hook of ours that nothing in force listens to stays: what comes
 /// through it is an event that no bundle takes, and not a 404 that a vendor does not repeat.
-async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result<Live, AppError> {
+async fn in_force(
+    queue: &Queue,
+    hooks: &[Arc<Hook>],
+    limits_apart: HashMap<GateId, Limit>,
+    key: &MasterKey,
+) -> Result<Live, AppError> {
     let (epoch, versions) = queue.store().versions_in_force().await?;
     let mut plans = Vec::with_capacity(versions.len());
     for version in versions {
@@ -122,23 +123,51 @@ async fn in_force(queue: &Queue, hooks: &[Arc<Hook>], key: &MasterKey) -> Result
     // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
     all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
     all.dedup_by(|a, b| a.connection.name == b.connection.name);
-    queue.limit(limits(plans.iter().map(|(_, plan)| plan))).await?;
+    // The last that can fail: runs are handed out from here on.
+    queue.limit(limits(plans.iter().map(|(_, plan)| plan), limits_apart)).await?;
     Ok(Live::new(epoch, &all, plans, key))
 }
 
+/// What is said of the connections that plans in force send through, and of others (see [`limits_apart`]).
+fn limits<'p>(
+    plans: impl Iterator<Item = &'p Arc<Plan>>,
+    apart: HashMap<GateId, Limit>,
+) -> HashMap<GateId, Limit> {
+    let mut limits = limits_of(plans);
+    for (gate, other) in apart {
+        let limit = limits.entry(gate).or_insert_with(|| other.clone());
+        (limit.cost, limit.bundles) = (limit.cost.max(other.cost), limit.bundles.max(other.bundles));
+    }
+    limits
+}
+
+/// What the files limit, whether an active bundle sends there or not: runs of one that was switched off may still wait.
+fn limits_apart(integration: &Integration) -> HashMap<GateId, Limit> {
+    let mut limits = limits_of(integration.plans.iter());
+    for connection in &integration.connections {
+        let gate = GateId::of(GateKind::Connection, &connection.name);
+        limits.entry(gate).or_insert_with(|| Limit { bundles: 0, ..limit_of(connection) });
+    }
+    limits.retain(|_, limit| limit.holds_places());
+    limits
+}
+
+fn limit_of(connection: &Connection) -> Limit {
+    Limit {
+        concurrency: connection.concurrency.map(|runs| runs as usize),
+        budgets: connection.budgets.clone(),
+        ..Limit::none(connection.name.as_str())
+    }
+}
+
 /// Every connection that plans send through. A bundle has one plan in force.
-fn limits<'p>(plans: impl Iterator<Item = &'p Arc<Plan>>) -> HashMap<GateId, Limit> {
+fn limits_of<'p>(plans: impl Iterator<Item = &'p Arc<Plan>>) -> HashMap<GateId, Limit> {
     let mut limits: HashMap<GateId, Limit> = HashMap::new();
     for plan in plans {
         let mut seen = HashSet::new();
         for (connection, cost) in plan.step_connections() {
             let gate = GateId::of(GateKind::Connection, &connection.name);
-            let limit = limits.entry(gate).or_insert_with(|| Limit {
-                concurrency: connection.concurrency.map(|runs| runs as usize),
-                budgets: connection.budgets.clone(),
-                bundles: 0,
-                ..Limit::none(connection.name.as_str())
-            });
+            let limit = limits.entry(gate).or_insert_with(|| Limit { bundles: 0, ..limit_of(connection) });
             limit.cost = limit.cost.max(cost);
             limit.bundles += usize::from(seen.insert(gate));
         }
@@ -178,8 +207,7 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
 impl Switch {
     /// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
     /// Follows what other nodes make active.
-    pub async fn run(self, every_ms: u64, mut stop: Stop) {
-        let mut watch = (every_ms > 0).then(|| Watch::new(&self.directory));
+    pub async fn run(self, mut watch: Option<Watch>, every_ms: u64, mut stop: Stop) {
         let every = Duration::from_millis(if every_ms > 0 { every_ms } else { WATCH_MS });
         let mut epoch = self.queue.epoch();
         let mut unapplied = false;
@@ -223,7 +251,7 @@ impl Switch {
                 return Ok(());
             }
         };
-        match activate(&self.queue, &integration.hooks, &integration.plans, &self.key).await {
+        match activate(&self.queue, &integration, &self.key).await {
             Ok(live) => {
                 self.told.send_replace(Told::of(&integration));
                 info!(epoch = live.epoch, bundles = live.plans().count(), "the catalogue is switched");
@@ -243,7 +271,7 @@ impl Switch {
     async fn follow(&self) -> bool {
         let live = self.catalogue.live();
         let hooks: Vec<Arc<Hook>> = live.hooks().map(|hook| hook.decoder.hook().clone()).collect();
-        match in_force(&self.queue, &hooks, &self.key).await {
+        match in_force(&self.queue, &hooks, HashMap::new(), &self.key).await {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
                 self.catalogue.switch(live);

@@ -9,7 +9,7 @@ pub mod door;
 mod tests;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -102,11 +102,15 @@ impl Gates {
         }
     }
 
-    /// What the files in force say. Slots are shared where there is more than one connection.
+    /// What the files in force say. Slots are shared where there is more than one connection. Runs of a bundle that is gone
+    /// may still wait: they take their turns apart, and keep to what was said of a connection that is gone.
     pub fn limit(&mut self, mut limits: HashMap<GateId, Limit>) {
-        for (gate, limit) in &mut limits {
-            // Runs of a bundle that is gone may still wait.
-            limit.bundles = limit.bundles.max(self.limits.get(gate).map_or(0, |before| before.bundles));
+        for (gate, before) in self.limits.drain() {
+            match limits.entry(gate) {
+                Entry::Occupied(mut now) => now.get_mut().bundles = now.get().bundles.max(before.bundles),
+                Entry::Vacant(gone) if before.holds_places() => _ = gone.insert(before),
+                Entry::Vacant(_) => {}
+            }
         }
         self.limited = limits.values().filter(|limit| limit.holds_places()).count();
         let budgeted = limits.iter().filter(|(_, limit)| !limit.budgets.is_empty()).map(|(gate, _)| *gate);

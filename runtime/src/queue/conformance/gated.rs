@@ -228,6 +228,17 @@ pub async fn runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at<
     assert_eq!(bench.deliver_all().await, [run]);
 }
 
+pub async fn a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.limit(limits(&[("crm", Some(2))])).await;
+    for identity in 0..7 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.limit(limits(&[("sms", None)])).await;
+    let _held = (bench.claim().await, bench.claim().await);
+    bench.nothing_to_claim().await;
+}
+
 pub async fn nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     let places = limits(&[("crm", Some(2))]);
@@ -289,6 +300,7 @@ macro_rules! gated {
             a_vendor_that_asks_for_a_pause_gets_it
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
             runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
+            a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits
             nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections
             a_limit_is_never_passed_and_every_place_is_given_again
         }

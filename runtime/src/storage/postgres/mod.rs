@@ -15,6 +15,6 @@ mod publish;
 pub mod schema;
 mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod turn;
 pub mod url;

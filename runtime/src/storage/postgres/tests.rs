@@ -50,7 +50,7 @@ use crate::{
 
 #[path = "../../../../tests/src/postgres.rs"]
 #[expect(dead_code, reason = "some of it is for whole-product tests")]
-mod server;
+pub mod server;
 
 /// A database of its own, and one node's directory.
 struct Shared {
