@@ -91,6 +91,7 @@ pub struct Running {
     queue: Queue,
     catalogue: Arc<Catalogue>,
     stop_intake: Stopper,
+    stop_runs: Stopper,
     stop_work: Stopper,
     listener: JoinHandle<()>,
     worker: JoinHandle<()>,
@@ -153,6 +154,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
     let (live, told) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
     let catalogue = Arc::new(Catalogue::new(live));
     let (stop_intake, intake_stopping) = stop::channel();
+    let (stop_runs, runs_stopping) = stop::channel();
     let (stop_work, work_stopping) = stop::channel();
     let intake = Intake {
         catalogue: catalogue.clone(),
@@ -209,8 +211,9 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         queue,
         catalogue,
         stop_intake,
+        stop_runs,
         listener: tokio::spawn(listener::serve(hooks, Arc::new(intake), head_limit, intake_stopping)),
-        worker: tokio::spawn(worker.run(claims, work_stopping.clone())),
+        worker: tokio::spawn(worker.run(claims, runs_stopping)),
         drainer,
         oversight: tokio::spawn(oversight.run(work_stopping.clone())),
         seen,
@@ -264,12 +267,13 @@ impl Running {
         }
     }
 
-    /// Stops: no new requests, those in hand are answered, runs in hand are finished and settled. What takes longer than
-    /// the grace is due again at the next start.
+    /// Stops: no new requests and no new runs, requests in hand are answered, runs in hand are finished and settled. What
+    /// takes longer than the grace is due again at the next start.
     pub async fn stop(self) {
         let Running {
             queue,
             stop_intake,
+            stop_runs,
             stop_work,
             listener,
             worker,
@@ -280,12 +284,14 @@ impl Running {
             grace,
             ..
         } = self;
+        stop_intake.order();
+        // Not after the listener: a sender that takes its time must not have runs begun that nobody will finish.
+        stop_runs.order();
         let in_order = async {
-            stop_intake.order();
             // A task that panicked is stopped as well.
-            let _ = listener.await;
+            let _ = tokio::join!(listener, worker);
+            // Only now: without the watcher requests in hand would come with an epoch that is past.
             stop_work.order();
-            let _ = worker.await;
             let _ = watcher.await;
             if let Some(drainer) = drainer {
                 let _ = drainer.await;
@@ -295,6 +301,7 @@ impl Running {
         if timeout(grace, in_order).await.is_err() {
             warn!("the stop took longer than its grace; what was in flight is due again at the next start");
         }
+        stop_work.order();
         management.abort();
         queue.stop().await;
     }

@@ -53,15 +53,16 @@ impl Worker {
         let mut running = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
+                () = stop.ordered() => break,
+                // A task that panicked has told the queue so by dropping its claim.
+                Some(_) = running.join_next(), if !running.is_empty() => {}
                 claim = claims.recv() => {
                     let Some(claim) = claim else { break };
                     let worker = worker.clone();
                     // In a box: the task of an attempt is four kilobytes, and would be copied from place to place.
                     running.spawn(Box::pin(async move { worker.execute(claim).await }));
                 }
-                // A task that panicked has told the queue so by dropping its claim.
-                Some(_) = running.join_next(), if !running.is_empty() => {}
-                () = stop.ordered() => break,
             }
         }
         // Claims still in the channel go back: they are dropped, and due again.

@@ -315,6 +315,75 @@ async fn a_stop_lets_the_run_in_flight_finish_and_settles_it() {
     running.stop().await;
 }
 
+/// A request whose head has been read, and half of its body.
+async fn half_a_request(running: &Running, hook: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(running.addresses().hooks).await.unwrap();
+    let head = format!(
+        "POST {hook} HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 17\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // It is asked for its body: the request is in hand.
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&answer));
+    stream.write_all(br#"{"number"#).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_stop_begins_no_run_while_a_slow_sender_finishes_its_request() {
+    let mut world = World::new().await;
+    world.config.slots = 1;
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    world.says.send_replace(Says::Nothing);
+    for number in ["A-1", "A-2"] {
+        assert!(is_ok(&post(&running, &hook, &format!(r#"{{"number": "{number}"}}"#)).await));
+    }
+    assert!(world.requests.recv().await.unwrap().contains("A-1"));
+    let mut slow = half_a_request(&running, &hook).await;
+    let queue = running.queue().clone();
+    let stopped = tokio::spawn(running.stop());
+    world.says.send_replace(Says::Ok);
+    let delivered = RunFilter { state: Some(RunStateName::Delivered), limit: 1, ..RunFilter::default() };
+    while queue.store().runs(&delivered).await.unwrap().is_empty() {
+        queue.flush().await.unwrap();
+    }
+    slow.write_all(br#"": "A-3"}"#).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(is_ok(&answer), "{answer}");
+    drop(queue);
+    stopped.await.unwrap();
+    assert!(world.requests.try_recv().is_err(), "a run was begun after the order to stop");
+
+    let running = world.start().await;
+    for number in ["A-2", "A-3"] {
+        assert!(world.requests.recv().await.unwrap().contains(number));
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_whose_grace_a_sender_uses_up_begins_no_run_either() {
+    let mut world = World::new().await;
+    world.config.slots = 1;
+    world.config.stop_grace_ms = 200;
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    world.says.send_replace(Says::Nothing);
+    for number in ["A-1", "A-2"] {
+        assert!(is_ok(&post(&running, &hook, &format!(r#"{{"number": "{number}"}}"#)).await));
+    }
+    assert!(world.requests.recv().await.unwrap().contains("A-1"));
+    let slow = half_a_request(&running, &hook).await;
+    let stopped = tokio::spawn(running.stop());
+    world.says.send_replace(Says::Ok);
+    stopped.await.unwrap();
+    assert!(world.requests.try_recv().is_err(), "a run was begun after the order to stop");
+    drop(slow);
+}
+
 /// Waits until the only run is as described.
 async fn settled(running: &Running, as_described: impl Fn(&crate::queue::history::RunSummary) -> bool) {
     loop {
