@@ -55,7 +55,7 @@ pub trait Place: Default {
 pub struct Bench<P> {
     pub place: P,
     pub queue: Queue,
-    claims: Claims,
+    pub claims: Claims,
     clock: Clock,
     pub set: SetClock,
     epoch: u64,

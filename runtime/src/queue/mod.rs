@@ -169,7 +169,16 @@ impl Queue {
             stats: stats.clone(),
             store,
         };
-        let ends = Ends { commands: command_receiver, ended, ended_sender, claims, health, epoch, stats };
+        let ends = Ends {
+            commands: command_receiver,
+            ended,
+            ended_sender,
+            claims,
+            health,
+            epoch,
+            stats,
+            stopping: false,
+        };
         Ok((queue, ends, claim_receiver))
     }
 

@@ -43,6 +43,9 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer stays with a batch whose commit was not answered. After that its publishers hear that it failed,
 /// which may not be true: whoever publishes again does so under the same identity.
 const UNKNOWN_MAX: Duration = Duration::from_secs(10);
+/// How long a writer that was told to stop tries to store how runs ended: what it cannot store is due again. A database
+/// that restarts together with this node is back within seconds.
+const LAST_SETTLES_MAX: Duration = Duration::from_secs(10);
 
 /// Where an answer goes.
 type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
@@ -117,6 +120,8 @@ pub(super) struct Ends {
     pub health: watch::Sender<Health>,
     pub epoch: watch::Sender<u64>,
     pub stats: Arc<Stats>,
+    /// The writer was told to stop, or nobody is left to tell it.
+    pub stopping: bool,
 }
 
 /// The writer.
@@ -183,6 +188,7 @@ impl<B: Backend> Writer<B> {
         loop {
             let mut gathered = Gathered::default();
             let open = self.gather(&mut gathered).await;
+            self.ends.stopping = !open || gathered.stop.is_some();
             if let Some((limits, answer)) = gathered.limits.take() {
                 self.gates.limit(limits);
                 self.limits_known = true;
@@ -190,15 +196,28 @@ impl<B: Backend> Writer<B> {
             }
             self.turn(&mut gathered).await;
             self.activate(&mut gathered).await;
-            if let Some(answer) = gathered.stop.take() {
+            if self.ends.stopping {
+                self.store_last_settles().await;
                 self.backend.close().await;
-                let _ = answer.send(());
+                if let Some(answer) = gathered.stop {
+                    let _ = answer.send(());
+                }
                 return;
             }
-            if !open {
-                self.backend.close().await;
-                return;
-            }
+        }
+    }
+
+    /// Tries again what the last turn could not store, with what has ended meanwhile.
+    async fn store_last_settles(&mut self) {
+        let until = Instant::now() + LAST_SETTLES_MAX;
+        while !self.settles.is_empty() && self.broken().is_none() && Instant::now() < until {
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            self.drain_ended();
+            self.turn(&mut Gathered::default()).await;
+        }
+        if !self.settles.is_empty() {
+            let runs = self.settles.len();
+            tracing::error!(runs, "how these runs ended could not be stored: they are due again");
         }
     }
 
@@ -226,10 +245,14 @@ impl<B: Backend> Writer<B> {
                 }
             }
         }
+        self.drain_ended();
+        open
+    }
+
+    fn drain_ended(&mut self) {
         while let Ok(ended) = self.ends.ended.try_recv() {
             self.take_ended(ended);
         }
-        open
     }
 
     async fn wait(&mut self, gathered: &mut Gathered) {
@@ -288,7 +311,7 @@ impl<B: Backend> Writer<B> {
     }
 
     fn free_slots(&self) -> usize {
-        let hands_out = self.limits_known && !self.ends.claims.is_closed();
+        let hands_out = self.limits_known && !self.ends.stopping && !self.ends.claims.is_closed();
         if hands_out { self.slots.saturating_sub(self.held.len()) } else { 0 }
     }
 

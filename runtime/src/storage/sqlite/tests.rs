@@ -10,7 +10,7 @@ use crate::{
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
         conformance::{
-            Bench, Place, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
+            Bench, Place, START_MS, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
             observed::observed, shared::shared_by_bundles,
         },
     },
@@ -102,6 +102,39 @@ async fn a_settle_that_the_disk_refused_is_kept_and_committed_later() {
     bench.queue.health().wait_for(|health| *health == Health::Ready).await.unwrap();
     let line = bench.line().await;
     assert_eq!((line.delivered, line.pending), (1, 0));
+}
+
+#[tokio::test]
+async fn a_settle_that_the_disk_refuses_during_the_stop_is_committed_before_its_end() {
+    let mut bench = Bench::<Folder>::new(4).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let saboteur = bench.place.saboteur().await;
+    saboteur.execute_unprepared("ALTER TABLE run RENAME TO run_away").await.unwrap();
+    claim.settle(delivered());
+    assert!(bench.queue.flush().await.is_err());
+
+    let Bench { place, queue, .. } = bench;
+    let mut health = queue.health();
+    health.mark_unchanged();
+    let stopped = tokio::spawn(queue.stop());
+    for _ in 0..2 {
+        health.changed().await.expect("it is tried once more");
+    }
+    saboteur.execute_unprepared("ALTER TABLE run_away RENAME TO run").await.unwrap();
+    stopped.await.unwrap();
+    let lines = place.store(Clock::system()).await.unwrap().ledger().await.unwrap();
+    assert_eq!((lines[0].delivered, lines[0].pending), (1, 0));
+}
+
+#[tokio::test]
+async fn a_queue_that_is_told_to_stop_claims_nothing_in_its_last_turn() {
+    let bench = Bench::<Folder>::new(4).await;
+    bench.accept(bench.event(1, START_MS + 1_000)).await;
+    bench.set.advance_ms(1_000);
+    let Bench { queue, mut claims, .. } = bench;
+    queue.stop().await;
+    assert!(claims.try_recv().is_err());
 }
 
 #[tokio::test]
