@@ -245,7 +245,7 @@ impl Running {
         self.seen.clone()
     }
 
-    /// Returns when an fsync failed: what the disk holds is unknown, the process must exit and recover at its next start.
+    /// Returns when an fsync failed or the queue's writer has ended: the process must exit and recover at its next start.
     /// People are told first, if that does not take long.
     pub async fn broken(&self) -> String {
         let mut health = self.queue.health();

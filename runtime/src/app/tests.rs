@@ -591,13 +591,7 @@ async fn the_management_listener_tells_health_counts_and_the_ledger() {
     settled(&running, |run| run.state == RunStateName::Delivered).await;
     let mut pages = Vec::new();
     for path in ["/healthz", "/readyz", "/metrics"] {
-        let mut stream = TcpStream::connect(running.addresses().management).await.unwrap();
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes())
-            .await
-            .unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await.unwrap();
+        let page = page(running.addresses().management, path).await;
         assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
         pages.push(page);
     }
@@ -609,5 +603,48 @@ async fn the_management_listener_tells_health_counts_and_the_ledger() {
     ] {
         assert!(pages[2].contains(line), "{line} in {}", pages[2]);
     }
+    running.stop().await;
+}
+
+async fn page(management: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(management).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).await.unwrap();
+    page
+}
+
+#[tokio::test]
+async fn a_server_whose_writer_has_ended_is_not_ready_and_exits() {
+    let world = World::new().await;
+    let mut running = world.start().await;
+    let settings = Settings {
+        database: world.config.database(),
+        slots: 1,
+        lease_ms: crate::queue::LEASE_MS,
+        clock: world.clock.clone(),
+    };
+    running.queue = Queue::orphaned(&settings).await;
+    // People have been told.
+    running.seen = watch::channel(Arc::new(Seen { failing: true, ..Seen::default() })).1;
+    let why = timeout(Duration::from_secs(5), running.broken()).await.expect("it exits");
+    assert!(why.contains("writer"), "{why}");
+
+    let (_stopper, stopping) = stop::channel();
+    let pages = Management {
+        metrics: Arc::default(),
+        queue: running.queue.clone(),
+        catalogue: running.catalogue.clone(),
+        stopping,
+        spool: None,
+        seen: running.seen(),
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(management::serve(listener, pages));
+    let page = page(address, "/readyz").await;
+    assert!(page.starts_with("HTTP/1.1 503 ") && page.contains("writer"), "{page}");
+    serving.abort();
     running.stop().await;
 }

@@ -23,7 +23,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Exit code 0 after a stop, 1 when it could not start or the disk failed.
+    /// Exit code 0 after a stop, 1 when it could not start, the disk failed or the queue's writer ended.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         telemetry::start(self.config.log_format, &self.config.log).context("--log")?;
         tokio::runtime::Runtime::new()?.block_on(async {
@@ -46,14 +46,14 @@ fn announce(running: &Running, output: &Output) {
     ));
 }
 
-/// Until SIGTERM, SIGINT or a disk that failed; then stops in order.
+/// Until SIGTERM or SIGINT; then stops in order. Exits when the disk failed or the queue's writer ended.
 pub async fn until_stopped(running: Running) -> anyhow::Result<ExitCode> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         why = running.broken() => {
-            tracing::error!(why, "an fsync failed: exiting, so that the next start recovers from what the disk holds");
+            tracing::error!(why, "the queue can store nothing any more: exiting, so that the next start recovers from what the disk holds");
             return Ok(ExitCode::FAILURE);
         }
     }

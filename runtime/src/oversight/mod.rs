@@ -79,7 +79,7 @@ impl Seen {
     }
 }
 
-/// Returns when an fsync failed.
+/// Returns when the queue can store nothing any more.
 async fn broke(health: &mut watch::Receiver<Health>) {
     if health.wait_for(|health| matches!(health, Health::Broken(_))).await.is_err() {
         // The queue is gone, and with it whoever could tell.

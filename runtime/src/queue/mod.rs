@@ -101,7 +101,8 @@ pub enum Health {
     Ready,
     /// Commits fail for now; the writer keeps trying. Not ready for traffic.
     Failing(Arc<str>),
-    /// An fsync failed: what the disk holds is unknown, so the process must exit and recover at its next start.
+    /// An fsync failed and what the disk holds is unknown, or the writer has ended without having been told to: the process
+    /// must exit and recover at its next start.
     Broken(Arc<str>),
 }
 
@@ -180,6 +181,13 @@ impl Queue {
             stopping: false,
         };
         Ok((queue, ends, claim_receiver))
+    }
+
+    /// A handle whose writer is gone.
+    #[cfg(test)]
+    pub(crate) async fn orphaned(settings: &Settings) -> Queue {
+        let (queue, _ends, _claims) = Queue::over(settings).await.unwrap();
+        queue
     }
 
     /// Commits a request; returns after the fsync. Waits while the intake is full.

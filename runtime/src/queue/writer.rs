@@ -124,6 +124,16 @@ pub(super) struct Ends {
     pub stopping: bool,
 }
 
+impl Drop for Ends {
+    /// A writer that was not told to stop has panicked: nothing is stored and no run is handed out any more.
+    fn drop(&mut self) {
+        if !self.stopping {
+            let why = Arc::from("the queue's writer has ended");
+            worsen(&self.health, Health::Broken(why));
+        }
+    }
+}
+
 /// The writer.
 #[derive(Debug)]
 pub(super) struct Writer<B> {
@@ -693,16 +703,22 @@ async fn commit<B: Backend>(
     }
 }
 
-/// Says that the database does not commit. What is broken stays so.
+/// Says that the database does not commit.
 fn tell(health: &watch::Sender<Health>, error: &BackendError) {
     let message: Arc<str> = Arc::from(error.message.as_str());
     tracing::error!(error = %error.message, failure = ?error.failure, "the database refused a commit");
+    let health_now = match error.failure {
+        Failure::Broken => Health::Broken(message),
+        Failure::Refused | Failure::Unknown => Health::Failing(message),
+    };
+    worsen(health, health_now);
+}
+
+/// What is broken stays so.
+fn worsen(health: &watch::Sender<Health>, to: Health) {
     health.send_modify(|now| {
         if !matches!(now, Health::Broken(_)) {
-            *now = match error.failure {
-                Failure::Broken => Health::Broken(message),
-                Failure::Refused | Failure::Unknown => Health::Failing(message),
-            };
+            *now = to;
         }
     });
 }
@@ -749,3 +765,6 @@ fn crashed_row(row: QueueRow, now_ms: i64) -> SettleRow {
     };
     SettleRow { row, step, through: row.through, started_ms: 0, deliveries: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests;

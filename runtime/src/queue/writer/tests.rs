@@ -1,0 +1,67 @@
+//! What becomes of the writer when its database does worse than refuse.
+
+use super::*;
+use crate::{
+    queue::{
+        LEASE_MS, Queue,
+        conformance::{publish, version},
+        gates::Stored,
+    },
+    storage::{database::Database, sqlite::backend::SqliteBackend},
+};
+
+/// A database that stores nothing.
+struct Fails {
+    commit: fn() -> Result<Committed, BackendError>,
+}
+
+impl Backend for Fails {
+    async fn commit(&mut self, _: &Batch<'_>) -> Result<Committed, BackendError> {
+        (self.commit)()
+    }
+
+    async fn activate(&mut self, _: &[NewVersion], _: i64) -> Result<Activated, BackendError> {
+        Err(BackendError { failure: Failure::Broken, message: "the disk failed".to_owned() })
+    }
+
+    async fn gates(&mut self, _: bool) -> Result<Stored, BackendError> {
+        Ok(Stored::default())
+    }
+
+    fn hint(&self) -> Arc<Notify> {
+        Arc::default()
+    }
+
+    async fn close(self) {}
+}
+
+/// A queue over it; its file is there for the store only.
+async fn queue(folder: &tempfile::TempDir, commit: fn() -> Result<Committed, BackendError>) -> Queue {
+    let path = folder.path().join("sheaf.db");
+    let (clock, _set) = Clock::stopped_at(0);
+    let settings = Settings { database: Database::File(path.clone()), slots: 1, lease_ms: LEASE_MS, clock };
+    SqliteBackend::open(&path, &settings).await.unwrap().close().await;
+    let (queue, ends, _claims) = Queue::over(&settings).await.unwrap();
+    tokio::spawn(Writer::new(Fails { commit }, &settings, ends).run());
+    queue
+}
+
+#[tokio::test]
+async fn a_writer_that_panicked_is_as_broken_as_its_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = queue(&folder, || panic!("a mistake in the writer")).await;
+    let refused = queue.publish(publish(0, None, Vec::new())).await;
+    assert!(matches!(refused, Err(QueueError::Stopping)), "{refused:?}");
+    let mut health = queue.health();
+    while health.changed().await.is_ok() {}
+    assert!(matches!(&*health.borrow(), Health::Broken(why) if why.contains("writer")), "{health:?}");
+}
+
+#[tokio::test]
+async fn a_writer_that_was_told_to_stop_is_not_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = queue(&folder, || Ok(Committed::default())).await;
+    let health = queue.health();
+    queue.stop().await;
+    assert_eq!(*health.borrow(), Health::Ready);
+}
