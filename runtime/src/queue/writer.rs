@@ -676,6 +676,11 @@ impl<B: Backend> Writer<B> {
             }
             let result = self.backend.activate(&versions, self.clock.now_ms()).await;
             (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
+            if let Err(error) = &result
+                && error.failure == Failure::Broken
+            {
+                tell(&self.ends.health, error);
+            }
             let _ = answer.send(result.map_err(|error| QueueError::Storage(Arc::from(error.message))));
         }
     }

@@ -65,3 +65,13 @@ async fn a_writer_that_was_told_to_stop_is_not_broken() {
     queue.stop().await;
     assert_eq!(*health.borrow(), Health::Ready);
 }
+
+#[tokio::test]
+async fn a_disk_that_fails_while_versions_are_activated_takes_no_event_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = queue(&folder, || Ok(Committed::default())).await;
+    assert!(queue.activate(vec![version("one", 1)]).await.is_err());
+    assert!(matches!(&*queue.health().borrow(), Health::Broken(why) if why.contains("disk")));
+    let refused = queue.publish(publish(0, None, Vec::new())).await;
+    assert!(matches!(refused, Err(QueueError::Storage(_))), "{refused:?}");
+}
