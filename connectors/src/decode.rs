@@ -1,6 +1,7 @@
 //! A request at a hook to the fields of an event. Pure and repeatable: the request is stored, this can be done again.
 //!
-//! 1. Parameters come from the query (where the hook allows it) and the body; of equal names the body's wins.
+//! 1. Parameters come from the query (where the hook allows it) and the body; of equal names the body's wins. A request
+//!    that says something in a query that is not read, and nothing else, is an error.
 //! 2. Names the user changed at the vendor get the field's own name; `order.number` written flat becomes nested where a
 //!    field of that name is declared.
 //! 3. The identity for deduplication is taken from these parameters as they came (see [`crate::identity`]).
@@ -67,6 +68,9 @@ pub enum DecodeError {
     /// The body is of a type the hook does not read.
     #[error("content type {0:?} is not read here")]
     ContentType(String),
+    /// All the request says is in the query, and the hook does not read that.
+    #[error("the parameters stand in the query of the URL, which is not read here: add `query` to `content`")]
+    QueryNotRead,
 }
 
 /// A hook with what decoding looks up, prepared once.
@@ -187,16 +191,23 @@ fn find_mut<'m>(fields: &'m mut Map, name: &str) -> Option<&'m mut Value> {
 fn parameters(hook: &Hook, received: &Received) -> Result<Map, DecodeError> {
     let content_type = received.header("content-type");
     let declared = charset::declared(content_type);
-    let in_query = hook.content.contains(&Content::Query) && !received.query.is_empty();
-    let mut fields = if in_query { form::parse(received.query.as_bytes(), None)? } else { Map::default() };
-    if received.body.is_empty() {
-        return Ok(fields);
+    let reads_query = hook.content.contains(&Content::Query);
+    let mut fields = match reads_query && !received.query.is_empty() {
+        true => form::parse(received.query.as_bytes(), None)?,
+        false => Map::default(),
+    };
+    if !received.body.is_empty() {
+        let of_body = body(hook, received, content_type, declared)?;
+        if fields.is_empty() {
+            fields = of_body;
+        } else {
+            fields.extend(of_body);
+        }
     }
-    let of_body = body(hook, received, content_type, declared)?;
-    if fields.is_empty() {
-        return Ok(of_body);
+    // Without fields a request is taken for somebody trying the address: what was sent would be dropped.
+    if fields.is_empty() && !reads_query && !received.query.is_empty() {
+        return Err(DecodeError::QueryNotRead);
     }
-    fields.extend(of_body);
     Ok(fields)
 }
 

@@ -115,6 +115,14 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
 }
 
 #[test]
+fn a_hook_that_takes_get_and_does_not_read_the_query_is_warned_of() {
+    let said = |settings: &str| wrong(&format!("connector: webhook\nsettings: {{{settings}}}\n"));
+    assert_eq!(said("methods: [GET]"), [(Code::QueryNotRead, "[GET]".to_owned())]);
+    assert_eq!(said("methods: [GET], content: [json, query]"), []);
+    assert_eq!(said("methods: [PUT]"), []);
+}
+
+#[test]
 fn a_webhook_checks_its_sender_the_way_its_connection_says() {
     let checks = |settings: &str, secret: &str| {
         let text =

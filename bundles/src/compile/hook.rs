@@ -53,6 +53,7 @@ pub fn compile(compiled: &Compiled, out: &mut Diagnostics) -> Option<Hook> {
         probe: None,
         triggers: Vec::new(),
     };
+    check_query(&hook, webhook, compiled, out);
     hook.renames = renames(webhook, &hook.fields, compiled, out);
     untick(webhook, compiled, &mut hook.fields, out);
     if let Some(dedupe) = &hook.dedupe {
@@ -113,6 +114,20 @@ fn content(webhook: &Webhook, settings: &Map) -> Vec<Content> {
         _ => None,
     });
     content.collect()
+}
+
+/// A warning only: some vendors try the address by a bare GET and send events by POST.
+fn check_query(hook: &Hook, webhook: &Webhook, compiled: &Compiled, out: &mut Diagnostics) {
+    if hook.content.contains(&Content::Query) || hook.methods.iter().all(|method| method != "GET") {
+        return;
+    }
+    let span = webhook.methods.as_ref().map_or(compiled.name_span, |node| compiled.place_of(node));
+    let message = Words::new(
+        "GET brings its parameters in the query of the URL, and the query is not read",
+        "GET передаёт параметры в строке запроса URL, а она не читается",
+    );
+    let hint = Words::new("add `query` to `content`", "добавьте `query` в `content`");
+    out.push(Diagnostic::warning(Code::QueryNotRead, span, message).with_hint(hint));
 }
 
 /// The manifest's own fields, those a setting declares, and one for each name of `extra`.

@@ -114,6 +114,8 @@ codes! {
     SecretHost = "secret-host",
     /// A URL that cannot be sent to, or whose origin is not constant.
     BadUrl = "bad-url",
+    /// A hook takes a method that carries its parameters in the query, and does not read the query.
+    QueryNotRead = "query-not-read",
     /// A header name or value that HTTP does not allow.
     BadHeader = "bad-header",
 }

@@ -105,7 +105,18 @@ fn what_the_hook_does_not_read_is_refused() {
     assert!(matches!(decode(&hook, &received("", "application/json", b"{")), Err(DecodeError::Json(_))));
     hook.content = vec![Content::Json];
     assert_eq!(decode(&hook, &received("", FORM, b"a=1")).err(), Some(DecodeError::ContentType(FORM.into())));
-    assert_eq!(json(&hook, &received("a=1", "", b"")), "{}");
+}
+
+#[test]
+fn parameters_in_a_query_that_is_not_read_do_not_vanish() {
+    let mut hook = hook(vec![]);
+    hook.content = vec![Content::Json, Content::Form];
+    for (content_type, body) in [("", ""), ("application/json", "{}"), (FORM, "&")] {
+        let sent = |query| decode(&hook, &received(query, content_type, body.as_bytes()));
+        assert_eq!(sent("a=1"), Err(DecodeError::QueryNotRead), "{body:?}");
+        assert_eq!(sent("").map(|decoded| decoded.fields.len()), Ok(0), "{body:?}");
+    }
+    assert_eq!(json(&hook, &received("utm_source=x", FORM, b"a=1")), r#"{"a":"1"}"#);
 }
 
 #[test]

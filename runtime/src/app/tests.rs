@@ -12,7 +12,7 @@ use tokio::{
 use super::*;
 use crate::{
     clock::SetClock,
-    queue::history::{LedgerLine, RunFilter, RunStateName},
+    queue::history::{EventFilter, LedgerLine, RunFilter, RunStateName},
     storage::{postgres::tests::server, store::Store},
 };
 
@@ -236,9 +236,29 @@ async fn what_cannot_be_read_is_kept_and_answered_ok_and_a_probe_is_no_event() {
     {
         assert!(is_ok(&post(&running, &hook, broken).await), "{broken:?}");
     }
-    assert!(is_ok(&post(&running, &hook, "").await));
+    for nothing in ["", "{}"] {
+        assert!(is_ok(&post(&running, &hook, nothing).await), "{nothing:?}");
+    }
     let line = ledger(running.queue().store()).await;
     assert_eq!((line.received, line.quarantined, line.accepted), (4, 4, 0));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn parameters_in_a_query_that_is_not_read_are_kept_and_it_is_said_what_to_write() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let hook = format!("{}?phone=79990000001&order=5", world.hook(&running));
+    for body in ["", "{}"] {
+        assert!(is_ok(&post(&running, &hook, body).await), "{body:?}");
+    }
+    let line = ledger(running.queue().store()).await;
+    assert_eq!((line.received, line.quarantined, line.accepted), (2, 2, 0));
+    let all = EventFilter { limit: 10, ..EventFilter::default() };
+    for event in running.queue().store().events(&all).await.unwrap() {
+        let reason = event.quarantined.unwrap();
+        assert!(reason.contains("query") && reason.contains("`content`"), "{reason}");
+    }
     running.stop().await;
 }
 
