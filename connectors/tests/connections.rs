@@ -86,6 +86,18 @@ fn with_reprocess_only_a_request_repeated_as_it_was_is_a_repeat() {
 }
 
 #[test]
+fn with_reprocess_a_webhook_that_names_no_fields_tells_no_repeats() {
+    let fields = |settings: &str| {
+        let hook =
+            hook(&format!("connector: webhook\nsettings: {{fields: {{n: {{type: text}}}}{settings}}}\n"));
+        hook.dedupe.as_ref().map(|rule| rule.fields.clone())
+    };
+    assert_eq!(fields(", on_resend: reprocess"), None);
+    assert_eq!(fields(""), None);
+    assert_eq!(fields(", on_resend: reprocess, dedupe: [n]"), Some(DedupeFields::AllExcept(Vec::new())));
+}
+
+#[test]
 fn renamed_and_unticked_parameters_are_known_to_decoding() {
     let hook =
         hook("connector: calltouch\nsettings: {renames: {callerphone: phone}, unticked: [userAgent]}\n");

@@ -228,9 +228,10 @@ fn dedupe_of(spec: &DedupeSpec, settings: &Map) -> Option<Dedupe> {
     let only = constant::texts(spec.only.as_ref(), settings);
     let reprocess = constant::text(spec.on_resend.as_ref(), settings).as_deref() == Some("reprocess");
     let fields = match (&spec.all_except, spec.only.is_some()) {
+        // Every request is an event of its own, also one that is repeated as it was.
+        (_, true) if only.is_empty() => return None,
         // Someone who sends again on purpose changes a volatile field; a request that is repeated as it was does not.
         _ if reprocess => DedupeFields::AllExcept(Vec::new()),
-        (_, true) if only.is_empty() => return None,
         (_, true) => DedupeFields::Only(only),
         (except, false) => DedupeFields::AllExcept(constant::texts(except.as_ref(), settings)),
     };
