@@ -131,7 +131,11 @@ fn decode_with(hook: &Hook, names: &Names, received: &Received) -> Result<Decode
     }
     let dotted = || names.dotted.iter().map(|at| &hook.fields[*at]);
     dotted().for_each(|field| nest(&field.field.name, &mut fields));
-    let dedupe = hook.dedupe.as_ref().and_then(|rule| identity::of(&rule.fields, &fields));
+    let no_value = |name: &str| match names.by_name.get(name) {
+        Some(at) => hook.fields[*at].field.no_value.as_slice(),
+        None => &[],
+    };
+    let dedupe = hook.dedupe.as_ref().and_then(|rule| identity::of(&rule.fields, &fields, no_value));
 
     let mut notes = Vec::new();
     for (name, value) in &mut fields {

@@ -2,17 +2,23 @@
 //!
 //! Taken over the parameters as they came, before they are typed: two values that no type can read are still two
 //! values. Names and texts go in with their lengths, so no two different sets of parameters can look alike; parameters
-//! are sorted by name, so a method or a proxy that orders them otherwise changes nothing.
+//! are sorted by name, so a method or a proxy that orders them otherwise changes nothing. Of chosen fields, one that is
+//! empty or holds a word for "no value" is not there: people without an order number do not share an order.
 
 use sheaf_bundles::{
     hook::DedupeFields,
     value::{Map, Number, Value},
 };
 
-use crate::decode::find;
+use crate::{decode::find, typed};
 
-/// The identity by the connection's rule; `None` when the rule finds nothing to go by.
-pub fn of(rule: &DedupeFields, fields: &Map) -> Option<[u64; 2]> {
+/// The identity by the connection's rule; `None` when the rule finds nothing to go by. `no_value` gives the words that
+/// mean "no value" in a field; only fields that the rule chooses are asked about.
+pub fn of<'w>(
+    rule: &DedupeFields,
+    fields: &Map,
+    no_value: impl Fn(&str) -> &'w [String],
+) -> Option<[u64; 2]> {
     let mut counted: Vec<(&str, &Value)> = Vec::with_capacity(fields.len());
     match rule {
         DedupeFields::AllExcept(names) => {
@@ -21,7 +27,9 @@ pub fn of(rule: &DedupeFields, fields: &Map) -> Option<[u64; 2]> {
             counted.extend(all.filter(|(name, _)| counts(name)));
         }
         DedupeFields::Only(names) => {
-            let given = |name: &'_ String| find(fields, name).filter(|value| !value.is_empty());
+            let says =
+                |name: &str, value: &Value| !value.is_empty() && !typed::is_no_value(value, no_value(name));
+            let given = |name: &'_ String| find(fields, name).filter(|value| says(name, value));
             counted.extend(names.iter().filter_map(|name| Some((name.as_str(), given(name)?))));
         }
     }
@@ -134,12 +142,14 @@ mod tests {
 
     fn all_but(volatile: &[&str], form: &str) -> Option<[u64; 2]> {
         let names = volatile.iter().map(|name| (*name).to_owned()).collect();
-        of(&DedupeFields::AllExcept(names), &form::parse(form.as_bytes(), None).expect("a form"))
+        of(&DedupeFields::AllExcept(names), &form::parse(form.as_bytes(), None).expect("a form"), |_| &[])
     }
 
     fn only(names: &[&str], form: &str) -> Option<[u64; 2]> {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        of(&DedupeFields::Only(names), &form::parse(form.as_bytes(), None).expect("a form"))
+        let words = ["null".to_owned()];
+        let no_value = |name: &str| if name == "order.number" { &words[..] } else { &[] };
+        of(&DedupeFields::Only(names), &form::parse(form.as_bytes(), None).expect("a form"), no_value)
     }
 
     #[test]
@@ -160,6 +170,8 @@ mod tests {
     #[test]
     fn an_event_without_any_of_the_chosen_fields_is_an_event_of_its_own() {
         assert_eq!(only(&["order.number"], "x=1&order[number]="), None);
+        assert_eq!(only(&["order.number"], "x=1&order[number]=null"), None);
+        assert_ne!(only(&["x"], "x=null"), None, "each field has its own words");
         assert_eq!(only(&[], "x=1"), None);
         assert_eq!(
             only(&["order.number"], "x=1&order[number]=7"),

@@ -40,7 +40,8 @@ pub fn convert(value: &mut Value, ty: &Type, no_value: &[String]) -> Result<(), 
     }
 }
 
-fn is_no_value(value: &Value, words: &[String]) -> bool {
+/// Whether a value as it came is an empty text or one of the field's words for "no value".
+pub(crate) fn is_no_value(value: &Value, words: &[String]) -> bool {
     match value {
         Value::Text(text) => text.is_empty() || words.iter().any(|word| word == text),
         Value::Number(_) | Value::Bool(_) if !words.is_empty() => {

@@ -152,6 +152,25 @@ fn a_dotted_field_is_found_inside_and_when_written_flat() {
 }
 
 #[test]
+fn a_word_for_no_value_does_not_identify_an_event() {
+    let mut hook = hook(vec![field("order.number", Type::Text)]);
+    hook.fields[0].field.no_value.push("0".into());
+    let names = vec!["order.number".into(), "form".into()];
+    hook.dedupe = Some(Dedupe { fields: DedupeFields::Only(names), window_ms: 1 });
+    let identity = |content_type, body: &str| {
+        decode(&hook, &received("", content_type, body.as_bytes())).expect("decodes").dedupe
+    };
+    for body in ["order.number=null&x=1", "order[number]=0&x=1", "order[number]=&x=1", "x=1"] {
+        assert_eq!(identity(FORM, body), None, "{body}");
+    }
+    assert_eq!(identity("application/json", r#"{"order":{"number":0},"x":1}"#), None);
+    // Each field has its own words.
+    assert_ne!(identity(FORM, "order.number=null&form=null"), None);
+    assert_eq!(identity(FORM, "order.number=null&form=a"), identity(FORM, "order.number=0&form=a"));
+    assert_ne!(identity(FORM, "order.number=7&form=a"), identity(FORM, "order.number=8&form=a"));
+}
+
+#[test]
 fn attributes_may_have_dots_dashes_and_cyrillic_in_their_names() {
     let attrs = field("attrs", Type::Map(Box::new(Type::Text)));
     let hook =
