@@ -6,9 +6,12 @@
 //! without a value has none; of equal names the later wins.
 
 use percent_encoding::percent_decode_str;
-use sheaf_bundles::value::{Map, Value};
+use sheaf_bundles::{
+    json::Limits,
+    value::{Map, Value},
+};
 
-/// The pairs of the text; `None` when it does not look like pairs at all.
+/// The pairs of the text; `None` when it does not look like pairs at all, or there are more than JSON may have values.
 pub fn read(text: &str) -> Option<Map> {
     let text = text.trim();
     if text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%7b")) {
@@ -22,6 +25,9 @@ pub fn read(text: &str) -> Option<Map> {
     let mut pairs = Map::default();
     while let Some((name, value)) = reader.pair() {
         pairs.insert(name.into(), value);
+        if pairs.len() > Limits::default().nodes_max as usize {
+            return None;
+        }
     }
     Some(pairs)
 }
@@ -139,6 +145,14 @@ mod tests {
     fn the_form_calltouch_prints_is_read() {
         assert_eq!(pairs(r#"attrs: {"param1" "value1","param2""value2""#), two());
         assert_eq!(pairs(r#"{"param1" "value1","param2""value2""#), two());
+    }
+
+    #[test]
+    fn there_are_never_more_than_a_json_text_may_have() {
+        let of = |count: u32| (0..count).map(|at| format!("{at:x},")).collect::<String>();
+        let most = Limits::default().nodes_max;
+        assert_eq!(read(&format!("{{{}", of(most))).map(|pairs| pairs.len()), Some(most as usize));
+        assert!(read(&format!("{{{}", of(most + 1))).is_none());
     }
 
     #[test]

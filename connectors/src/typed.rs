@@ -11,7 +11,8 @@ use crate::pairs;
 /// Types the value in place. On an error it is null; an enum keeps the unknown text, since vendors add values.
 ///
 /// - An empty text and the field's "no value" words are null; for a map or a list, also its items that are such words.
-/// - A list or an object may come as JSON text; an object also as pairs (see [`crate::pairs`]).
+/// - A list or an object may come as JSON text; an object also as pairs (see [`crate::pairs`]), a list also divided by
+///   commas. Past as many values as JSON may have, either is an error.
 /// - A text field that came as a number, a list or an object holds its JSON.
 pub fn convert(value: &mut Value, ty: &Type, no_value: &[String]) -> Result<(), ReadError> {
     if is_no_value(value, no_value) {
@@ -95,7 +96,7 @@ fn list(value: &mut Value, items: &Type, no_value: &[String]) -> Result<(), Read
         let nested = matches!(items, Type::List(_) | Type::Map(_) | Type::Object { .. });
         *value = match json.flatten() {
             Some(list) => list,
-            None if nested => Value::Null,
+            None if nested || is_over_limit(text) => Value::Null,
             None => Value::List(text.split(',').map(|item| Value::from(item.trim())).collect()),
         };
         if value == &Value::Null {
@@ -107,6 +108,12 @@ fn list(value: &mut Value, items: &Type, no_value: &[String]) -> Result<(), Read
         Value::List(values) => all(values.iter_mut(), items, no_value),
         Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::Object(_) => refuse(value, "list"),
     }
+}
+
+/// More items between commas than a JSON text may have values. A short text is not even counted.
+fn is_over_limit(text: &str) -> bool {
+    let most = Limits::default().nodes_max as usize;
+    text.len() >= most && text.split(',').nth(most).is_some()
 }
 
 fn map(value: &mut Value, items: &Type, no_value: &[String]) -> Result<(), ReadError> {
@@ -232,6 +239,17 @@ mod tests {
             assert_eq!(typed(&list, text), fine(r#"["a","b"]"#), "{text}");
         }
         assert_eq!(typed(&Type::List(Box::new(Type::Integer)), r#""1,2""#), fine("[1,2]"));
+    }
+
+    #[test]
+    fn a_list_divided_by_commas_has_a_limit() {
+        let list = Type::List(Box::new(Type::Text));
+        let of = |count: usize| typed(&list, &format!("\"{}\"", ",".repeat(count - 1)));
+        let most = Limits::default().nodes_max as usize;
+        for count in [most + 1, 2 * most] {
+            assert!(of(count) == ("null".to_owned(), false), "{count} items");
+        }
+        assert!(of(most).1);
     }
 
     #[test]
