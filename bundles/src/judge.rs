@@ -110,6 +110,7 @@ impl Judge {
         Judgement {
             class,
             message: with_detail(message, detail),
+            lost: false,
             status: Some(response.status),
             retry_after_ms: asked_ms.or_else(|| retry_after_ms(response)),
             readings: self.truths.iter().filter_map(|truth| reading(truth, response, &env)).collect(),
@@ -119,17 +120,18 @@ impl Judge {
 }
 
 fn judge_failure(error: &TransportError, repeats: bool) -> Judgement {
-    let class =
-        match error.kind {
-            TransportErrorKind::Dns | TransportErrorKind::Connect | TransportErrorKind::Tls => Class::Retry,
-            TransportErrorKind::Blocked => Class::BadRequest,
-            TransportErrorKind::Secret => Class::AuthBroken,
-            TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => {
-                if repeats { Class::Retry } else { Class::Unknown }
-            }
-        };
+    let (class, lost) = match error.kind {
+        TransportErrorKind::Dns | TransportErrorKind::Connect | TransportErrorKind::Tls => {
+            (Class::Retry, false)
+        }
+        TransportErrorKind::Blocked => (Class::BadRequest, false),
+        TransportErrorKind::Secret => (Class::AuthBroken, false),
+        TransportErrorKind::Timeout | TransportErrorKind::Cut | TransportErrorKind::TooLarge => {
+            (if repeats { Class::Retry } else { Class::Unknown }, true)
+        }
+    };
     let message = with_detail(failure_words(error.kind), Some(error.detail.clone()));
-    Judgement { class, message, status: None, retry_after_ms: None, readings: Vec::new(), body: None }
+    Judgement { class, message, lost, status: None, retry_after_ms: None, readings: Vec::new(), body: None }
 }
 
 /// What a status means when no rule of the connector says otherwise.

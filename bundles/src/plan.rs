@@ -258,7 +258,7 @@ impl Plan {
     pub fn next(&self, state: &RunState) -> Next {
         let (_, Some(step)) = self.walk(state) else { return Next::Done };
         let own = &self.steps[step];
-        if let Some(probe) = own.probe.as_ref().filter(|_| state.asking) {
+        if let Some(probe) = own.probe.as_ref().filter(|_| state.lost) {
             return match self.build(own, &probe.outgoing, state) {
                 Ok(request) => Next::Ask { step, request },
                 Err(reason) => Next::Fail { step, reason },
@@ -306,6 +306,7 @@ impl Plan {
                 put_behind(state, StepResult { status, body, failed: None })
             }
             Disposition::Repeat => {
+                state.lost |= judgement.lost && !only_reads(&request);
                 state.pending = Some(request);
                 let schedule = &self.steps[step].retry;
                 match later(state, schedule, judgement, now_ms, seed) {
@@ -320,8 +321,8 @@ impl Plan {
             // It may have worked, so neither a repeat nor other steps are sure to do no harm.
             Disposition::Unknown => {
                 state.pending = Some(request);
-                state.asking = self.steps[step].probe.is_some();
-                if state.asking {
+                state.lost = true;
+                if self.steps[step].probe.is_some() {
                     self.ask_later(state, step, judgement, now_ms, seed)
                 } else {
                     park(state, judgement.message.clone())
@@ -337,7 +338,7 @@ impl Plan {
         match judgement.class {
             Class::DuplicateOk => put_behind(state, StepResult { status: 0, body: None, failed: None }),
             Class::NotFound => {
-                state.asking = false;
+                state.lost = false;
                 After::Go
             }
             _ => self.ask_later(state, step, judgement, now_ms, seed),
@@ -364,7 +365,8 @@ impl Plan {
     pub fn fail(&self, state: &mut RunState, reason: Words) -> After {
         let (_, Some(step)) = self.walk(state) else { return After::Go };
         match self.steps[step].on_failure {
-            _ if state.asking => park(state, reason),
+            // Another step could do it a second time.
+            _ if state.lost => park(state, may_have_worked(reason)),
             OnFailure::Park => park(state, reason),
             OnFailure::Continue | OnFailure::Steps(_) => {
                 put_behind(state, StepResult { status: 0, body: None, failed: Some(reason.en) })
@@ -480,7 +482,7 @@ fn put_behind(state: &mut RunState, result: StepResult) -> After {
     state.done.push(result);
     state.pending = None;
     state.failures = 0;
-    state.asking = false;
+    state.lost = false;
     After::Go
 }
 
@@ -501,6 +503,18 @@ fn later(
 fn park(state: &mut RunState, reason: Words) -> After {
     state.failures = 0;
     After::Park { reason }
+}
+
+/// Nothing is done by such a request, so nothing is unknown when its answer is lost.
+fn only_reads(request: &Request) -> bool {
+    matches!(request.method.as_str(), "GET" | "HEAD")
+}
+
+fn may_have_worked(reason: Words) -> Words {
+    Words::new(
+        format!("it may have worked: {}", reason.en),
+        format!("возможно, всё же получилось: {}", reason.ru),
+    )
 }
 
 fn given_up(schedule: &Schedule, judgement: &Judgement) -> Words {

@@ -19,8 +19,9 @@ pub struct RunState {
     pub pending: Option<Request>,
     /// How often that step has failed since the run was made due by its event or by a person.
     pub failures: u32,
-    /// The answer to the pending request was lost: the vendor is asked before it is sent again.
-    pub asking: bool,
+    /// An answer to the pending request was lost and nobody has said since whether it worked: the vendor is asked before it
+    /// is sent again where it can be, and whatever comes of a repeat, the step has not failed.
+    pub lost: bool,
 }
 
 /// What a step that is behind leaves for later ones.
@@ -57,14 +58,15 @@ struct Stored {
     failed: Vec<(usize, String)>,
     #[serde(default)]
     failures: u32,
-    #[serde(default)]
-    asking: bool,
+    /// The name it had when only steps that ask had it: the nodes of the version before still read it.
+    #[serde(default, rename = "asking")]
+    lost: bool,
 }
 
 impl RunState {
     /// A run that has not begun.
     pub fn new(event: Arc<Event>, generation: u32) -> RunState {
-        RunState { event, generation, done: Vec::new(), pending: None, failures: 0, asking: false }
+        RunState { event, generation, done: Vec::new(), pending: None, failures: 0, lost: false }
     }
 
     /// True when nothing has happened yet, so nothing needs to be stored.
@@ -83,7 +85,7 @@ impl RunState {
             pending: self.pending.clone(),
             failed: failed.collect(),
             failures: self.failures,
-            asking: self.asking,
+            lost: self.lost,
         };
         serde_json::to_vec(&stored).expect("maps with text keys, numbers and text always serialise")
     }
@@ -93,7 +95,7 @@ impl RunState {
     /// # Errors
     /// The bytes are not a stored state.
     pub fn from_bytes(event: Arc<Event>, bytes: &[u8]) -> Result<RunState, StateError> {
-        let Stored { generation, done, pending, failed, failures, asking } = serde_json::from_slice(bytes)?;
+        let Stored { generation, done, pending, failed, failures, lost } = serde_json::from_slice(bytes)?;
         let read = |(status, body): (u16, Option<String>)| {
             let body = body.map(|body| json::parse(body.as_bytes(), json::Limits::default())).transpose()?;
             Ok::<_, StateError>(StepResult { status, body, failed: None })
@@ -104,7 +106,7 @@ impl RunState {
                 step.failed = Some(reason);
             }
         }
-        Ok(RunState { event, generation, done, pending, failures, asking })
+        Ok(RunState { event, generation, done, pending, failures, lost })
     }
 }
 
@@ -150,8 +152,17 @@ mod tests {
         let event = Event { id: EventId(7), connection: "c".into(), received_ms: 0, fields: Map::default() };
         let old = br#"{"generation":1,"done":[[200,null]],"pending":null}"#;
         let state = RunState::from_bytes(Arc::new(event), old).expect("a state");
-        assert_eq!((state.generation, state.failures, state.asking), (1, 0, false));
+        assert_eq!((state.generation, state.failures, state.lost), (1, 0, false));
         assert_eq!(state.done, [StepResult { status: 200, body: None, failed: None }]);
+    }
+
+    #[test]
+    fn a_lost_answer_is_stored_as_the_version_before_reads_it() {
+        let event = Event { id: EventId(7), connection: "c".into(), received_ms: 0, fields: Map::default() };
+        let state = RunState { lost: true, ..RunState::new(Arc::new(event), 0) };
+        let bytes = state.to_bytes();
+        assert!(String::from_utf8_lossy(&bytes).contains(r#""asking":true"#));
+        assert_eq!(RunState::from_bytes(Arc::clone(&state.event), &bytes).expect("a state"), state);
     }
 
     #[test]

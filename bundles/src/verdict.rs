@@ -105,6 +105,8 @@ pub struct Judgement {
     pub class: Class,
     /// For people: what happened. May quote the vendor's answer, never a secret of ours.
     pub message: Words,
+    /// The request went out and its answer did not come: it may have worked.
+    pub lost: bool,
     /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
     /// The wait the vendor asked for, in milliseconds from the answer; only for classes that repeat.

@@ -362,6 +362,50 @@ fn nobody_knows_whether_it_worked_so_no_other_step_is_run_in_its_place() {
     }
 }
 
+/// One step whose request may be repeated, and what is run when it has failed.
+fn keyed(on_failure: &str) -> Plan {
+    let text = format!(
+        r#"
+  - {{name: lead, action: crm.lead, connection: crm-main, on_failure: {on_failure}, with: {{pipeline: sales, body: {{phone: "{{{{ callerphone }}}}"}}}}}}
+  - {{name: second, action: crm.send, connection: crm-main, with: {{url: https://crm.example/second, data: {{id: "{{{{ id }}}}"}}}}}}"#
+    );
+    plan("trigger: call_ended", "retry: {after: [5s]}", &text)
+}
+
+#[test]
+fn a_step_that_may_have_worked_has_not_failed_however_often_it_was_repeated() {
+    let instead = steps(&["mail"]).replace("\n", "").replace("  - ", "");
+    for on_failure in ["continue".to_owned(), format!("{{steps: [{instead}]}}")] {
+        for last in [lost(), answer(503, ""), answer(404, ""), answer(400, "")] {
+            let plan = keyed(&on_failure);
+            let mut state = RunState::new(event("{}"), 0);
+            let after = play(&plan, &mut state, &[("lead", lost()), ("lead", last.clone())]);
+            let After::Park { reason } = &after[1] else { panic!("{last:?}: {after:?}") };
+            assert!(reason.en.starts_with("it may have worked: "), "{}", reason.en);
+            let after = play(&plan, &mut state, &[("lead", answer(503, "")), ("lead", answer(503, ""))]);
+            assert!(matches!(after[1], After::Park { .. }), "nor once it was replayed: {after:?}");
+            let well = ("second", answer(400, ""));
+            let after = play(&plan, &mut state, &[("lead", answer(200, "")), well]);
+            let After::Park { reason } = &after[1] else { panic!("{after:?}") };
+            assert!(!reason.en.contains("may have worked"), "it is said of that step alone: {}", reason.en);
+        }
+    }
+}
+
+#[test]
+fn what_was_not_sent_or_only_asks_has_failed_when_no_answer_came() {
+    let refused = TransportError { kind: TransportErrorKind::Connect, detail: String::new() };
+    let mut state = RunState::new(event("{}"), 0);
+    let after =
+        play(&keyed("continue"), &mut state, &[("lead", Err(refused.clone())), ("lead", Err(refused))]);
+    assert_eq!(after[1], After::Go, "nothing was sent");
+    let text = r#"
+  - {name: look, action: crm.look, connection: crm-main, on_failure: continue, with: {number: "{{ id }}"}}"#;
+    let plan = plan("trigger: call_ended", "retry: none", text);
+    let mut state = RunState::new(event("{}"), 0);
+    assert_eq!(play(&plan, &mut state, &[("look", lost())]), [After::Go], "it changes nothing");
+}
+
 /// An order, which the CRM can be asked about; the next step reads what is left of its answer.
 fn orders(own: &str) -> Plan {
     let text = format!(
