@@ -65,30 +65,31 @@ impl Judge {
     }
 
     /// Judges the answer to a question: `duplicate_ok` when the vendor has what was sent, `not_found` when it does not
-    /// have it, and else a class that is neither.
+    /// have it, and else a class that is neither. What the rules call a failure is not asked what it says.
     pub fn judge_probe(&self, presence: &Presence, exchange: &Exchange, settings: &Map) -> Judgement {
         let response = match exchange {
             Ok(response) => response,
             // A question changes nothing, so it may always be repeated.
             Err(error) => return judge_failure(error, true),
         };
-        let env = ResponseEnvironment::new(response, settings);
         let judgement = self.judge_response(response, settings);
+        if !matches!(judgement.class, Class::Ok | Class::Empty | Class::DuplicateOk | Class::NotFound) {
+            // A failure says nothing of what the vendor has, though "the list is empty" holds for it too.
+            return judgement;
+        }
+        let env = ResponseEnvironment::new(response, settings);
         let (class, message) = match (presence.found.eval(&env), presence.absent.eval(&env)) {
             (true, false) => (Class::DuplicateOk, Words::new("the vendor has it", "у сервиса это есть")),
             (false, true) => {
                 (Class::NotFound, Words::new("the vendor does not have it", "у сервиса этого нет"))
             }
-            (true, true) | (false, false) => match judgement.class {
-                Class::Ok | Class::Empty | Class::DuplicateOk | Class::NotFound => (
-                    Class::Unknown,
-                    Words::new(
-                        "the answer does not say whether the vendor has it",
-                        "из ответа не видно, есть ли это у сервиса",
-                    ),
+            (true, true) | (false, false) => (
+                Class::Unknown,
+                Words::new(
+                    "the answer does not say whether the vendor has it",
+                    "из ответа не видно, есть ли это у сервиса",
                 ),
-                other => (other, judgement.message),
-            },
+            ),
         };
         Judgement { class, message, body: None, ..judgement }
     }

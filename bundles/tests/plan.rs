@@ -468,6 +468,24 @@ fn a_vendor_that_cannot_say_is_asked_again_and_then_a_person_is_and_a_replay_ask
 }
 
 #[test]
+fn an_answer_that_is_none_does_not_say_that_the_vendor_has_nothing() {
+    let text = r#"
+  - {name: order, action: crm.invoice, connection: crm-main, with: {number: "{{ id }}"}}"#;
+    let plan = plan("trigger: call_ended", "", text);
+    let asked = |exchange| {
+        let mut state = RunState::new(event("{}"), 0);
+        play(&plan, &mut state, &[("order", lost()), ("order?", exchange)]);
+        matches!(plan.next(&state), Next::Ask { .. })
+    };
+    for status in [301, 400, 401, 402, 403, 429, 500, 503] {
+        assert!(asked(answer(status, "<html></html>")), "{status} is not the list of what it has");
+    }
+    for absent in [answer(200, r#"{"items":[]}"#), answer(204, ""), answer(404, "{}")] {
+        assert!(!asked(absent));
+    }
+}
+
+#[test]
 fn a_step_may_ask_for_a_repeat_or_for_a_person_instead() {
     for (own, class) in [
         ("unknown: repeat, ", Class::Retry),
