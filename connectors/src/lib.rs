@@ -4,6 +4,7 @@
 pub mod auth;
 pub mod charset;
 pub mod decode;
+pub mod echo;
 pub mod form;
 pub mod identity;
 pub mod pairs;

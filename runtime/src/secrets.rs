@@ -13,8 +13,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sheaf_bundles::{
     connection::{Connection, SecretReference, SecretSource},
     request::Response,
+    value::Text,
 };
-use sheaf_connectors::auth;
+use sheaf_connectors::{auth, echo};
 
 use crate::config::Environment;
 
@@ -168,12 +169,13 @@ impl Held {
     pub fn scrub(&self, response: &mut Response) {
         for spelling in self.0.iter().flat_map(|(_, secret)| &secret.spellings) {
             let secret = spelling.expose_secret();
-            for (_, value) in response.headers.iter_mut().filter(|(_, value)| value.contains(secret)) {
-                *value = value.replace(secret, SCRUBBED).into();
+            for (_, value) in &mut response.headers {
+                if let Some(left) = echo::without(value.as_bytes(), secret, SCRUBBED) {
+                    *value = Text::from_utf8_lossy(&left);
+                }
             }
-            if response.body.windows(secret.len()).any(|window| window == secret.as_bytes()) {
-                response.body =
-                    String::from_utf8_lossy(&response.body).replace(secret, SCRUBBED).into_bytes();
+            if let Some(left) = echo::without(&response.body, secret, SCRUBBED) {
+                response.body = left;
             }
         }
     }
@@ -194,6 +196,8 @@ fn text_of(path: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_bundles::json;
+
     use super::*;
 
     fn connection(sources: Vec<(&str, SecretSource)>) -> Connection {
@@ -295,6 +299,30 @@ mod tests {
             held.scrub(&mut response);
             let left = String::from_utf8(response.body).unwrap();
             assert!(left.contains("[secret]") && left.len() < 20, "{left}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_the_vendor_escapes_in_its_answer_is_in_nothing_that_is_read_of_it() {
+        let environment = Environment::of([("KEY", "ab+c/d==\"1 \\Ключ")]);
+        let secrets = Secrets::new(environment, "/nowhere");
+        let held = secrets.of(&connection(vec![("a", SecretSource::Env("KEY".into()))]));
+        // As System.Text.Json, PHP and others write it, in a value and in a key; in JSON inside of JSON; its Basic form.
+        for body in [
+            r#"{"m":"ab\u002Bc/d==\u00221 \\\u041A\u043b\u044e\u0447"}"#,
+            r#"{"m":"ab+c\/d==\"1 \u005CКлюч"}"#,
+            r#"{"ab+c\/d==\"1 \\Ключ":"m"}"#,
+            r#"{"m":"{\"m\":\"ab\\u002Bc\\/d==\\\"1 \\\\Ключ\"}"}"#,
+            r#"{"m":"Basic dTphYitjL2Q9PSIxIFzQmtC70Y7Rhw\u003D="}"#,
+            r#"{"m":"Basic Pz5\u002BOmFiK2MvZD09IjEgXNCa0LvRjtGH"}"#,
+            r#"{"m":"Basic 0Ys6YWIrYy9kPT0iMSBc0JrQu9GO0Yc="}"#,
+            r#"{"m":"ab%2bc%2fd%3d%3d%221+%5C%d0%9a%d0%bb%d1%8e%d1%87"}"#,
+        ] {
+            let mut response = Response { status: 400, headers: Vec::new(), body: body.into() };
+            held.scrub(&mut response);
+            let read = json::parse(&response.body, json::Limits::default()).expect("it is still JSON");
+            let shown = json::to_text(&read);
+            assert!(shown.contains("[secret]") && shown.len() < 40, "{body}: {shown}");
         }
     }
 }
