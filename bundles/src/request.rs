@@ -62,7 +62,7 @@ pub struct Response {
     pub status: u16,
     /// Headers, names in lower case.
     pub headers: Vec<(Text, Text)>,
-    /// The body, capped by egress.
+    /// The body, capped by egress; text is in UTF-8 whatever the vendor wrote it in.
     pub body: Vec<u8>,
 }
 

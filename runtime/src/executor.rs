@@ -14,7 +14,10 @@ use sheaf_bundles::{
     run::RunState,
     verdict::{Class, Disposition, Judgement},
 };
-use sheaf_connectors::auth::{AuthorizeError, authorize};
+use sheaf_connectors::{
+    auth::{AuthorizeError, authorize},
+    charset,
+};
 
 use crate::{
     clock::Clock,
@@ -203,6 +206,8 @@ impl Executor {
             timeout_ms: authorized.timeout_ms,
         };
         let mut response = self.within_lease(attempt, self.egress.send(outgoing)).await?;
+        // First, for a secret is looked for in UTF-8.
+        charset::to_utf8(&mut response);
         secrets.scrub(&mut response);
         Ok(response)
     }

@@ -167,6 +167,30 @@ async fn what_is_done_empty_or_done_before_is_delivered_and_not_sent_again() {
 }
 
 #[tokio::test]
+async fn an_answer_in_an_old_encoding_or_with_a_byte_order_mark_is_read_and_nothing_is_sent_again() {
+    let connection = "kind: connection\nname: vendor-main\nconnector: http\nsettings: {base_url: 'https://vendor.example', \
+                      parameters: [id], success: 'response.body.ok = true and response.body.message = \"Принято\"'}\n";
+    let steps = "steps: [{name: create, action: http.request, connection: vendor-main, with: {parameters: {id: '{{ id }}'}}}]\n";
+    let (world, vendor) = start_with(steps, connection, &[]).await;
+    let windows_1251 = b"{\"ok\":true,\"message\":\"\xcf\xf0\xe8\xed\xff\xf2\xee\"}".to_vec();
+    let utf_8 = r#"{"ok":true,"message":"Принято"}"#;
+    for (id, (content_type, body)) in (1..).zip([
+        ("application/json; charset=windows-1251", windows_1251.clone()),
+        ("application/json", windows_1251),
+        ("application/json; charset=utf-8", format!("\u{feff}{utf_8}").into_bytes()),
+        // A server's default that the script behind it does not keep to.
+        ("text/html; charset=windows-1251", utf_8.into()),
+    ]) {
+        let headers = vec![("Content-Type".to_owned(), content_type.to_owned())];
+        vendor.script([Behaviour::Answer(200, headers, body)]);
+        call_of(&world, id).await;
+        let run = world.attempted(1).await;
+        assert_eq!((run.summary.state, judged(&run, 0)), (RunStateName::Delivered, vec![("create", "ok")]));
+        assert_eq!(vendor.messages().len() as u64, id, "{content_type}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_repeat_cannot_help_waits_for_a_person_at_once_and_is_not_sent_again() {
     let (world, vendor) = start(LEAD).await;
     // The refused authorisation last: nothing else is sent through its connection after that.
