@@ -38,7 +38,7 @@ enum Command {
         #[command(flatten)]
         project: Project,
     },
-    /// Make runs due again, with the same idempotency keys unless --new.
+    /// Make runs due again: from the step they stopped at, with the same idempotency keys, unless --new.
     Replay {
         /// Their ids.
         #[arg(value_name = "ID", required_unless_present = "parked")]
@@ -49,7 +49,8 @@ enum Command {
         /// With --parked: only of this bundle.
         #[arg(long, requires = "parked")]
         bundle: Option<String>,
-        /// With new idempotency keys: the vendor acts again even if it had acted before.
+        /// From the first step with new idempotency keys: the vendor acts again even if it had acted before. The only way
+        /// for a delivered run.
         #[arg(long)]
         new: bool,
         #[command(flatten)]
@@ -287,6 +288,10 @@ fn refusal_words<'a>(refusal: ReplayRefusal, output: &Output) -> &'a str {
     match refusal {
         ReplayRefusal::Unknown => output.words("there is no such run", "такого запуска нет"),
         ReplayRefusal::Pending => output.words("it is pending and runs by itself", "он ждёт и пойдёт сам"),
+        ReplayRefusal::Delivered => output.words(
+            "it is delivered and would do every step again: say --new if that is meant",
+            "он доставлен и повторил бы все шаги: если это и нужно, добавьте --new",
+        ),
         ReplayRefusal::UnknownVersion => output.words("its version is not known", "его версия неизвестна"),
     }
 }

@@ -542,6 +542,31 @@ pub async fn a_replay_as_retry_runs_again_from_what_was_stored<P: Place>() {
     assert_eq!(store.run(run).await.unwrap().expect("known").attempts.len(), 2);
 }
 
+pub async fn a_delivered_run_is_replayed_as_new_only<P: Place>() {
+    for outcome in [Outcome::Delivered, Outcome::DeliveredInPart { reason: "the step `b` failed".to_owned() }]
+    {
+        let mut bench = Bench::<P>::new(8).await;
+        bench.accept(bench.event(1, 0)).await;
+        let claim = bench.claim().await;
+        let run = claim.run;
+        claim.settle(settle(outcome));
+        bench.queue.flush().await.unwrap();
+
+        let store = bench.queue.store();
+        let refused = store.replay(&[run], Replay::Retry).await.unwrap();
+        assert_eq!((refused.runs, refused.refused), (vec![], vec![(run, ReplayRefusal::Delivered)]));
+        assert_eq!(store.run(run).await.unwrap().expect("known").summary.state, RunStateName::Delivered);
+        bench.set.advance_ms(1_000);
+        bench.nothing_to_claim().await;
+        assert_eq!(bench.line().await.delivered, 1);
+
+        let store = bench.queue.store();
+        assert_eq!(store.replay(&[run], Replay::New { version: None }).await.unwrap().runs, [run]);
+        bench.set.advance_ms(1_000);
+        assert_eq!(bench.claim().await.generation, 1);
+    }
+}
+
 pub async fn a_replay_as_new_starts_afresh_on_the_version_asked_for<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     bench.accept(bench.event(1, 0)).await;
@@ -686,6 +711,7 @@ macro_rules! conformance {
             a_dropped_claim_is_due_again_and_nothing_is_counted
             a_run_that_panics_thrice_is_parked
             a_replay_as_retry_runs_again_from_what_was_stored
+            a_delivered_run_is_replayed_as_new_only
             a_replay_as_new_starts_afresh_on_the_version_asked_for
             a_discarded_run_leaves_the_parked_ones_and_stays_in_the_ledger
             lists_page_by_cursor_and_filter

@@ -228,9 +228,10 @@ impl ClaimedEvent {
 /// How runs are replayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {
-    /// The same version and the same idempotency keys: a vendor that already acted will know it. What was stored is sent again byte for byte.
+    /// The same version and the same idempotency keys, from the step it stopped at: a vendor that already acted will know
+    /// it. What was stored is sent again byte for byte. A delivered run has stopped nowhere and is refused.
     Retry,
-    /// A new generation and so new idempotency keys: the vendor acts again.
+    /// A new generation and so new idempotency keys, from the first step: the vendor acts again.
     New {
         /// Run on this version instead of the one it ran on.
         version: Option<VersionId>,
@@ -244,6 +245,8 @@ pub enum ReplayRefusal {
     Unknown,
     /// It is still pending: it runs by itself.
     Pending,
+    /// It is delivered, also in part: as a retry it would do every step again that has succeeded.
+    Delivered,
     /// There is no such version.
     UnknownVersion,
 }

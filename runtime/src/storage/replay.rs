@@ -71,6 +71,8 @@ async fn replay_one(
         return Ok(Some(if pending { ReplayRefusal::Pending } else { ReplayRefusal::Unknown }));
     };
     let (version, again, action) = match how {
+        // What it had done is not kept: it would begin with its first step, whose vendor need not know the key.
+        Replay::Retry if state == RunStateName::Delivered => return Ok(Some(ReplayRefusal::Delivered)),
         Replay::Retry => (None, 0, "replay as retry"),
         Replay::New { version } => (version, 1, "replay as new"),
     };

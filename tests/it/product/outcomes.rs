@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 use sheaf_bundles::verdict::Class;
 use sheaf_runtime::queue::{
     history::{RunDetail, RunStateName},
-    types::Replay,
+    types::{Replay, ReplayRefusal},
 };
 use sheaf_tests::{
     calltouch::{Method, Moment, Payload},
@@ -420,6 +420,34 @@ steps:
     assert!(run.summary.is_in_part());
     assert!(run.summary.reason.as_deref().is_some_and(|reason| reason.starts_with("the step `mark` failed")));
     assert_eq!(judged(&run, 0), [("mark", "bad_request"), ("create", "ok")]);
+}
+
+#[tokio::test]
+async fn a_step_that_has_succeeded_is_not_sent_again_by_a_replay_of_what_was_delivered_in_part() {
+    let (world, vendor) = start(
+        r#"retry: none
+steps:
+  - {name: create, action: vendor.create, connection: vendor-main, with: {lead: "{{ id }}"}}
+  - {name: mark, action: vendor.create, connection: vendor-main, on_failure: continue, with: {path: marks, lead: "{{ id }}"}}
+"#,
+    )
+    .await;
+    vendor.script([say("ok"), say("bad_request"), say("ok"), say("ok")]);
+    call(&world).await;
+    let run = world.attempted(1).await;
+    assert!(run.summary.is_in_part());
+    let id = run.summary.id;
+    let store = world.running().queue().store();
+    let replayed = store.replay(&[id], Replay::Retry).await.expect("an answer");
+    assert_eq!((replayed.runs, replayed.refused), (vec![], vec![(id, ReplayRefusal::Delivered)]));
+    world.pass(Duration::from_secs(1));
+    world.ledger().await;
+    assert_eq!(paths(&vendor.messages()), ["/leads", "/marks"]);
+
+    store.replay(&[id], Replay::New { version: None }).await.expect("replayed");
+    world.pass(Duration::from_secs(1));
+    world.until(|ledger| ledger.pending == 0).await;
+    assert_eq!(paths(&vendor.messages()), ["/leads", "/marks", "/leads", "/marks"]);
 }
 
 #[tokio::test]
