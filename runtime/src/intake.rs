@@ -159,6 +159,14 @@ impl Intake {
         }
     }
 
+    /// The same of a request that was taken before, maybe as another hook of its connection said: it keeps the identity it
+    /// got then, and is an event whatever is left of its fields.
+    fn content_again(&self, hook: &LiveHook, received: &Received, dedupe: Option<[u64; 2]>) -> Content {
+        let mut content = self.content(hook, hook.decoder.decode(received), received.received_ms);
+        *content.dedupe_mut() = dedupe;
+        content
+    }
+
     fn verify(&self, hook: &LiveHook, received: &Received) -> Result<(), Refusal> {
         let checks = &hook.decoder.hook().checks;
         if checks.is_empty() {
@@ -255,14 +263,14 @@ impl Intake {
         Err(Refusal::Unavailable)
     }
 
-    /// The catalogue changed between the decision and the commit: the same request under the epoch that is in force now.
+    /// The catalogue changed between the decision and the commit: the same request under the epoch that is in force now,
+    /// read anew, since its fields may be declared otherwise.
     async fn decide_again(&self, mut stale: Publish) -> Result<Publish, Refusal> {
         // What was not decided is never stale.
-        let Content::Event(accepted) = &mut stale.content else { return Ok(stale) };
-        let live = self.catalogue.after(accepted.epoch).await.ok_or(Refusal::Unavailable)?;
+        let Content::Event(Accepted { epoch, dedupe, .. }) = stale.content else { return Ok(stale) };
+        let live = self.catalogue.after(epoch).await.ok_or(Refusal::Unavailable)?;
         let hook = live.hook_of(&stale.connection).ok_or(Refusal::NotFound)?;
-        accepted.decisions = self.decisions(hook, &accepted.event);
-        accepted.epoch = hook.epoch;
+        stale.content = self.content_again(hook, &stale.received, dedupe);
         Ok(stale)
     }
 }

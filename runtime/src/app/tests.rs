@@ -447,6 +447,57 @@ async fn a_run_under_way_finishes_on_its_own_version_and_the_next_event_takes_th
     running.stop().await;
 }
 
+/// The head of a request at a hook, of which the server waits for the body: it has looked the hook up.
+async fn head_sent(running: &Running, path: &str, kind: &str, body: &str) -> TcpStream {
+    const GO_ON: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let mut stream = TcpStream::connect(running.addresses().hooks).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nExpect: 100-continue\r\n\
+         Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; GO_ON.len()];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, GO_ON.as_bytes());
+    stream
+}
+
+#[tokio::test]
+async fn a_request_under_way_while_the_catalogue_changes_is_read_as_the_new_one_says() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    let epoch = running.catalogue().live().epoch;
+    let mut requests = Vec::new();
+    for (kind, body) in [
+        ("application/x-www-form-urlencoded", r#"order={"number":"A-1"}"#),
+        ("application/json", r#"{"order": {"number": "A-2"}}"#),
+    ] {
+        requests.push((head_sent(&running, &hook, kind, body).await, body));
+    }
+    // Until the connection declares what the filter reads, the files are wrong, and nothing changes.
+    let filter = "filter: order.number is not empty\nsteps:";
+    world.write("bundles/order.yaml", &bundle("0m", "new {{ order.number }}").replace("steps:", filter));
+    // A text is opened where a map is declared; and what is no form is not read any more.
+    world.write(
+        "connections/shop.yaml",
+        "kind: connection\nname: shop\nconnector: webhook\nsettings:\n  content: [form]\n  fields:\n    \
+         order: {type: map, items: {type: text}, title: {en: Order, ru: Заказ}}\n",
+    );
+    running.catalogue().after(epoch).await.unwrap();
+    for (stream, body) in &mut requests {
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(is_ok(&answer), "{answer}");
+    }
+    let line = ledger(running.queue().store()).await;
+    assert_eq!((line.accepted, line.filtered, line.quarantined), (1, 0, 1));
+    assert!(world.requests.recv().await.unwrap().ends_with(r#"{"number":"new A-1"}"#));
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn a_start_with_wrong_files_serves_what_was_live_last_and_refuses_when_nothing_was() {
     let mut world = World::new().await;

@@ -45,11 +45,7 @@ impl From<io::Error> for NotDrained {
 impl Intake {
     /// Commits a request, or keeps it here when that takes longer than a moment.
     pub(super) async fn publish_or_spool(&self, spool: &Spool, mut publish: Publish) -> Result<(), Refusal> {
-        let identity = match &mut publish.content {
-            Content::Event(accepted) => &mut accepted.dedupe,
-            Content::Quarantine { dedupe, .. } => dedupe,
-        };
-        let identity = *identity.get_or_insert_with(random);
+        let identity = *publish.content.dedupe_mut().get_or_insert_with(random);
         let connection = publish.connection.to_string();
         let spooled = Spooled { identity, connection, received: publish.received.clone() };
         if *self.queue.health().borrow() == Health::Ready {
@@ -142,17 +138,11 @@ impl Intake {
     async fn publish_spooled(&self, spooled: Spooled) -> Result<(), Refusal> {
         let Spooled { identity, connection, received } = spooled;
         let content = match self.catalogue.live().hook_of(&connection) {
-            Some(hook) => self.content(hook, hook.decoder.decode(&received), received.received_ms),
+            Some(hook) => self.content_again(hook, &received, Some(identity)),
             None => Content::Quarantine {
                 reason: format!("the connection {connection} was taken away while the event waited"),
-                dedupe: None,
+                dedupe: Some(identity),
             },
-        };
-        let content = match content {
-            Content::Event(accepted) => {
-                Content::Event(crate::queue::types::Accepted { dedupe: Some(identity), ..accepted })
-            }
-            Content::Quarantine { reason, .. } => Content::Quarantine { reason, dedupe: Some(identity) },
         };
         self.publish(Publish { connection: Arc::from(connection), received, content }).await
     }

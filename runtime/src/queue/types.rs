@@ -45,6 +45,14 @@ impl Content {
             Content::Quarantine { dedupe, .. } => *dedupe,
         }
     }
+
+    /// See [`Content::dedupe`].
+    pub fn dedupe_mut(&mut self) -> &mut Option<[u64; 2]> {
+        match self {
+            Content::Event(accepted) => &mut accepted.dedupe,
+            Content::Quarantine { dedupe, .. } => dedupe,
+        }
+    }
 }
 
 /// A decoded event and what the bundles decided about it.
