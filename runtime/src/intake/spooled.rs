@@ -15,7 +15,7 @@ use crate::{
         Health,
         types::{Content, Publish},
     },
-    spool::{self, Spool, Spooled},
+    spool::{self, Spool, SpoolError, Spooled},
     stop::Stop,
 };
 
@@ -43,27 +43,32 @@ impl From<io::Error> for NotDrained {
 }
 
 impl Intake {
-    /// Commits a request, or keeps it here when that takes longer than a moment.
+    /// Commits a request, or keeps it here when that takes longer than a moment, or when others of its order may be here.
     pub(super) async fn publish_or_spool(&self, spool: &Spool, mut publish: Publish) -> Result<(), Refusal> {
         let identity = *publish.content.dedupe_mut().get_or_insert_with(random);
         let connection = publish.connection.to_string();
         let spooled = Spooled { identity, connection, received: publish.received.clone() };
+        // What waits there came before it, and must not count as newer. Better out of order than refused: where there is no
+        // room it goes ahead.
+        if publish.content.is_in_order() && spool.bytes() > 0 && self.keep(spool, &spooled).await.is_ok() {
+            return Ok(());
+        }
         if *self.queue.health().borrow() == Health::Ready {
             let in_time = timeout(Duration::from_millis(SPOOL_AFTER_MS), self.publish(publish)).await;
             if let Ok(Ok(())) = in_time {
                 return Ok(());
             }
         }
-        match spool.keep(&spooled).await {
-            Ok(()) => {
-                self.metrics.spooled(spool.bytes());
-                Ok(())
-            }
-            Err(error) => {
-                warn!(%error, "an event could neither be committed nor kept in the spool");
-                Err(Refusal::Unavailable)
-            }
-        }
+        self.keep(spool, &spooled).await.map_err(|error| {
+            warn!(%error, "an event could neither be committed nor kept in the spool");
+            Refusal::Unavailable
+        })
+    }
+
+    async fn keep(&self, spool: &Spool, spooled: &Spooled) -> Result<(), SpoolError> {
+        spool.keep(spooled).await?;
+        self.metrics.spooled(spool.bytes());
+        Ok(())
     }
 
     /// Publishes what waits in the spool whenever the database can commit.
@@ -155,4 +160,122 @@ fn random() -> [u64; 2] {
     let _ = getrandom::fill(&mut bytes);
     let number = u128::from_be_bytes(bytes);
     [(number >> 64) as u64, number as u64]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr};
+
+    use sheaf_bundles::event::Received;
+
+    use super::*;
+    use crate::{
+        app::{self, Running},
+        clock::Clock,
+        config::{Config, Environment},
+        intake::body,
+        metrics::Metrics,
+        queue::history::EventFilter,
+        secrets::Secrets,
+        spool::SPOOL_BYTES_MAX,
+    };
+
+    const NOW_MS: i64 = 1_800_000_000_000;
+    const FILES: [(&str, &str); 4] = [
+        ("sheaf.yaml", "kind: workspace\nname: test\ntime_zone: Europe/Moscow\n"),
+        (
+            "connections/crm.yaml",
+            "kind: connection\nname: crm\nconnector: http\nsettings: {base_url: \"https://crm.example/\", parameters: [number]}\n",
+        ),
+        (
+            "connections/shop.yaml",
+            "kind: connection\nname: shop\nconnector: webhook\nsettings: {fields: {number: {type: text, title: {en: Number, ru: Номер}}}}\n",
+        ),
+        (
+            "bundles/order.yaml",
+            "kind: bundle\nname: order\nactive: true\non: {connection: shop, trigger: received, delay: 5m}\nfilter: number is not empty\norder_by: number\nsteps:\n  - name: send\n    action: http.request\n    connection: crm\n    with: {method: POST, parameters: {number: \"{{ number }}\"}}\n",
+        ),
+    ];
+
+    /// A server, and an intake of the same queue that has a spool which nobody empties by itself.
+    async fn intake(folder: &std::path::Path) -> (Running, Intake) {
+        for (path, text) in FILES {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let mut config = Config::new(folder);
+        config.hooks_address = (Ipv4Addr::LOCALHOST, 0).into();
+        config.management_address = (Ipv4Addr::LOCALHOST, 0).into();
+        let (clock, _) = Clock::stopped_at(NOW_MS);
+        let running = app::serve(config, Environment::of([]), clock.clone()).await.unwrap();
+        let intake = Intake {
+            catalogue: running.catalogue().clone(),
+            queue: running.queue().clone(),
+            secrets: Arc::new(Secrets::new(Environment::of([]), folder)),
+            clock,
+            metrics: Arc::new(Metrics::new()),
+            trusted_proxies: Vec::new(),
+            bodies: body::Reader::default(),
+            spool: None,
+        };
+        (running, intake)
+    }
+
+    fn received(body: &str, received_ms: i64) -> Received {
+        Received {
+            method: "POST".into(),
+            query: "".into(),
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: body.as_bytes().to_vec(),
+            source: None,
+            received_ms,
+        }
+    }
+
+    async fn stored(intake: &Intake) -> Vec<i64> {
+        let filter = EventFilter { limit: 10, ..EventFilter::default() };
+        let mut events = intake.queue.store().events(&filter).await.unwrap();
+        events.sort_unstable_by_key(|event| event.id);
+        events.into_iter().map(|event| event.received_ms - NOW_MS).collect()
+    }
+
+    #[tokio::test]
+    async fn an_event_in_an_order_does_not_overtake_what_waits_in_the_spool() {
+        let folder = tempfile::tempdir().unwrap();
+        let (running, intake) = intake(folder.path()).await;
+        let waiting = Spooled {
+            identity: random(),
+            connection: "shop".to_owned(),
+            received: received(r#"{"number": "A-1"}"#, NOW_MS),
+        };
+        let spool = Spool::open(&folder.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
+        spool.keep(&waiting).await.unwrap();
+        let intake = Intake { spool: Some(spool.clone()), ..intake };
+        let hook = intake.catalogue.live().hook_of("shop").unwrap().clone();
+        for (at_ms, body) in [(1, r#"{"number": "A-1"}"#), (2, r#"{"number": ""}"#)] {
+            intake.receive(&hook, received(body, NOW_MS + at_ms)).await.unwrap();
+        }
+        assert_eq!(stored(&intake).await, [2], "what is in no order waits for nothing");
+        intake.empty(&spool).await;
+        intake.receive(&hook, received(r#"{"number": "A-1"}"#, NOW_MS + 3)).await.unwrap();
+        assert_eq!((stored(&intake).await, spool.bytes()), (vec![2, 0, 1, 3], 0));
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn an_event_in_an_order_goes_ahead_when_the_spool_has_no_room_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (running, intake) = intake(folder.path()).await;
+        let received = |at_ms| received(r#"{"number": "A-1"}"#, NOW_MS + at_ms);
+        let waiting = Spooled { identity: random(), connection: "shop".to_owned(), received: received(0) };
+        let spool = Spool::open(&folder.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
+        spool.keep(&waiting).await.unwrap();
+        let full = Spool::open(&folder.path().join("spool"), spool.bytes()).unwrap();
+        let intake = Intake { spool: Some(full), ..intake };
+        let hook = intake.catalogue.live().hook_of("shop").unwrap().clone();
+        intake.receive(&hook, received(1)).await.unwrap();
+        assert_eq!(stored(&intake).await, [1]);
+        running.stop().await;
+    }
 }

@@ -6,7 +6,10 @@
 
 use std::collections::BTreeSet;
 
-use sheaf_bundles::lane::{Keeps, LaneId};
+use sheaf_bundles::{
+    id::RunId,
+    lane::{Keeps, LaneId},
+};
 
 use super::{
     backend::{Batch, SettleRow},
@@ -21,6 +24,17 @@ macro_rules! lane_gate {
 }
 pub(crate) use lane_gate;
 
+/// An event that was received later from now than this was received by a clock that was wrong, milliseconds. Nodes have the
+/// database's time, to within far less.
+const AHEAD_MS_MAX: i64 = 60_000;
+
+/// What a run has the more of the newer it is. That is the time at which its event was received, for an event may have waited
+/// in a spool while newer ones came by another node. Without a believable time it is old: whatever came since the clock
+/// was put right is newer.
+pub fn newness(received_ms: i64, run: RunId, now_ms: i64) -> (bool, i64, RunId) {
+    (received_ms <= now_ms.saturating_add(AHEAD_MS_MAX), received_ms, run)
+}
+
 impl Batch<'_> {
     /// Lanes that its publishes put runs in, of those that keep this much.
     pub fn lanes_entered(&self, keeps: Keeps) -> BTreeSet<LaneId> {
@@ -29,7 +43,7 @@ impl Batch<'_> {
     }
 
     /// Lanes whose head leaves the queue, unless its settle is among the stale.
-    pub fn lanes_left(&self, stale: &[(sheaf_bundles::id::RunId, u32)]) -> BTreeSet<LaneId> {
+    pub fn lanes_left(&self, stale: &[(RunId, u32)]) -> BTreeSet<LaneId> {
         let leaves = |settle: &&SettleRow| {
             settle.step.next_due_ms(0).is_none() && !stale.contains(&(settle.row.run, settle.row.fence))
         };

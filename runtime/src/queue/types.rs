@@ -46,6 +46,14 @@ impl Content {
         }
     }
 
+    /// Whether a run of it waits for others of its key, or takes over from them.
+    pub fn is_in_order(&self) -> bool {
+        match self {
+            Content::Event(accepted) => accepted.decisions.iter().any(|decision| decision.lane.is_some()),
+            Content::Quarantine { .. } => false,
+        }
+    }
+
     /// See [`Content::dedupe`].
     pub fn dedupe_mut(&mut self) -> &mut Option<[u64; 2]> {
         match self {

@@ -295,6 +295,39 @@ pub async fn of_several_events_of_a_key_the_latest_is_run_when_it_is_quiet<P: Pl
     assert!(reason.contains(&events[1].to_string()), "{reason}");
 }
 
+/// The same, received then.
+fn came(mut publish: Publish, received_ms: i64) -> Publish {
+    publish.received.received_ms = received_ms;
+    if let Content::Event(accepted) = &mut publish.content {
+        accepted.event.received_ms = received_ms;
+    }
+    publish
+}
+
+pub async fn an_event_that_waited_elsewhere_does_not_take_over_from_one_that_came_after_it<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let (first_ms, second_ms, due_ms) = (START_MS, START_MS + 1, START_MS + 5_000);
+    bench.set.set_ms(second_ms);
+    let newer = bench.accept(came(bench.latest_of("a", 1, due_ms), second_ms)).await;
+    let older = bench.accept(came(bench.latest_of("a", 2, due_ms), first_ms)).await;
+    assert!(older > newer);
+    let both = [(3, second_ms), (4, first_ms)];
+    let both = both.map(|(identity, ms)| came(bench.latest_of("b", identity, due_ms), ms));
+    let both = futures(both.into_iter().map(|event| bench.accept(event))).await;
+    // What a clock that was put right says of later times is not believed.
+    let wrong_ms = START_MS + 3_600_000;
+    bench.accept(came(bench.latest_of("c", 5, due_ms), wrong_ms)).await;
+    let right = bench.accept(came(bench.latest_of("c", 6, due_ms), second_ms)).await;
+    let line = bench.line().await;
+    assert_eq!((line.pending, line.discarded), (3, 3));
+    bench.set.set_ms(due_ms);
+    let mut run: Vec<EventId> = bench.deliver_in_rounds().await.concat();
+    run.sort_unstable();
+    let mut expected = vec![newer, both[0], right];
+    expected.sort_unstable();
+    assert_eq!(run, expected);
+}
+
 pub async fn a_run_in_flight_or_refused_is_not_taken_over_and_the_latest_follows_it<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     let first = bench.accept(bench.latest_of("a", 1, 0)).await;
@@ -417,6 +450,7 @@ macro_rules! laned {
             a_delay_of_a_key_is_kept_and_its_order_too
             runs_behind_their_key_keep_nobody_waiting_and_are_told_of
             of_several_events_of_a_key_the_latest_is_run_when_it_is_quiet
+            an_event_that_waited_elsewhere_does_not_take_over_from_one_that_came_after_it
             a_run_in_flight_or_refused_is_not_taken_over_and_the_latest_follows_it
             a_run_that_was_taken_over_can_be_replayed
             whatever_becomes_of_runs_each_key_goes_in_order_and_none_is_left

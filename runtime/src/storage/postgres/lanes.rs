@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sheaf_bundles::{
-    id::EventId,
+    id::{EventId, RunId},
     lane::{Keeps, LaneId},
 };
 use sqlx::{PgConnection, Row as _};
@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _};
 use crate::{
     queue::{
         backend::Batch,
-        lane::{lane_gate, superseded_by},
+        lane::{lane_gate, newness, superseded_by},
     },
     storage::{
         lanes::{LOCK_SPACE, stripe},
@@ -42,8 +42,8 @@ WHERE q.id = head.id RETURNING q.due_ms"
 
 /// What another node is taking right now is being begun.
 const NOT_BEGUN: &str = "
-SELECT q.id, q.event, q.lane FROM unnest($1::bigint[]) l JOIN queue q ON q.lane = l
-WHERE q.fence = 0 FOR UPDATE OF q SKIP LOCKED";
+SELECT q.id, q.event, q.lane, e.received_ms FROM unnest($1::bigint[]) l JOIN queue q ON q.lane = l
+JOIN event e ON e.id = q.event WHERE q.fence = 0 FOR UPDATE OF q SKIP LOCKED";
 
 const SUPERSEDE: &str = "
 WITH gone AS (DELETE FROM queue WHERE id = ANY($1) RETURNING id, event, version, connection, lane)
@@ -103,19 +103,20 @@ pub async fn supersede(
         return Ok(());
     }
     let found = sqlx::query(NOT_BEGUN).bind(numbers(lanes)).fetch_all(&mut *connection).await?;
-    let mut latest: HashMap<i64, (i64, i64)> = HashMap::new();
+    let mut latest = HashMap::new();
     for row in &found {
-        let run: (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let latest = latest.entry(row.try_get(2)?).or_insert(run);
+        let run = newness(row.try_get(3)?, RunId(row.try_get(0)?), now_ms);
+        let run = (run, EventId(row.try_get(1)?));
+        let latest = latest.entry(row.try_get::<i64, _>(2)?).or_insert(run);
         *latest = (*latest).max(run);
     }
     let (mut gone, mut reasons): (Vec<i64>, Vec<String>) = (Vec::new(), Vec::new());
     for row in &found {
-        let (kept, by) = latest[&row.try_get(2)?];
+        let ((_, _, kept), by) = latest[&row.try_get(2)?];
         let run = row.try_get(0)?;
-        if run != kept {
+        if RunId(run) != kept {
             gone.push(run);
-            reasons.push(superseded_by(EventId(by)));
+            reasons.push(superseded_by(by));
         }
     }
     if gone.is_empty() {

@@ -13,7 +13,7 @@ use super::{
     shape::{Rows, Shape, Shapes},
 };
 use crate::{
-    queue::lane::{lane_gate, superseded_by},
+    queue::lane::{lane_gate, newness, superseded_by},
     storage::{
         ledger::{Count, Tally},
         numbers::RUN_DISCARDED,
@@ -53,17 +53,18 @@ pub async fn supersede(
     lanes: &BTreeSet<LaneId>,
 ) -> Result<(), DbErr> {
     let found = shapes.query(tx, &NOT_BEGUN, rows(lanes)).await?;
-    let mut latest: HashMap<i64, (i64, i64)> = HashMap::new();
+    let mut latest = HashMap::new();
     for row in &found {
-        let (run, event): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-        let latest = latest.entry(row.try_get_by_index(4)?).or_insert((run, event));
-        *latest = (*latest).max((run, event));
+        let run = newness(row.try_get_by_index(5)?, RunId(row.try_get_by_index(0)?), now_ms);
+        let run = (run, EventId(row.try_get_by_index(1)?));
+        let latest = latest.entry(row.try_get_by_index::<i64>(4)?).or_insert(run);
+        *latest = (*latest).max(run);
     }
     let (mut gone, mut runs) = (Rows::default(), Rows::default());
     for row in &found {
         let (run, lane): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(4)?);
-        let (kept, by) = latest[&lane];
-        if RunId(run) == RunId(kept) {
+        let ((_, _, kept), by) = latest[&lane];
+        if RunId(run) == kept {
             continue;
         }
         let connection: i64 = row.try_get_by_index(3)?;
@@ -76,7 +77,7 @@ pub async fn supersede(
         gone.push([run.into()]);
         runs.push(of);
         // State, fence, attempt, generation, begun, ended, reason, deliveries, lane.
-        let reason = superseded_by(EventId(by));
+        let reason = superseded_by(by);
         runs.push([
             RUN_DISCARDED.into(),
             0.into(),
@@ -127,9 +128,9 @@ pub const OPEN: Shape = Shape {
 };
 
 const NOT_BEGUN: Shape = Shape {
-    before: "SELECT q.id, q.event, q.version, q.connection, q.lane FROM (",
+    before: "SELECT q.id, q.event, q.version, q.connection, q.lane, e.received_ms FROM (",
     columns: 1,
-    after: ") v CROSS JOIN queue q ON q.lane = v.column1 AND q.fence = 0",
+    after: ") v CROSS JOIN queue q ON q.lane = v.column1 AND q.fence = 0 CROSS JOIN event e ON e.id = q.event",
 };
 
 const GONE: Shape = Shape { before: "DELETE FROM queue WHERE id IN (", columns: 1, after: ")" };
