@@ -66,9 +66,8 @@ pub struct Batch<'a> {
     pub extended: &'a [(RunId, u32)],
     /// Attempts that ended. Those with a stale fence change nothing and are reported.
     pub settles: &'a [SettleRow],
-    /// Requests that were paid for and have ended, where that changes what is left of a connection's budgets, and the
-    /// connection's gate.
-    pub bills: &'a [(GateId, Bill)],
+    /// Requests that were paid for and have ended, where that changes what is left of a connection's budgets.
+    pub bills: &'a [BillRow],
     /// At most this many due runs are claimed; 0 when none can be due.
     pub claim_max: usize,
     /// Free slots: claimed runs take them first, runs published as due now take the rest.
@@ -126,6 +125,20 @@ pub struct SettleRow {
     pub started_ms: i64,
     /// Its deliveries.
     pub deliveries: Vec<DeliveryRecord>,
+}
+
+/// A request that was paid for and has ended, ready to be written. It counts once, as the settle of the same run and fence
+/// does.
+#[derive(Debug, Clone)]
+pub struct BillRow {
+    /// The run.
+    pub run: RunId,
+    /// Its fence.
+    pub fence: u32,
+    /// The gate of the connection whose budgets paid.
+    pub gate: GateId,
+    /// The bill.
+    pub bill: Bill,
 }
 
 /// What becomes of a run when an attempt ends.

@@ -18,8 +18,8 @@ use tokio::{
 use super::{
     Health, QueueError, Settings,
     backend::{
-        Backend, BackendError, Batch, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed, Failure,
-        LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, Seen, SettleRow, SettleStep,
+        Backend, BackendError, Batch, BillRow, CLAIM_MAX, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, Committed,
+        Failure, LOST_MAX, PUBLISH_MAX, PublishedRow, QueueRow, Seen, SettleRow, SettleStep,
     },
     claim::{Claim, End, Ended, Paid},
     gate::{GateId, Limit},
@@ -156,7 +156,7 @@ pub(super) struct Writer<B> {
     /// It was said what the files say of connections: a run handed out before would pass their limits.
     limits_known: bool,
     settles: Vec<SettleRow>,
-    bills: Vec<(GateId, Bill)>,
+    bills: Vec<BillRow>,
     settles_since: Option<Instant>,
     /// Another run may wait for the end of one of them.
     settles_awaited: bool,
@@ -367,7 +367,7 @@ impl<B: Backend> Writer<B> {
         let bill = Bill { paid, paid_ms, sent: settle.sent.clone() };
         if self.gates.budgets(through).is_some_and(|limit| bill.counts(&limit.budgets)) {
             self.gates.look_into(through);
-            self.bills.push((through, bill));
+            self.bills.push(BillRow { run: held.row.run, fence: held.row.fence, gate: through, bill });
         }
     }
 

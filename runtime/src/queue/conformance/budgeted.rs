@@ -19,7 +19,7 @@ pub fn a_second(amount: i64) -> Budget {
 }
 
 /// So many each day.
-fn a_day(amount: i64) -> Budget {
+pub fn a_day(amount: i64) -> Budget {
     let window = Window::Daily { at: NaiveTime::MIN, zone: "Europe/Moscow".parse().unwrap() };
     Budget { name: "day".to_owned(), window, ..a_second(amount) }
 }
@@ -147,6 +147,18 @@ pub async fn what_was_not_sent_or_not_charged_is_given_back<P: Place>() {
     assert_eq!(bench.left().await, [("day".to_owned(), 0)]);
 }
 
+pub async fn a_bill_counts_only_with_its_settle<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.budgets(&[a_day(2)]).await;
+    bench.accept(bench.event(1, 0)).await;
+    let [taken_over] = bench.out().await.try_into().expect("one");
+    bench.place.harm("UPDATE queue SET fence = fence + 1").await;
+    drop(taken_over);
+    bench.queue.flush().await.unwrap();
+    assert_eq!(bench.queue.stats().stale, 1);
+    assert_eq!(bench.left().await, [("day".to_owned(), 1)]);
+}
+
 pub async fn replays_leave_a_share_to_new_events<P: Place>() {
     let mut bench = Bench::<P>::new(16).await;
     let mut runs = Vec::new();
@@ -232,6 +244,7 @@ macro_rules! budgeted {
             a_budget_is_never_passed_and_comes_back_and_a_restart_forgets_nothing
             runs_of_a_spent_budget_wait_and_no_other_connection_does
             what_was_not_sent_or_not_charged_is_given_back
+            a_bill_counts_only_with_its_settle
             replays_leave_a_share_to_new_events
             a_vendors_answer_says_what_is_left
             a_later_step_waits_at_its_own_gate_with_what_was_done_and_no_refusal_counted

@@ -8,7 +8,10 @@ use sheaf_bundles::budget::{Accounts, Bill};
 use sqlx::PgConnection;
 
 use crate::{
-    queue::{backend::Batch, gate::GateId},
+    queue::{
+        backend::{Batch, BillRow},
+        gate::GateId,
+    },
     storage::budgets::Purse,
 };
 
@@ -42,17 +45,36 @@ pub async fn pay(
     Ok((purse.gate, purse.accounts))
 }
 
-/// Settles the bills of a turn.
-pub async fn settle(
+/// The bills of a turn whose runs are held still. To be asked before their settles are written: a batch that was stored,
+/// whose answer was lost, and that was given up leaves its bills with the writer, and they come again beside settles that are
+/// stale or that move a run to where it is already.
+pub async fn unsettled<'a>(
     connection: &mut PgConnection,
-    batch: &Batch<'_>,
-) -> Result<Vec<(GateId, Accounts)>, sqlx::Error> {
-    const PENDING: &str = "SELECT count(*) FROM queue WHERE gate = $1";
+    batch: &Batch<'a>,
+) -> Result<Vec<&'a BillRow>, sqlx::Error> {
+    const HELD: &str = "SELECT q.id FROM unnest($1::bigint[], $2::int[]) s (id, fence) JOIN queue q ON q.id = s.id \
+                        WHERE q.fence = s.fence AND q.owner <> 0";
     if batch.bills.is_empty() {
         return Ok(Vec::new());
     }
+    let (runs, fences): (Vec<i64>, Vec<i32>) =
+        batch.bills.iter().map(|row| (row.run.0, row.fence.cast_signed())).unzip();
+    let held: Vec<i64> = sqlx::query_scalar(HELD).bind(runs).bind(fences).fetch_all(connection).await?;
+    Ok(batch.bills.iter().filter(|row| held.contains(&row.run.0)).collect())
+}
+
+/// Settles these bills of a turn.
+pub async fn settle(
+    connection: &mut PgConnection,
+    batch: &Batch<'_>,
+    unsettled: &[&BillRow],
+) -> Result<Vec<(GateId, Accounts)>, sqlx::Error> {
+    const PENDING: &str = "SELECT count(*) FROM queue WHERE gate = $1";
+    if unsettled.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut bills: BTreeMap<GateId, Vec<&Bill>> = BTreeMap::new();
-    batch.bills.iter().for_each(|(gate, bill)| bills.entry(*gate).or_default().push(bill));
+    unsettled.iter().for_each(|row| bills.entry(row.gate).or_default().push(&row.bill));
     let gates: Vec<i64> = bills.keys().map(|gate| gate.0).collect();
     sqlx::query(LOCK).bind(gates).execute(&mut *connection).await?;
     let mut settled = Vec::with_capacity(bills.len());

@@ -14,17 +14,20 @@ use std::{
 };
 
 use server::TestDatabase;
-use sheaf_bundles::lane::{Keeps, Lane, LaneId};
+use sheaf_bundles::{
+    budget::{Bill, Sent},
+    lane::{Keeps, Lane, LaneId},
+};
 
 use crate::{
     clock::Clock,
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
-        backend::{Backend as _, Batch, PublishedRow, SettleRow, SettleStep},
+        backend::{Backend as _, Batch, BillRow, PublishedRow, SettleRow, SettleStep},
         breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
         conformance::{
             Place, START_MS,
-            budgeted::{self, a_second, budgeted},
+            budgeted::{self, a_day, a_second, budgeted},
             bundle, conformance, crm, delivered,
             gated::{ended, gated, limits},
             laned::laned,
@@ -511,14 +514,34 @@ async fn settles_of_a_batch_that_was_given_up_although_it_was_stored_may_come_ag
             deliveries: Vec::new(),
         })
         .collect();
-    backend.commit(&batch(2, &gates, &settles, &[])).await.unwrap();
+    // Each cost one more than was paid for it.
+    let mut limited = Gates::new(4);
+    limited.limit(budgeted::limits(&[a_day(100)]));
+    let bills: Vec<BillRow> = settles
+        .iter()
+        .map(|settle| BillRow {
+            run: settle.row.run,
+            fence: settle.row.fence,
+            gate: crm(),
+            bill: Bill {
+                paid: 1,
+                paid_ms: START_MS,
+                sent: Some(Sent { cost: 2, well: true, at_ms: START_MS, readings: Vec::new() }),
+            },
+        })
+        .collect();
+    backend.commit(&Batch { bills: &bills, ..batch(2, &limited, &settles, &[]) }).await.unwrap();
     // The writer never heard of it, and brings them with what has come since; one has been replayed meanwhile.
     let store = shared.store(clock).await.unwrap();
+    let spent = async || 100 - store.budgets_left().await.unwrap()[0].left;
+    assert_eq!(spent().await, 4);
     store.replay(&[settles[3].row.run], Replay::Retry).await.unwrap();
     let more = [event(&active, 5, i64::MAX)];
-    let again = backend.commit(&batch(3, &gates, &settles, &more)).await.unwrap();
+    let again = Batch { bills: &bills, claim_max: 0, ..batch(3, &limited, &settles, &more) };
+    let again = backend.commit(&again).await.unwrap();
     let ended: Vec<_> = settles[2..].iter().map(|settle| (settle.row.run, settle.row.fence)).collect();
     assert_eq!(again.stale, ended, "what is moved on is moved there again");
+    assert_eq!(spent().await, 4, "no bill counts twice");
     backend.close().await;
     assert_eq!(store.verify_ledger().await.unwrap(), []);
     let [line] = store.ledger().await.unwrap().try_into().expect("one connection");

@@ -397,9 +397,10 @@ async fn lead(
 ) -> Result<Written, sqlx::Error> {
     let Common { batch, node, cursor, .. } = *common;
     lanes::lock(connection, batch).await?;
+    let bills = budgets::unsettled(connection, batch).await?;
     let stale = settle::settle(connection, tally, batch, node.epoch).await?;
     let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
-    let mut accounts = budgets::settle(connection, batch).await?;
+    let mut accounts = budgets::settle(connection, batch, &bills).await?;
     gates::write(connection, batch.breakers).await?;
     let claims = match common.halved {
         true => Claims { next: cursor, ..Claims::default() },

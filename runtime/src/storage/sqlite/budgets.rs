@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr};
-use sheaf_bundles::budget::{Accounts, Bill};
+use sheaf_bundles::{
+    budget::{Accounts, Bill},
+    id::RunId,
+};
 
 use super::shape::fixed;
 use crate::{
@@ -39,11 +42,16 @@ pub async fn pay(
     Ok((purse.gate, purse.accounts))
 }
 
-/// Settles the bills of a turn.
-pub async fn settle(tx: &DatabaseTransaction, batch: &Batch<'_>) -> Result<Vec<(GateId, Accounts)>, DbErr> {
+/// Settles the bills of a turn whose settles are not among the stale.
+pub async fn settle(
+    tx: &DatabaseTransaction,
+    batch: &Batch<'_>,
+    stale: &[(RunId, u32)],
+) -> Result<Vec<(GateId, Accounts)>, DbErr> {
     const PENDING: &str = "SELECT count(*) FROM queue WHERE gate = ?";
     let mut bills: BTreeMap<GateId, Vec<&Bill>> = BTreeMap::new();
-    batch.bills.iter().for_each(|(gate, bill)| bills.entry(*gate).or_default().push(bill));
+    let live = batch.bills.iter().filter(|row| !stale.contains(&(row.run, row.fence)));
+    live.for_each(|row| bills.entry(row.gate).or_default().push(&row.bill));
     let mut settled = Vec::with_capacity(bills.len());
     for (gate, bills) in bills {
         let Some(mut purse) = open(tx, batch, gate).await? else { continue };
