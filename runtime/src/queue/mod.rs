@@ -35,7 +35,7 @@ use claim::Claim;
 use gate::{GateId, Limit};
 use stats::{Stats, StatsSnapshot};
 use types::{Activated, NewVersion, Publish, Published};
-use writer::{Command, Ends, Writer};
+use writer::{Ends, Writer, gathered::Command};
 
 /// How a queue is opened.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@ use crate::{
         LEASE_MS, Queue,
         conformance::{publish, version},
         gates::Stored,
+        types::{Activated, NewVersion},
     },
     storage::{database::Database, sqlite::backend::SqliteBackend},
 };
