@@ -320,9 +320,10 @@ impl Plan {
             }
             // It may have worked, so neither a repeat nor other steps are sure to do no harm.
             Disposition::Unknown => {
+                let asks = self.steps[step].probe.is_some();
+                state.lost |= asks || !only_reads(&request);
                 state.pending = Some(request);
-                state.lost = true;
-                if self.steps[step].probe.is_some() {
+                if asks {
                     self.ask_later(state, step, judgement, now_ms, seed)
                 } else {
                     park(state, judgement.message.clone())

@@ -17,7 +17,11 @@ pub fn without(text: &[u8], secret: &str, instead: &str) -> Option<Vec<u8>> {
     let (mut kept, mut start, mut at) = (Vec::new(), 0, 0);
     while let Some(byte) = text.get(at) {
         let begins = *byte == first || begins_escape(byte);
-        match begins.then(|| spelled(&text[at..], secret)).flatten() {
+        let found = || {
+            let plain = text[at..].starts_with(secret.as_bytes()).then_some(secret.len());
+            plain.or_else(|| spelled(&text[at..], secret))
+        };
+        match begins.then(found).flatten() {
             Some(length) => {
                 kept.extend_from_slice(&text[start..at]);
                 kept.extend_from_slice(instead.as_bytes());
@@ -139,6 +143,13 @@ mod tests {
         }
         assert_eq!(shown(r"\u", ""), None);
         assert_eq!(shown("text", ""), None);
+    }
+
+    #[test]
+    fn backslashes_of_the_secret_itself_are_found_as_they_are_and_escaped() {
+        let secret = r"ab\\cd";
+        assert_eq!(shown(r"key: ab\\cd.", secret).as_deref(), Some("key: *."));
+        assert_eq!(shown(r#"{"key":"ab\\\\cd"}"#, secret).as_deref(), Some(r#"{"key":"*"}"#));
     }
 
     #[test]

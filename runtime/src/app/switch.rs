@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook, plan::Plan, words::Language};
+use sheaf_bundles::{
+    compile::Integration, connection::Connection, hook::Hook, id::VersionId, plan::Plan, words::Language,
+};
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 
@@ -75,10 +77,11 @@ pub async fn first(
         }
         Err(wrong) => wrong,
     };
-    let live = in_force(queue, &[], HashMap::new(), key).await?;
-    if live.plans().next().is_none() {
+    let stored = stored_in_force(queue).await?;
+    if stored.plans.is_empty() {
         return Err(wrong);
     }
+    let live = stored.live(queue, &[], HashMap::new(), key).await?;
     error!(error = %wrong, "the files are not taken; what was live last is served");
     Ok((live, told_in_spite(directory)))
 }
@@ -98,34 +101,47 @@ async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> 
     let activated = queue.activate(versions).await?;
     if !activated.in_force {
         info!("another node has activated other files since these were; they are served here too");
-        return in_force(queue, hooks, limits_apart(integration), key).await;
+        return stored_in_force(queue).await?.live(queue, hooks, limits_apart(integration), key).await;
     }
     queue.limit(limits(plans.iter(), limits_apart(integration))).await?;
     let plans = activated.versions.into_iter().zip(plans).collect();
     Ok(Live::new(activated.epoch, hooks, plans, key))
 }
 
-/// The catalogue in force, from its stored artefacts. A hook of ours that nothing in force listens to stays: what comes
-/// through it is an event that no bundle takes, and not a 404 that a vendor does not repeat.
-async fn in_force(
-    queue: &Queue,
-    hooks: &[Arc<Hook>],
-    limits_apart: HashMap<GateId, Limit>,
-    key: &MasterKey,
-) -> Result<Live, AppError> {
+/// The catalogue in force, as it is stored.
+struct InForce {
+    epoch: u64,
+    plans: Vec<(VersionId, Arc<Plan>)>,
+}
+
+async fn stored_in_force(queue: &Queue) -> Result<InForce, AppError> {
     let (epoch, versions) = queue.store().versions_in_force().await?;
     let mut plans = Vec::with_capacity(versions.len());
     for version in versions {
         plans.push((version.id, Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?)));
     }
-    let theirs = plans.iter().map(|(_, plan)| plan.hook().clone());
-    let mut all: Vec<Arc<Hook>> = theirs.chain(hooks.iter().cloned()).collect();
-    // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
-    all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
-    all.dedup_by(|a, b| a.connection.name == b.connection.name);
-    // The last that can fail: runs are handed out from here on.
-    queue.limit(limits(plans.iter().map(|(_, plan)| plan), limits_apart)).await?;
-    Ok(Live::new(epoch, &all, plans, key))
+    Ok(InForce { epoch, plans })
+}
+
+impl InForce {
+    /// Runs are handed out from here on. A hook of ours that nothing in force listens to stays: what comes through it is an
+    /// event that no bundle takes, and not a 404 that a vendor does not repeat.
+    async fn live(
+        self,
+        queue: &Queue,
+        hooks: &[Arc<Hook>],
+        limits_apart: HashMap<GateId, Limit>,
+        key: &MasterKey,
+    ) -> Result<Live, AppError> {
+        let InForce { epoch, plans } = self;
+        let theirs = plans.iter().map(|(_, plan)| plan.hook().clone());
+        let mut all: Vec<Arc<Hook>> = theirs.chain(hooks.iter().cloned()).collect();
+        // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
+        all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
+        all.dedup_by(|a, b| a.connection.name == b.connection.name);
+        queue.limit(limits(plans.iter().map(|(_, plan)| plan), limits_apart)).await?;
+        Ok(Live::new(epoch, &all, plans, key))
+    }
 }
 
 /// What is said of the connections that plans in force send through, and of others (see [`limits_apart`]).
@@ -135,20 +151,21 @@ fn limits<'p>(
 ) -> HashMap<GateId, Limit> {
     let mut limits = limits_of(plans);
     for (gate, other) in apart {
-        let limit = limits.entry(gate).or_insert_with(|| other.clone());
-        (limit.cost, limit.bundles) = (limit.cost.max(other.cost), limit.bundles.max(other.bundles));
+        let cost = other.cost;
+        let limit = limits.entry(gate).or_insert(other);
+        limit.cost = limit.cost.max(cost);
     }
     limits
 }
 
-/// What the files limit, whether an active bundle sends there or not: runs of one that was switched off may still wait.
+/// What the files say of every connection, whether an active bundle sends there or not: runs of one that was switched off
+/// may still wait.
 fn limits_apart(integration: &Integration) -> HashMap<GateId, Limit> {
     let mut limits = limits_of(integration.plans.iter());
     for connection in &integration.connections {
         let gate = GateId::of(GateKind::Connection, &connection.name);
-        limits.entry(gate).or_insert_with(|| Limit { bundles: 0, ..limit_of(connection) });
+        limits.entry(gate).or_insert_with(|| limit_of(connection)).bundles = 0;
     }
-    limits.retain(|_, limit| limit.holds_places());
     limits
 }
 
@@ -267,11 +284,15 @@ impl Switch {
         Ok(())
     }
 
+    async fn live_in_force(&self, hooks: &[Arc<Hook>]) -> Result<Live, AppError> {
+        stored_in_force(&self.queue).await?.live(&self.queue, hooks, HashMap::new(), &self.key).await
+    }
+
     /// Another node moved the epoch, or a restore did. Until this one has followed, it publishes nothing. Whether it has.
     async fn follow(&self) -> bool {
         let live = self.catalogue.live();
         let hooks: Vec<Arc<Hook>> = live.hooks().map(|hook| hook.decoder.hook().clone()).collect();
-        match in_force(&self.queue, &hooks, HashMap::new(), &self.key).await {
+        match self.live_in_force(&hooks).await {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
                 self.catalogue.switch(live);

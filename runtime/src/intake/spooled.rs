@@ -3,7 +3,13 @@
 //! A request may be in both places: nobody knows what became of a commit whose answer is missing. So each has an identity
 //! before it is first published, and is one event however often it comes.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::time::timeout;
@@ -83,6 +89,10 @@ impl Intake {
             () = draining => {}
             () = stop.ordered() => {}
         }
+        // Under a steady load of ordered events there may be some at any moment; they need not wait for the next start.
+        if *self.queue.health().borrow() == Health::Ready && spool.bytes() > 0 {
+            let _ = self.publish_files(&spool, &mut HashMap::new()).await;
+        }
     }
 
     async fn empty(&self, spool: &Spool) {
@@ -109,33 +119,48 @@ impl Intake {
         spool: &Spool,
         done: &mut HashMap<PathBuf, usize>,
     ) -> Result<(), NotDrained> {
+        let mut unread = Ok(());
         for file in spool.files().await? {
-            let reading = tokio::task::spawn_blocking({
-                let file = file.clone();
-                move || spool::read(&file)
-            });
-            let (requests, all) = reading.await.map_err(io::Error::other)??;
-            let count = requests.len();
-            let done = done.entry(file.clone()).or_default();
-            let mut left = requests.into_iter().skip(*done).peekable();
-            while left.peek().is_some() {
-                let some: Vec<Spooled> = left.by_ref().take(DRAIN_MAX).collect();
-                let size = some.len();
-                let published = join_all(some.into_iter().map(|spooled| self.publish_spooled(spooled))).await;
-                if published.into_iter().any(|published| published.is_err()) {
-                    return Err(NotDrained::Refused);
-                }
-                *done += size;
+            // One that cannot be read or taken away holds up no other.
+            match self.publish_file(spool, &file, done).await {
+                Err(NotDrained::Disk(error)) => unread = Err(NotDrained::Disk(error)),
+                published => published?,
             }
-            if all {
-                spool.delete(&file)?;
-            } else {
-                // Half a record at the end was never answered; anything more than that is a damaged disk.
-                warn!(file = %file.display(), "a file of the spool has more in it than can be read: put aside");
-                spool.put_aside(&file)?;
-            }
-            info!(count, "requests that came while the database was away are in it now");
         }
+        unread
+    }
+
+    async fn publish_file(
+        &self,
+        spool: &Spool,
+        file: &Path,
+        done: &mut HashMap<PathBuf, usize>,
+    ) -> Result<(), NotDrained> {
+        let reading = tokio::task::spawn_blocking({
+            let file = file.to_owned();
+            move || spool::read(&file)
+        });
+        let (requests, all) = reading.await.map_err(io::Error::other)??;
+        let count = requests.len();
+        let done = done.entry(file.to_owned()).or_default();
+        let mut left = requests.into_iter().skip(*done).peekable();
+        while left.peek().is_some() {
+            let some: Vec<Spooled> = left.by_ref().take(DRAIN_MAX).collect();
+            let size = some.len();
+            let published = join_all(some.into_iter().map(|spooled| self.publish_spooled(spooled))).await;
+            if published.into_iter().any(|published| published.is_err()) {
+                return Err(NotDrained::Refused);
+            }
+            *done += size;
+        }
+        if all {
+            spool.delete(file)?;
+        } else {
+            // Half a record at the end was never answered; anything more than that is a damaged disk.
+            warn!(file = %file.display(), "a file of the spool has more in it than can be read: put aside");
+            spool.put_aside(file)?;
+        }
+        info!(count, "requests that came while the database was away are in it now");
         Ok(())
     }
 
@@ -260,6 +285,23 @@ mod tests {
         intake.empty(&spool).await;
         intake.receive(&hook, received(r#"{"number": "A-1"}"#, NOW_MS + 3)).await.unwrap();
         assert_eq!((stored(&intake).await, spool.bytes()), (vec![2, 0, 1, 3], 0));
+        running.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_holds_up_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let (running, intake) = intake(folder.path()).await;
+        let of_spool = folder.path().join("spool");
+        let spool = Spool::open(&of_spool, SPOOL_BYTES_MAX).unwrap();
+        let received = received(r#"{"number": "A-1"}"#, NOW_MS);
+        spool.keep(&Spooled { identity: random(), connection: "shop".to_owned(), received }).await.unwrap();
+        let [file] = spool.files().await.unwrap().try_into().unwrap();
+        fs::create_dir(of_spool.join("0").with_extension(file.extension().unwrap())).unwrap();
+        assert!(spool.files().await.unwrap()[0] != file, "it comes first");
+        let read = intake.publish_files(&spool, &mut HashMap::new()).await;
+        assert!(matches!(read, Err(NotDrained::Disk(_))));
+        assert_eq!(stored(&intake).await, [0]);
         running.stop().await;
     }
 

@@ -149,7 +149,7 @@ pub struct Limit {
     pub budgets: Vec<Budget>,
     /// What a request takes from each: the dearest of those that bundles make.
     pub cost: i64,
-    /// Bundles that send through it.
+    /// Active bundles that send through it.
     pub bundles: usize,
 }
 
@@ -162,6 +162,11 @@ impl Limit {
     /// Whether its runs hold places, and come out from behind its gate alone.
     pub fn holds_places(&self) -> bool {
         self.concurrency.is_some() || !self.budgets.is_empty()
+    }
+
+    /// Whether a bundle sends through it; else it is told of for runs that wait.
+    pub fn is_used(&self) -> bool {
+        self.bundles > 0
     }
 
     /// Whether bundles share it, so that those that wait for it take turns.

@@ -33,6 +33,8 @@ pub struct Gates {
     paused: BTreeSet<GateId>,
     paused_versions: HashMap<VersionId, GateId>,
     limited: usize,
+    /// Connections that active bundles send through.
+    used: usize,
     /// Some connection is shared by bundles.
     shares: bool,
     /// Connections with budgets.
@@ -84,6 +86,7 @@ impl Gates {
         Gates {
             slots,
             limits: HashMap::new(),
+            used: 0,
             breakers: HashMap::new(),
             open: 0,
             paused: BTreeSet::new(),
@@ -107,9 +110,13 @@ impl Gates {
     pub fn limit(&mut self, mut limits: HashMap<GateId, Limit>) {
         for (gate, before) in self.limits.drain() {
             match limits.entry(gate) {
-                Entry::Occupied(mut now) => now.get_mut().bundles = now.get().bundles.max(before.bundles),
-                Entry::Vacant(gone) if before.holds_places() => _ = gone.insert(before),
-                Entry::Vacant(_) => {}
+                Entry::Occupied(mut now) if now.get().is_used() => {
+                    now.get_mut().bundles = now.get().bundles.max(before.bundles);
+                }
+                Entry::Vacant(gone) if before.holds_places() => {
+                    gone.insert(Limit { bundles: 0, ..before });
+                }
+                Entry::Occupied(_) | Entry::Vacant(_) => {}
             }
         }
         self.limited = limits.values().filter(|limit| limit.holds_places()).count();
@@ -117,6 +124,7 @@ impl Gates {
         self.budgeted = Arc::new(budgeted.collect());
         self.spent.clear();
         self.shares = limits.values().any(Limit::is_shared);
+        self.used = limits.values().filter(|limit| limit.is_used()).count();
         self.limits = limits;
     }
 
@@ -353,7 +361,7 @@ impl Gates {
     /// How many more runs of a connection may take a slot: never more than it leaves free, where others may need one,
     /// so that a vendor that holds on to its slots leaves as many to the rest.
     fn room(&self, gate: GateId, held: usize, free: usize) -> usize {
-        let shared = self.limits.len() > 1;
+        let shared = self.used > 1;
         let room = if shared { free.saturating_sub(held).div_ceil(2) } else { free };
         match self.limits.get(&gate.itself()).and_then(|limit| limit.concurrency) {
             Some(concurrency) => room.min(concurrency.saturating_sub(held)),

@@ -237,6 +237,22 @@ pub async fn a_connection_that_the_files_do_not_name_any_more_keeps_its_places_f
     bench.limit(limits(&[("sms", None)])).await;
     let _held = (bench.claim().await, bench.claim().await);
     bench.nothing_to_claim().await;
+    // Named again and limited no more, though no bundle sends there.
+    let unused = Limit { bundles: 0, ..Limit::none("crm") };
+    bench.limit([(crm(), unused)].into()).await;
+    assert_eq!(bench.deliver_all().await.len(), 5);
+}
+
+pub async fn a_connection_that_no_bundle_sends_through_takes_no_slots_from_the_one_in_use<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let unused = Limit { bundles: 0, concurrency: Some(4), ..Limit::none("sms") };
+    bench.limit([(crm(), Limit::none("crm")), (sms(), unused)].into()).await;
+    for identity in 0..9 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.queue.flush().await.unwrap();
+    let held: Vec<Claim> = std::iter::from_fn(|| bench.claims.try_recv().ok()).collect();
+    assert_eq!(held.len(), 8);
 }
 
 pub async fn nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections<P: Place>() {
@@ -301,6 +317,7 @@ macro_rules! gated {
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
             runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
             a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits
+            a_connection_that_no_bundle_sends_through_takes_no_slots_from_the_one_in_use
             nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections
             a_limit_is_never_passed_and_every_place_is_given_again
         }

@@ -328,6 +328,23 @@ pub async fn an_event_that_waited_elsewhere_does_not_take_over_from_one_that_cam
     assert_eq!(run, expected);
 }
 
+pub async fn an_event_that_waited_elsewhere_does_not_follow_one_that_came_after_it_and_is_under_way<
+    P: Place,
+>() {
+    let mut bench = Bench::<P>::new(8).await;
+    let newer = bench.accept(came(bench.latest_of("a", 1, 0), START_MS)).await;
+    let under_way = bench.only(newer).await;
+    let older = bench.accept(came(bench.latest_of("a", 2, 0), START_MS - 1)).await;
+    let line = bench.line().await;
+    assert_eq!((line.pending, line.discarded), (1, 1));
+    let latest = bench.accept(came(bench.latest_of("a", 3, 0), START_MS + 1)).await;
+    under_way.settle(delivered());
+    bench.only(latest).await.settle(delivered());
+    let [run] = bench.queue.store().event(older).await.unwrap().expect("kept").runs.try_into().expect("one");
+    assert!(run.reason.expect("it says who took over").contains(&newer.to_string()));
+    assert_eq!(bench.line().await.delivered, 2);
+}
+
 pub async fn a_run_in_flight_or_refused_is_not_taken_over_and_the_latest_follows_it<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     let first = bench.accept(bench.latest_of("a", 1, 0)).await;
@@ -451,6 +468,7 @@ macro_rules! laned {
             runs_behind_their_key_keep_nobody_waiting_and_are_told_of
             of_several_events_of_a_key_the_latest_is_run_when_it_is_quiet
             an_event_that_waited_elsewhere_does_not_take_over_from_one_that_came_after_it
+            an_event_that_waited_elsewhere_does_not_follow_one_that_came_after_it_and_is_under_way
             a_run_in_flight_or_refused_is_not_taken_over_and_the_latest_follows_it
             a_run_that_was_taken_over_can_be_replayed
             whatever_becomes_of_runs_each_key_goes_in_order_and_none_is_left

@@ -154,7 +154,7 @@ impl<'a> Door<'a> {
     pub fn is_plain(&self, runs: usize) -> bool {
         let most = || self.gates.held.values().max().copied().unwrap_or(0) + runs;
         let crowded = self.gates.crowded && self.gates.has_shares();
-        self.quiet && !crowded && (self.gates.limits.len() <= 1 || most() <= self.free.saturating_sub(runs))
+        self.quiet && !crowded && (self.gates.used <= 1 || most() <= self.free.saturating_sub(runs))
     }
 
     /// Runs were taken without asking.

@@ -45,6 +45,11 @@ const NOT_BEGUN: &str = "
 SELECT q.id, q.event, q.lane, e.received_ms FROM unnest($1::bigint[]) l JOIN queue q ON q.lane = l
 JOIN event e ON e.id = q.event WHERE q.fence = 0 FOR UPDATE OF q SKIP LOCKED";
 
+/// Nothing is done to these, so they are not locked.
+const BEGUN: &str = "
+SELECT q.id, q.event, q.lane, e.received_ms FROM unnest($1::bigint[]) l JOIN queue q ON q.lane = l
+JOIN event e ON e.id = q.event WHERE q.fence <> 0";
+
 const SUPERSEDE: &str = "
 WITH gone AS (DELETE FROM queue WHERE id = ANY($1) RETURNING id, event, version, connection, lane)
 INSERT INTO run (id, event, version, connection, fence, attempt, generation, state, started_ms, finished_ms, reason,
@@ -92,7 +97,7 @@ pub async fn open(
     Ok(due.into_iter().min())
 }
 
-/// Gives up the runs of these lanes that nobody has begun, but for the latest of each.
+/// Gives up the runs of these lanes that nobody has begun, unless they are the latest of their lane.
 pub async fn supersede(
     connection: &mut PgConnection,
     tally: &mut Tally,
@@ -103,8 +108,9 @@ pub async fn supersede(
         return Ok(());
     }
     let found = sqlx::query(NOT_BEGUN).bind(numbers(lanes)).fetch_all(&mut *connection).await?;
+    let begun = sqlx::query(BEGUN).bind(numbers(lanes)).fetch_all(&mut *connection).await?;
     let mut latest = HashMap::new();
-    for row in &found {
+    for row in found.iter().chain(&begun) {
         let run = newness(row.try_get(3)?, RunId(row.try_get(0)?), now_ms);
         let run = (run, EventId(row.try_get(1)?));
         let latest = latest.entry(row.try_get::<i64, _>(2)?).or_insert(run);

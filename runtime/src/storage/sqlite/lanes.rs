@@ -44,7 +44,7 @@ pub async fn open(
     Ok(due.into_iter().min())
 }
 
-/// Gives up the runs of these lanes that nobody has begun, but for the latest of each.
+/// Gives up the runs of these lanes that nobody has begun, unless they are the latest of their lane.
 pub async fn supersede(
     tx: &DatabaseTransaction,
     shapes: &mut Shapes,
@@ -52,7 +52,7 @@ pub async fn supersede(
     now_ms: i64,
     lanes: &BTreeSet<LaneId>,
 ) -> Result<(), DbErr> {
-    let found = shapes.query(tx, &NOT_BEGUN, rows(lanes)).await?;
+    let found = shapes.query(tx, &WAITING_OR_BEGUN, rows(lanes)).await?;
     let mut latest = HashMap::new();
     for row in &found {
         let run = newness(row.try_get_by_index(5)?, RunId(row.try_get_by_index(0)?), now_ms);
@@ -64,7 +64,8 @@ pub async fn supersede(
     for row in &found {
         let (run, lane): (i64, i64) = (row.try_get_by_index(0)?, row.try_get_by_index(4)?);
         let ((_, _, kept), by) = latest[&lane];
-        if RunId(run) == kept {
+        let is_begun = row.try_get_by_index::<u32>(6)? != 0;
+        if is_begun || RunId(run) == kept {
             continue;
         }
         let connection: i64 = row.try_get_by_index(3)?;
@@ -127,10 +128,10 @@ pub const OPEN: Shape = Shape {
     ),
 };
 
-const NOT_BEGUN: Shape = Shape {
-    before: "SELECT q.id, q.event, q.version, q.connection, q.lane, e.received_ms FROM (",
+const WAITING_OR_BEGUN: Shape = Shape {
+    before: "SELECT q.id, q.event, q.version, q.connection, q.lane, e.received_ms, q.fence FROM (",
     columns: 1,
-    after: ") v CROSS JOIN queue q ON q.lane = v.column1 AND q.fence = 0 CROSS JOIN event e ON e.id = q.event",
+    after: ") v CROSS JOIN queue q ON q.lane = v.column1 CROSS JOIN event e ON e.id = q.event",
 };
 
 const GONE: Shape = Shape { before: "DELETE FROM queue WHERE id IN (", columns: 1, after: ")" };
