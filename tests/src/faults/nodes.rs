@@ -34,7 +34,7 @@ pub const LEASE: Duration = Duration::from_secs(2);
 const SWEEP: Duration = Duration::from_secs(4);
 /// Longest random wait between an acknowledgement and the fault.
 const AFTER_MS_MAX: u64 = 150;
-/// Deliveries that were in hand at a cut are made within this time.
+/// Deliveries that were in hand at a cut or a kill are read within this time; far less than the lease.
 const IN_HAND: Duration = Duration::from_millis(500);
 /// How long a node is cut off: its lease ends, and the other has finished its runs.
 const CUT: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub async fn run(lab: &Lab, plan: Plan, cycles: usize) -> anyhow::Result<Outcome
         rig.aim(&first)?;
         let struck = rig.ripe(Duration::from_millis(randomness.random_range(0..=AFTER_MS_MAX))).await;
         if number % 2 == 0 {
-            rig.kill(&mut first.process, number).await?;
+            kill(&rig, &mut first, number).await?;
             taken_over(&rig, &mut outcome).await?;
             outcome.cycle(format!("killed: {} in flight", struck.in_flight), struck.bit());
             first = behind.start().await?;
@@ -83,6 +83,16 @@ pub async fn run(lab: &Lab, plan: Plan, cycles: usize) -> anyhow::Result<Outcome
     rig.finish(Rules { concurrency: SLOTS, ..Rules::default() }).await?.tell(&mut outcome);
     drop((first, other));
     Ok(outcome)
+}
+
+/// Kills a node. What it had sent is read before the other may take its runs; the other's connections, which stay open
+/// for a while, are not waited for: it would take over meanwhile, and its deliveries would look like the dead one's.
+async fn kill(rig: &Rig, node: &mut Product, number: usize) -> anyhow::Result<()> {
+    rig.hold();
+    node.process.kill()?;
+    tokio::time::sleep(IN_HAND).await;
+    rig.pen().write(Entry::Killed(number, unix_ns()));
+    Ok(())
 }
 
 /// The other finishes what the dead one had, soon after its lease.
