@@ -71,8 +71,9 @@ const RETRY_AFTER_S: i64 = 3;
 /// How often a healthy call is sent, and for how long at a time.
 const EVERY: Duration = Duration::from_millis(25);
 const WINDOW: Duration = Duration::from_secs(3);
-/// Under this a 99th percentile of a few hundred calls says more about a busy machine than about the product, milliseconds.
-/// A call that waits for a slot waits for the sick vendor's two seconds.
+/// Under this a median says more about a busy machine than about the product, milliseconds. A call that waits for a slot waits
+/// for the sick vendor's two seconds, and with it all behind it; a disk that stands still for a second makes a few wait, so
+/// the slowest of a hundred calls prove nothing here (`scale dead-vendor` measures those, in pairs).
 const NOISE_MS: f64 = 250.0;
 /// Longest time until everything is done.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -211,11 +212,11 @@ async fn round(
     }
     // Before and after, so that a machine that is busy all of a sudden is not taken for a vendor that is.
     usual.merge(&latencies(product, path, healthy).await?);
-    let (usual_ms, beside_ms) = (usual.points().p99_ms, beside.points().p99_ms);
-    outcome.figure("other vendor's usual p99, ms", usual_ms);
-    outcome.figure("other vendor's p99 beside the sick one, ms", beside_ms);
+    let (usual_ms, beside_ms) = (usual.points().p50_ms, beside.points().p50_ms);
+    outcome.figure("other vendor's usual median, ms", usual_ms);
+    outcome.figure("other vendor's median beside the sick one, ms", beside_ms);
     outcome.expect(beside_ms < (2.0 * usual_ms).max(NOISE_MS), || {
-        format!("the other vendor's p99 went from {usual_ms:.1} to {beside_ms:.1} ms")
+        format!("the other vendor's median went from {usual_ms:.1} to {beside_ms:.1} ms")
     });
     for (id, sickness) in calls {
         let came = lock(book).came.get(&id).cloned().unwrap_or_default();
@@ -265,12 +266,12 @@ async fn flood(
         book.flood.iter().filter(|id| book.came.contains_key(id)).count()
     };
     usual.merge(&latencies(product, path, healthy).await?);
-    let (usual_ms, beside_ms) = (usual.points().p99_ms, beside.points().p99_ms);
+    let (usual_ms, beside_ms) = (usual.points().p50_ms, beside.points().p50_ms);
     outcome.count("acknowledged", FLOOD as usize);
-    outcome.figure("other vendor's p99 beside a silent one with a backlog, ms", beside_ms);
+    outcome.figure("other vendor's median beside a silent one with a backlog, ms", beside_ms);
     outcome.cycle(format!("flood: {came} of {FLOOD} calls reached the silent vendor"), came > 0);
     outcome.expect(beside_ms < (2.0 * usual_ms).max(NOISE_MS), || {
-        format!("beside a silent vendor the other's p99 went from {usual_ms:.1} to {beside_ms:.1} ms")
+        format!("beside a silent vendor the other's median went from {usual_ms:.1} to {beside_ms:.1} ms")
     });
     Ok(())
 }
