@@ -74,7 +74,8 @@ profile:
 
 ## Every fault the product promises to survive, judged by ledgers outside it; about 5 minutes, FAULTS=--long for hours.
 faults:
-	@test "$$(id -u)" != 0 || command -v strace faketime >/dev/null || apt-get install --yes --quiet strace faketime >/dev/null || true
+	@test "$$(id -u)" != 0 || { command -v strace && command -v faketime; } >/dev/null || \
+		{ apt-get update -q && apt-get install -qy --no-install-recommends strace faketime; } >/dev/null || true
 	$(CARGO) build --bins
 	$(CARGO) build --package sheaf-runtime --features faulty --bin sheaf-faulty
 	target/debug/faults $(FAULTS)

@@ -77,11 +77,11 @@ pub async fn first(
         }
         Err(wrong) => wrong,
     };
-    let stored = stored_in_force(queue).await?;
-    if stored.plans.is_empty() {
+    let in_force = InForce::read(queue).await?;
+    if in_force.plans.is_empty() {
         return Err(wrong);
     }
-    let live = stored.live(queue, &[], HashMap::new(), key).await?;
+    let live = in_force.live(queue, &[], HashMap::new(), key).await?;
     error!(error = %wrong, "the files are not taken; what was live last is served");
     Ok((live, told_in_spite(directory)))
 }
@@ -101,7 +101,7 @@ async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> 
     let activated = queue.activate(versions).await?;
     if !activated.in_force {
         info!("another node has activated other files since these were; they are served here too");
-        return stored_in_force(queue).await?.live(queue, hooks, limits_apart(integration), key).await;
+        return InForce::read(queue).await?.live(queue, hooks, limits_apart(integration), key).await;
     }
     queue.limit(limits(plans.iter(), limits_apart(integration))).await?;
     let plans = activated.versions.into_iter().zip(plans).collect();
@@ -114,16 +114,16 @@ struct InForce {
     plans: Vec<(VersionId, Arc<Plan>)>,
 }
 
-async fn stored_in_force(queue: &Queue) -> Result<InForce, AppError> {
-    let (epoch, versions) = queue.store().versions_in_force().await?;
-    let mut plans = Vec::with_capacity(versions.len());
-    for version in versions {
-        plans.push((version.id, Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?)));
-    }
-    Ok(InForce { epoch, plans })
-}
-
 impl InForce {
+    async fn read(queue: &Queue) -> Result<InForce, AppError> {
+        let (epoch, versions) = queue.store().versions_in_force().await?;
+        let mut plans = Vec::with_capacity(versions.len());
+        for version in versions {
+            plans.push((version.id, Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?)));
+        }
+        Ok(InForce { epoch, plans })
+    }
+
     /// Runs are handed out from here on. A hook of ours that nothing in force listens to stays: what comes through it is an
     /// event that no bundle takes, and not a 404 that a vendor does not repeat.
     async fn live(
@@ -285,7 +285,7 @@ impl Switch {
     }
 
     async fn live_in_force(&self, hooks: &[Arc<Hook>]) -> Result<Live, AppError> {
-        stored_in_force(&self.queue).await?.live(&self.queue, hooks, HashMap::new(), &self.key).await
+        InForce::read(&self.queue).await?.live(&self.queue, hooks, HashMap::new(), &self.key).await
     }
 
     /// Another node moved the epoch, or a restore did. Until this one has followed, it publishes nothing. Whether it has.

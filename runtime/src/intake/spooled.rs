@@ -289,6 +289,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stop_leaves_nothing_in_the_spool_that_the_database_can_take() {
+        let folder = tempfile::tempdir().unwrap();
+        let (running, intake) = intake(folder.path()).await;
+        let spool = Spool::open(&folder.path().join("spool"), SPOOL_BYTES_MAX).unwrap();
+        // Many times, for it is chance whether draining has begun when the order comes.
+        for number in 0..10 {
+            let received = received(r#"{"number": "A-1"}"#, NOW_MS + number);
+            spool
+                .keep(&Spooled { identity: random(), connection: "shop".to_owned(), received })
+                .await
+                .unwrap();
+            let (stopper, stop) = crate::stop::channel();
+            stopper.order();
+            intake.clone().drain(spool.clone(), stop).await;
+            assert_eq!(spool.bytes(), 0);
+        }
+        assert_eq!(stored(&intake).await.len(), 10);
+        running.stop().await;
+    }
+
+    #[tokio::test]
     async fn a_file_that_cannot_be_read_holds_up_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let (running, intake) = intake(folder.path()).await;
