@@ -27,7 +27,7 @@ use crate::{
         claim::Paid,
         delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
         gate::GateId,
-        types::{Contact, Outcome, Settle},
+        types::{Contact, Contacts, Outcome, Settle},
     },
     secrets::Secrets,
 };
@@ -81,7 +81,7 @@ impl Executor {
     pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
-        let mut contact = None;
+        let mut contacts = Contacts::default();
         let mut sent = None;
         let outcome = loop {
             let next = plan.next(&state);
@@ -102,7 +102,7 @@ impl Executor {
                         self.deliver(plan, (step, Purpose::Act), &request, attempt).await;
                     sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
                     deliveries.push(delivery);
-                    contact = Some((GateId::of_step(plan, step), judgement.class, judgement.retry_after_ms));
+                    contacts.note(self.contact(plan, (step, Purpose::Act), &judgement));
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
                 }
                 Next::Ask { step, request } => {
@@ -113,6 +113,7 @@ impl Executor {
                         self.deliver(plan, (step, Purpose::Ask), &request, attempt).await;
                     sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
                     deliveries.push(delivery);
+                    contacts.note(self.contact(plan, (step, Purpose::Ask), &judgement));
                     plan.record_probe(&mut state, &judgement, self.clock.now_ms(), attempt.seed)
                 }
             };
@@ -124,11 +125,13 @@ impl Executor {
                 }
             }
         };
-        let contact = contact.map(|(through, class, wait_ms)| {
-            let answered = answered(class, wait_ms, self.clock.now_ms());
-            Contact { through, answered }
-        });
-        Settle { outcome, started_ms, deliveries, contact, sent }
+        Settle { outcome, started_ms, deliveries, contacts, sent }
+    }
+
+    /// What an answer says about the connection of its step.
+    fn contact(&self, plan: &Plan, (step, purpose): (usize, Purpose), judgement: &Judgement) -> Contact {
+        let answered = answered(judgement, purpose, self.clock.now_ms());
+        Contact { through: GateId::of_step(plan, step), answered }
     }
 
     /// Whether a request may be sent now. A claim that took longer to commit than its lease lasts comes with a lease that
@@ -259,20 +262,25 @@ fn delivered(plan: &Plan, state: &RunState) -> Outcome {
 }
 
 /// What a class says about the vendor, whatever becomes of the run.
-fn answered(class: Class, wait_ms: Option<i64>, now_ms: i64) -> Answered {
-    match class {
+fn answered(judgement: &Judgement, purpose: Purpose, now_ms: i64) -> Answered {
+    match judgement.class {
         Class::Ok
         | Class::Empty
         | Class::DuplicateOk
         | Class::PlanDenied
         | Class::BadRequest
         | Class::NotFound => Answered::Well,
+        // The answer to a question that does not say yes or no is an answer all the same.
+        Class::Unknown if purpose == Purpose::Ask && judgement.status.is_some_and(|status| status < 500) => {
+            Answered::Well
+        }
         Class::Retry | Class::AuthRefresh | Class::Unknown => Answered::Failing,
         Class::AuthBroken => Answered::Refused,
         Class::RateLimited | Class::QuotaExhausted => {
-            let wait_ms = wait_ms.unwrap_or(BUSY_MS).clamp(retry::WAIT_MIN_MS, retry::WAIT_MAX_MS);
+            let wait_ms =
+                judgement.retry_after_ms.unwrap_or(BUSY_MS).clamp(retry::WAIT_MIN_MS, retry::WAIT_MAX_MS);
             let until_ms = now_ms + wait_ms;
-            let spent = class == Class::QuotaExhausted;
+            let spent = judgement.class == Class::QuotaExhausted;
             if spent { Answered::Spent { until_ms } } else { Answered::Busy { until_ms } }
         }
     }

@@ -9,6 +9,7 @@ use tokio::{
     sync::mpsc,
 };
 
+mod gates;
 mod starts;
 mod stops;
 
@@ -34,6 +35,8 @@ enum Says {
     Busy,
     /// Nothing, until it is told to say something else.
     Nothing,
+    /// It hangs up.
+    HangsUp,
     /// A refusal that repeats the credential it was sent.
     Echo,
 }
@@ -63,7 +66,8 @@ impl World {
         let mut config = Config::new(folder.path());
         config.hooks_address = (Ipv4Addr::LOCALHOST, 0).into();
         config.management_address = (Ipv4Addr::LOCALHOST, 0).into();
-        config.egress_override = vec![format!("https://crm.example=http://{address}").parse().unwrap()];
+        let leads = |host| format!("https://{host}.example=http://{address}").parse().unwrap();
+        config.egress_override = ["crm", "sms"].map(leads).to_vec();
         config.watch_ms = 5;
         let world = World { folder, config, clock, set, requests, says };
         world.write("sheaf.yaml", WORKSPACE);
@@ -126,6 +130,7 @@ async fn receive(
             return;
         };
         let (status, answer) = match says {
+            Says::HangsUp => return,
             Says::Ok | Says::Nothing => ("200 OK", "{}".to_owned()),
             Says::Busy => ("503 Service Unavailable", "{}".to_owned()),
             Says::Echo => {

@@ -11,7 +11,7 @@ pub const OPEN_MS_MAX: i64 = 60_000;
 /// The same while the authorisation is refused: each run that tries is set aside for a person, who has to act first.
 pub const REFUSED_MS_MAX: i64 = 600_000;
 
-/// What the last delivery of an attempt says about the connection it went through.
+/// What the last delivery of an attempt through a connection says about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
     /// The vendor answered, and be it that it does not like these data.

@@ -25,8 +25,8 @@ use super::{
     gate::{GateId, GateKind, Limit},
     history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
     types::{
-        Accepted, Activated, ClaimedEvent, Content, Decision, NewVersion, Outcome, Publish, Published,
-        Replay, ReplayRefusal, Settle, Verdict,
+        Accepted, Activated, ClaimedEvent, Contacts, Content, Decision, NewVersion, Outcome, Publish,
+        Published, Replay, ReplayRefusal, Settle, Verdict,
     },
 };
 use crate::{
@@ -209,7 +209,8 @@ pub fn delivered() -> Settle {
 }
 
 fn settle(outcome: Outcome) -> Settle {
-    Settle { outcome, started_ms: START_MS, deliveries: vec![delivery(Class::Ok)], contact: None, sent: None }
+    let deliveries = vec![delivery(Class::Ok)];
+    Settle { outcome, started_ms: START_MS, deliveries, contacts: Contacts::default(), sent: None }
 }
 
 pub fn parked() -> Settle {

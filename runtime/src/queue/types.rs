@@ -186,8 +186,8 @@ pub struct Settle {
     pub started_ms: i64,
     /// The deliveries of this attempt, in order.
     pub deliveries: Vec<DeliveryRecord>,
-    /// What the last of them says about its connection; `None` when there was none.
-    pub contact: Option<Contact>,
+    /// What they say about the connections that they went through.
+    pub contacts: Contacts,
     /// The request that was paid for when the run was claimed; `None` when it was not sent, or there was none.
     pub sent: Option<Sent>,
 }
@@ -195,7 +195,7 @@ pub struct Settle {
 impl Settle {
     /// Nothing was sent.
     pub fn unsent(outcome: Outcome) -> Settle {
-        Settle { outcome, started_ms: 0, deliveries: Vec::new(), contact: None, sent: None }
+        Settle { outcome, started_ms: 0, deliveries: Vec::new(), contacts: Contacts::default(), sent: None }
     }
 }
 
@@ -206,6 +206,30 @@ pub struct Contact {
     pub through: GateId,
     /// How it went.
     pub answered: Answered,
+}
+
+/// What an attempt found out about the connections that it sent through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contacts {
+    /// The last one.
+    pub last: Option<Contact>,
+    /// The last of each connection that was left for another. Apart, since nearly every attempt has one connection and
+    /// is to cost no allocation.
+    pub earlier: Vec<Contact>,
+}
+
+impl Contacts {
+    /// One more; of each connection the last one counts.
+    pub fn note(&mut self, contact: Contact) {
+        self.earlier.retain(|earlier| earlier.through != contact.through);
+        let before = self.last.replace(contact);
+        self.earlier.extend(before.filter(|before| before.through != contact.through));
+    }
+
+    /// One of each connection, in the order in which they were left.
+    pub fn iter(&self) -> impl Iterator<Item = Contact> {
+        self.earlier.iter().copied().chain(self.last)
+    }
 }
 
 /// The event of a claimed run.

@@ -285,7 +285,7 @@ impl<B: Backend> Writer<B> {
             if self.held.get(&run).is_some_and(|held| held.row.fence == fence)
                 && let Some(held) = self.held.remove(&run)
             {
-                self.freed(&held, None);
+                self.freed(&held);
             }
         }
         self.renew(now_ms, lease_end_ms);

@@ -23,7 +23,9 @@ use sheaf_runtime::{
         Claims, LEASE_MS, Queue, Settings,
         delivery::{Answer, DeliveryRecord, SentRequest},
         gate::{GateId, GateKind},
-        types::{Accepted, Content, Decision, NewVersion, Outcome, Publish, Published, Settle, Verdict},
+        types::{
+            Accepted, Contacts, Content, Decision, NewVersion, Outcome, Publish, Published, Settle, Verdict,
+        },
     },
     storage::database::Database,
 };
@@ -207,7 +209,7 @@ async fn settle_all(mut claims: Claims, events: u64) {
             outcome: Outcome::Delivered,
             started_ms,
             deliveries,
-            contact: None,
+            contacts: Contacts::default(),
             sent: None,
         });
     }

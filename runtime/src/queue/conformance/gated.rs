@@ -25,7 +25,14 @@ pub fn limits(connections: &[(&str, Option<usize>)]) -> HashMap<GateId, Limit> {
 
 /// The end of an attempt as its connection sees it.
 pub fn ended(outcome: Outcome, through: GateId, answered: Answered, started_ms: i64) -> Settle {
-    Settle { started_ms, contact: Some(Contact { through, answered }), ..settle(outcome) }
+    ended_by(outcome, &[(through, answered)], started_ms)
+}
+
+/// The same of one that sent through several connections, one after the other.
+fn ended_by(outcome: Outcome, contacts: &[(GateId, Answered)], started_ms: i64) -> Settle {
+    let mut settle = Settle { started_ms, ..settle(outcome) };
+    contacts.iter().for_each(|&(through, answered)| settle.contacts.note(Contact { through, answered }));
+    settle
 }
 
 impl<P: Place> Bench<P> {
@@ -152,6 +159,37 @@ pub async fn a_connection_that_fails_is_left_alone_until_one_run_went_well<P: Pl
     assert_eq!(bench.queue.store().closed_gates().await.unwrap(), []);
     let line = bench.line().await;
     assert_eq!((line.delivered, line.pending), (3, i64::from(FAILURES_MAX) + 1));
+}
+
+pub async fn a_connection_is_judged_by_its_own_answers_whatever_another_said_later<P: Place>() {
+    use Answered::{Failing, Refused, Well};
+    let mut bench = Bench::<P>::new(8).await;
+    bench.limit(limits(&[("crm", None), ("sms", None)])).await;
+    bench.break_crm(100).await;
+    for identity in 0..4 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    bench.set.advance_ms(OPEN_MS_FIRST);
+    // Its step may fail; another connection is well.
+    let probe = bench.claim().await;
+    let now_ms = bench.now_ms();
+    probe.settle(ended_by(Outcome::Delivered, &[(crm(), Failing), (sms(), Well)], now_ms));
+    bench.queue.flush().await.unwrap();
+    bench.set.advance_ms(2 * OPEN_MS_FIRST - 1);
+    bench.nothing_to_claim().await;
+    bench.set.advance_ms(1);
+    let probe = bench.claim().await;
+    bench.nothing_to_claim().await;
+    let now_ms = bench.now_ms();
+    probe.settle(ended_by(Outcome::Delivered, &[(crm(), Well), (sms(), Well)], now_ms));
+    let (first, second) = (bench.claim().await, bench.claim().await);
+    assert_eq!(bench.queue.store().closed_gates().await.unwrap(), []);
+    let now_ms = bench.now_ms();
+    first.settle(ended_by(Outcome::Delivered, &[(crm(), Refused), (sms(), Well)], now_ms));
+    drop(second);
+    bench.nothing_to_claim().await;
+    let [refused] = bench.queue.store().closed_gates().await.unwrap().try_into().expect("one gate");
+    assert_eq!((refused.name.as_str(), refused.why), ("crm", "refused"));
 }
 
 pub async fn a_probe_that_was_lost_is_sent_again_after_a_restart<P: Place>() {
@@ -312,6 +350,7 @@ macro_rules! gated {
             a_paused_bundle_holds_its_runs_and_goes_on_without_having_lost_one
             a_paused_connection_holds_what_it_brought_and_what_goes_through_it
             a_connection_that_fails_is_left_alone_until_one_run_went_well
+            a_connection_is_judged_by_its_own_answers_whatever_another_said_later
             a_probe_that_was_lost_is_sent_again_after_a_restart
             a_vendor_that_asks_for_a_pause_gets_it
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs

@@ -39,14 +39,11 @@ impl<B: Backend> Writer<B> {
             self.ends.stats.stale(1);
             return;
         }
-        let contact = match &how {
-            End::Settled(settle) => settle.contact.map(|contact| (contact, settle.started_ms)),
-            End::Panicked => None,
-        };
-        self.freed(&held, contact);
         if let End::Settled(settle) = &how {
+            self.learn(&held, settle);
             self.bill(&held, settle);
         }
+        self.freed(&held);
         let settle = match how {
             End::Settled(settle) => settle_row(held.row, settle),
             End::Panicked => crashed_row(held.row, self.clock.now_ms()),
@@ -54,14 +51,18 @@ impl<B: Backend> Writer<B> {
         self.push_settle(settle);
     }
 
-    /// A slot is free, and what its run learned about the vendor is known to the gates.
-    pub fn freed(&mut self, held: &Held, contact: Option<(Contact, i64)>) {
-        self.gates.gave(held.row.through);
+    /// The gates hear what a run found out about each connection that it sent through.
+    fn learn(&mut self, held: &Held, settle: &Settle) {
         let now_ms = self.clock.now_ms();
-        if let Some((Contact { through, answered }, started_ms)) = contact {
+        for Contact { through, answered } in settle.contacts.iter() {
             let probe = held.probe == Some(through);
-            self.gates.answered(through, answered, started_ms, probe, now_ms);
+            self.gates.answered(through, answered, settle.started_ms, probe, now_ms);
         }
+    }
+
+    /// A slot is free. A probe that has asked the vendor is over by now.
+    pub fn freed(&mut self, held: &Held) {
+        self.gates.gave(held.row.through);
         if let Some(gate) = held.probe {
             self.gates.probing(gate, 0);
         }
@@ -213,8 +214,8 @@ impl<B: Backend> Writer<B> {
     }
 }
 
-fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contact, .. }: Settle) -> SettleRow {
-    let through = match (&outcome, contact) {
+fn settle_row(row: QueueRow, Settle { outcome, started_ms, deliveries, contacts, .. }: Settle) -> SettleRow {
+    let through = match (&outcome, contacts.last) {
         (Outcome::Onward { through, .. }, _) => *through,
         (_, Some(contact)) => contact.through,
         (_, None) => row.through,
