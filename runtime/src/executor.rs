@@ -24,7 +24,7 @@ use crate::{
     egress::{Egress, Outgoing},
     queue::{
         breaker::Answered,
-        claim::Paid,
+        claim::Pass,
         delivery::{Answer, BodyText, DeliveryRecord, SentRequest},
         gate::GateId,
         types::{Contact, Contacts, Outcome, Settle},
@@ -72,12 +72,12 @@ pub struct Attempt<'a> {
     pub seed: u64,
     /// When the run's lease ends, unix milliseconds, as of now: the queue extends it while the run is held.
     pub lease_end_ms: &'a (dyn Fn() -> i64 + Sync),
-    /// What it may send through connections with budgets.
-    pub paid: &'a Paid,
+    /// What it may send.
+    pub pass: &'a Pass,
 }
 
 impl Executor {
-    /// Runs the steps that are not done, until all are, the plan says that the run waits, or a request has to be paid for first.
+    /// Runs the steps that are not done, until all are, the plan says that the run waits, or it has to pass another gate first.
     pub async fn attempt(&self, plan: &Plan, mut state: RunState, attempt: Attempt<'_>) -> Settle {
         let started_ms = self.clock.now_ms();
         let mut deliveries = Vec::new();
@@ -87,7 +87,7 @@ impl Executor {
             let next = plan.next(&state);
             if let Next::Send { step, .. } | Next::Ask { step, .. } = &next {
                 let through = GateId::of_step(plan, *step);
-                if !attempt.paid.covers(through, sent.is_some()) {
+                if !attempt.pass.covers(through, sent.is_some()) {
                     break Outcome::Onward { through, state: state.to_bytes() };
                 }
             }
@@ -100,7 +100,7 @@ impl Executor {
                     }
                     let (judgement, delivery) =
                         self.deliver(plan, (step, Purpose::Act), &request, attempt).await;
-                    sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
+                    sent = sent.or_else(|| paid_for(plan, step, attempt.pass, &judgement, &delivery));
                     deliveries.push(delivery);
                     contacts.note(self.contact(plan, (step, Purpose::Act), &judgement));
                     plan.record(&mut state, request, &judgement, self.clock.now_ms(), attempt.seed)
@@ -111,7 +111,7 @@ impl Executor {
                     }
                     let (judgement, delivery) =
                         self.deliver(plan, (step, Purpose::Ask), &request, attempt).await;
-                    sent = sent.or_else(|| paid_for(plan, step, attempt.paid, &judgement, &delivery));
+                    sent = sent.or_else(|| paid_for(plan, step, attempt.pass, &judgement, &delivery));
                     deliveries.push(delivery);
                     contacts.note(self.contact(plan, (step, Purpose::Ask), &judgement));
                     plan.record_probe(&mut state, &judgement, self.clock.now_ms(), attempt.seed)
@@ -238,11 +238,11 @@ impl Executor {
 fn paid_for(
     plan: &Plan,
     step: usize,
-    paid: &Paid,
+    pass: &Pass,
     judgement: &Judgement,
     delivery: &DeliveryRecord,
 ) -> Option<Sent> {
-    (paid.through == Some(GateId::of_step(plan, step))).then(|| Sent {
+    (pass.paid && pass.through == GateId::of_step(plan, step)).then(|| Sent {
         cost: plan.step_cost(step),
         // A question that is answered with no has been answered.
         well: judgement.class.disposition() == Disposition::Delivered
@@ -364,12 +364,12 @@ mod tests {
     async fn nothing_is_sent_under_a_lease_that_is_over_until_the_queue_extends_it() {
         let clock = Clock::system();
         let executor = executor(clock.clone());
-        let paid = Paid::default();
-        let over = Attempt { seed: 0, lease_end_ms: &|| 0, paid: &paid };
+        let pass = Pass::default();
+        let over = Attempt { seed: 0, lease_end_ms: &|| 0, pass: &pass };
         assert!(!executor.lease_holds(over).await);
         let extended_at_ms = clock.now_ms() + 60;
         let extended = || if clock.now_ms() < extended_at_ms { 0 } else { i64::MAX };
-        assert!(executor.lease_holds(Attempt { seed: 0, lease_end_ms: &extended, paid: &paid }).await);
+        assert!(executor.lease_holds(Attempt { seed: 0, lease_end_ms: &extended, pass: &pass }).await);
     }
 
     #[tokio::test]
@@ -377,7 +377,7 @@ mod tests {
         let clock = Clock::system();
         let lease_end_ms = clock.now_ms() + LEASE_MARGIN_MS + 20;
         let executor = executor(clock.clone());
-        let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms, paid: &Paid::default() };
+        let attempt = Attempt { seed: 0, lease_end_ms: &|| lease_end_ms, pass: &Pass::default() };
         let given_up = executor.within_lease(attempt, std::future::pending()).await.unwrap_err();
         assert_eq!(given_up.kind, TransportErrorKind::Timeout);
         assert!(clock.now_ms() < lease_end_ms);

@@ -76,7 +76,7 @@ impl Worker {
                 let attempt = Attempt {
                     seed: claim.run.0.unsigned_abs() ^ u64::from(claim.attempt),
                     lease_end_ms: &|| claim.lease_end_ms(),
-                    paid: &claim.paid,
+                    pass: &claim.pass,
                 };
                 let settle = self.executor.attempt(&plan, state, attempt).await;
                 self.tell(&claim, &plan, &settle);

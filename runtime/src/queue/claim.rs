@@ -31,26 +31,28 @@ pub struct Claim {
     pub generation: u32,
     /// What the last attempt left; `None` before the first.
     pub state: Option<Vec<u8>>,
-    /// What it may send through connections with budgets.
-    pub paid: Paid,
+    /// What it may send.
+    pub pass: Pass,
     pub(super) fence: u32,
     pub(super) lease: Arc<AtomicI64>,
     pub(super) ended: Option<mpsc::UnboundedSender<Ended>>,
 }
 
-/// The one request that was paid for from its connection's budgets when the run was claimed.
+/// What the gates let a run send when it was claimed.
 #[derive(Debug, Clone, Default)]
-pub struct Paid {
-    /// The connection's gate; `None` when nothing was paid.
-    pub through: Option<GateId>,
-    /// The connections with budgets.
-    pub budgeted: Arc<HashSet<GateId>>,
+pub struct Pass {
+    /// The gate that it passed: of the connection that its next step sends through.
+    pub through: GateId,
+    /// One request through it is paid for from its connection's budgets; no other goes through it without.
+    pub paid: bool,
+    /// Connections whose gate every run passes that sends through them.
+    pub gated: Arc<HashSet<GateId>>,
 }
 
-impl Paid {
+impl Pass {
     /// Whether a request may go through a connection; `used` when what was paid for was sent before.
     pub fn covers(&self, through: GateId, used: bool) -> bool {
-        !self.budgeted.contains(&through) || (self.through == Some(through) && !used)
+        if through == self.through { !(self.paid && used) } else { !self.gated.contains(&through) }
     }
 }
 

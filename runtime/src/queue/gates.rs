@@ -37,8 +37,8 @@ pub struct Gates {
     used: usize,
     /// Some connection is shared by bundles.
     shares: bool,
-    /// Connections with budgets.
-    budgeted: Arc<HashSet<GateId>>,
+    /// See [`Gates::gated`]; `None` when something has changed since.
+    gated: Option<Arc<HashSet<GateId>>>,
     /// Gates whose budgets are spent, and until when, unix milliseconds.
     spent: HashMap<GateId, i64>,
     /// Gates with runs behind them, and whose.
@@ -93,7 +93,7 @@ impl Gates {
             paused_versions: HashMap::new(),
             limited: 0,
             shares: false,
-            budgeted: Arc::default(),
+            gated: None,
             spent: HashMap::new(),
             behind: HashMap::new(),
             elsewhere: HashMap::new(),
@@ -120,8 +120,7 @@ impl Gates {
             }
         }
         self.limited = limits.values().filter(|limit| limit.holds_places()).count();
-        let budgeted = limits.iter().filter(|(_, limit)| !limit.budgets.is_empty()).map(|(gate, _)| *gate);
-        self.budgeted = Arc::new(budgeted.collect());
+        self.gated = None;
         self.spent.clear();
         self.shares = limits.values().any(Limit::is_shared);
         self.used = limits.values().filter(|limit| limit.is_used()).count();
@@ -133,9 +132,17 @@ impl Gates {
         self.limits.get(&gate.itself()).filter(|limit| !limit.budgets.is_empty())
     }
 
-    /// The gates of connections with budgets.
-    pub fn budgeted(&self) -> &Arc<HashSet<GateId>> {
-        &self.budgeted
+    /// The connections through which no step sends without its run having passed their gates: those that are paused or
+    /// broken, and those whose runs hold places.
+    pub fn gated(&mut self) -> Arc<HashSet<GateId>> {
+        let gather = || {
+            let paused = self.paused.iter().filter(|gate| gate.is_connection());
+            let broken = self.breakers.iter().filter(|(_, breaker)| breaker.open().is_some());
+            let limited = self.limits.iter().filter(|(_, limit)| limit.holds_places());
+            let limited = limited.map(|(gate, _)| gate);
+            Arc::new(paused.chain(broken.map(|(gate, _)| gate)).chain(limited).copied().collect())
+        };
+        self.gated.get_or_insert_with(gather).clone()
     }
 
     /// There may be more left of a connection's budgets than was known.
@@ -160,7 +167,7 @@ impl Gates {
 
     /// What was stored, also by others, holds.
     pub fn stored(&mut self, stored: Stored, now_ms: i64) {
-        self.paused.clear();
+        let paused = std::mem::take(&mut self.paused);
         let mut open = HashMap::new();
         for row in stored.rows {
             // What is about to be stored here is newer.
@@ -176,6 +183,9 @@ impl Gates {
             if row.breaker.open().is_some() {
                 open.entry(row.gate).or_insert(row.breaker);
             }
+        }
+        if self.paused != paused {
+            self.gated = None;
         }
         let known: Vec<GateId> = self.breakers.keys().copied().collect();
         for gate in known {
@@ -341,8 +351,12 @@ impl Gates {
             Breaker::Closed { failures: 0, since_ms: 0 } => self.breakers.remove(&gate),
             other => self.breakers.insert(gate, other),
         };
-        self.open += usize::from(breaker.open().is_some());
-        self.open -= usize::from(before.is_some_and(|before| before.open().is_some()));
+        let (was_open, is_open) =
+            (before.is_some_and(|before| before.open().is_some()), breaker.open().is_some());
+        if was_open != is_open {
+            self.gated = None;
+        }
+        self.open = self.open + usize::from(is_open) - usize::from(was_open);
     }
 
     fn held(&self, gate: GateId) -> usize {

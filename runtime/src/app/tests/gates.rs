@@ -86,6 +86,29 @@ async fn a_vendor_that_is_well_again_gets_all_its_runs_though_they_go_on_to_anot
 }
 
 #[tokio::test]
+async fn a_later_step_waits_for_its_own_connection_and_the_earlier_one_is_not_repeated() {
+    let mut world = World::with_steps(&["sms", "crm"]).await;
+    let running = world.start().await;
+    let store = running.queue().store().clone();
+    store.pause(GateKind::Connection, "crm", true).await.unwrap();
+    world.set.advance_ms(1_000);
+    running.queue().flush().await.unwrap();
+    world.send(&running, 2).await;
+    assert_eq!(world.hosts(2).await, ["sms", "sms"]);
+    while store.closed_gates().await.unwrap()[0].waiting < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ledger(&store).await.pending, 2);
+    assert!(world.requests.try_recv().is_err(), "nothing reaches a connection that is paused");
+    store.pause(GateKind::Connection, "crm", false).await.unwrap();
+    world.set.advance_ms(1_000);
+    assert_eq!(world.hosts(2).await, ["crm", "crm"]);
+    counted(&running, |line| line.delivered == 2).await;
+    assert!(world.requests.try_recv().is_err());
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_vendor_that_answers_no_question_about_what_was_sent_is_failing() {
     let world = World::new().await;
     world.write("connectors/asked/connector.yaml", ASKED);

@@ -266,6 +266,56 @@ pub async fn runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at<
     assert_eq!(bench.deliver_all().await, [run]);
 }
 
+pub async fn a_later_step_passes_the_gate_of_its_own_connection<P: Place>() {
+    let onward = || settle(Outcome::Onward { through: sms(), state: b"text next".to_vec() });
+    let mut bench = Bench::<P>::new(8).await;
+    bench.limit(limits(&[("crm", None), ("sms", None)])).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    assert!(claim.pass.covers(crm(), true) && claim.pass.covers(sms(), false), "nothing holds it back");
+    claim.settle(delivered());
+    // A pause, a breaker that is open, places.
+    let store = bench.queue.store().clone();
+    store.pause(GateKind::Connection, "sms", true).await.unwrap();
+    bench.a_second_later().await;
+    bench.accept(bench.event(9, 0)).await;
+    let claim = bench.claim().await;
+    assert!(claim.pass.covers(crm(), true) && !claim.pass.covers(sms(), false));
+    claim.settle(onward());
+    bench.nothing_to_claim().await;
+    let [paused] = store.closed_gates().await.unwrap().try_into().expect("one gate");
+    assert_eq!((paused.name.as_str(), paused.waiting), ("sms", 1));
+    store.pause(GateKind::Connection, "sms", false).await.unwrap();
+    bench.a_second_later().await;
+    let claim = bench.claim().await;
+    assert!(claim.pass.covers(sms(), false) && claim.state.as_deref() == Some(b"text next"));
+    let until_ms = bench.now_ms() + 60 * SECOND_MS;
+    claim.settle(ended(Outcome::Delivered, sms(), Answered::Busy { until_ms }, bench.now_ms()));
+    bench.accept(bench.event(2, 0)).await;
+    let claim = bench.claim().await;
+    assert!(!claim.pass.covers(sms(), false));
+    claim.settle(onward());
+    bench.nothing_to_claim().await;
+    bench.set.set_ms(until_ms);
+    let probe = bench.claim().await;
+    assert!(probe.pass.covers(sms(), true), "the one that finds out");
+    probe.settle(ended(Outcome::Delivered, sms(), Answered::Well, until_ms));
+
+    bench.limit(limits(&[("crm", None), ("sms", Some(1))])).await;
+    let mut claims = Vec::new();
+    for identity in 3..6 {
+        bench.accept(bench.event(identity, 0)).await;
+        claims.push(bench.claim().await);
+    }
+    assert!(claims.iter().all(|claim| !claim.pass.covers(sms(), false)));
+    claims.into_iter().for_each(|claim| claim.settle(onward()));
+    let first = bench.claim().await;
+    assert!(first.pass.covers(sms(), true));
+    bench.nothing_to_claim().await;
+    drop(first);
+    assert_eq!(bench.deliver_all().await.len(), 3);
+}
+
 pub async fn a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     bench.limit(limits(&[("crm", Some(2))])).await;
@@ -355,6 +405,7 @@ macro_rules! gated {
             a_vendor_that_asks_for_a_pause_gets_it
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
             runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
+            a_later_step_passes_the_gate_of_its_own_connection
             a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits
             a_connection_that_no_bundle_sends_through_takes_no_slots_from_the_one_in_use
             nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections

@@ -14,7 +14,7 @@ use crate::queue::{
         Backend, BillRow, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, LOST_MAX, PublishedRow, QueueRow,
         SettleRow, SettleStep,
     },
-    claim::{Claim, End, Ended, Paid},
+    claim::{Claim, End, Ended, Pass},
     gate::GateId,
     types::{ClaimedEvent, Contact, Content, Outcome, Publish, Published, Settle},
 };
@@ -195,7 +195,7 @@ impl<B: Backend> Writer<B> {
         self.extend_ms = self.extend_ms.min(extend_ms);
         // Such a run came out from behind its connection's gate, and so was paid for.
         let paid = self.gates.budgets(row.through).map(|limit| (limit.cost, now_ms));
-        let budgeted = self.gates.budgeted().clone();
+        let pass = Pass { through: row.through, paid: paid.is_some(), gated: self.gates.gated() };
         self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms, probe, paid });
         let claim = Claim {
             run: row.run,
@@ -204,7 +204,7 @@ impl<B: Backend> Writer<B> {
             attempt: row.attempt,
             generation: row.generation,
             state,
-            paid: Paid { through: paid.map(|_| row.through), budgeted },
+            pass,
             fence: row.fence,
             lease,
             ended: Some(self.ends.ended_sender.clone()),
