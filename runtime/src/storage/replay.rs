@@ -83,7 +83,7 @@ async fn replay_one(
     }
     let version = version.map(|version| version.0);
     tx.execute_raw(statement(tx, KEEP, [run.0.into()])).await?;
-    let through = through(tx, run, version).await?;
+    let through = through(tx, run, how).await?;
     let values = [now_ms.into(), version.into(), again.into(), through.0.into(), run.0.into()];
     tx.execute_raw(statement(tx, ENQUEUE, values)).await?;
     tx.execute_raw(statement(tx, "DELETE FROM run WHERE id = ?", [run.0.into()])).await?;
@@ -101,17 +101,21 @@ async fn replay_one(
     Ok(None)
 }
 
-/// The gate that a replayed run goes through: of the connection it stopped at, when that was kept, else of its version's
-/// first step.
-async fn through(tx: &DatabaseTransaction, run: RunId, version: Option<i64>) -> Result<GateId, DbErr> {
+/// The gate that a replayed run goes through: as a retry of the connection it stopped at, when that was kept, else of its
+/// version's first step.
+async fn through(tx: &DatabaseTransaction, run: RunId, how: Replay) -> Result<GateId, DbErr> {
     const KEPT: &str = "SELECT coalesce(v.through, 0), r.deliveries FROM run r \
                         LEFT JOIN version v ON v.id = coalesce(?, r.version) WHERE r.id = ?";
+    let version = match how {
+        Replay::Retry => None,
+        Replay::New { version } => version.map(|version| version.0),
+    };
     let kept = tx.query_one_raw(statement(tx, KEPT, [version.into(), run.0.into()])).await?;
     let Some(row) = kept else { return Ok(GateId::NONE) };
     let deliveries: String = row.try_get_by_index(1)?;
     let deliveries: Vec<DeliveryRecord> = serde_json::from_str(&deliveries).unwrap_or_default();
     match deliveries.last().map(|last| &last.request) {
-        Some(SentRequest::Stored(request)) if version.is_none() => {
+        Some(SentRequest::Stored(request)) if how == Replay::Retry => {
             Ok(GateId::of(GateKind::Connection, &request.connection))
         }
         _ => row.try_get_by_index(0).map(GateId),

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sheaf_bundles::request::Request;
+
 use super::*;
 use crate::queue::{
     breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
@@ -266,6 +268,19 @@ pub async fn runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at<
     assert_eq!(bench.deliver_all().await, [run]);
 }
 
+/// A request of a connection, as it is kept of a delivery that failed.
+fn request_through(connection: &str) -> Request {
+    Request {
+        connection: connection.into(),
+        method: "POST".into(),
+        origin: "https://sms.example:443".into(),
+        url: Vec::new(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        timeout_ms: 1_000,
+    }
+}
+
 pub async fn a_later_step_passes_the_gate_of_its_own_connection<P: Place>() {
     let onward = || settle(Outcome::Onward { through: sms(), state: b"text next".to_vec() });
     let mut bench = Bench::<P>::new(8).await;
@@ -314,6 +329,27 @@ pub async fn a_later_step_passes_the_gate_of_its_own_connection<P: Place>() {
     bench.nothing_to_claim().await;
     drop(first);
     assert_eq!(bench.deliver_all().await.len(), 3);
+}
+
+pub async fn a_run_that_is_replayed_as_new_passes_the_gate_of_its_first_step<P: Place>() {
+    let mut bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(1, 0)).await;
+    let claim = bench.claim().await;
+    let run = claim.run;
+    let request = SentRequest::Stored(Box::new(request_through("sms")));
+    claim.settle(Settle {
+        deliveries: vec![DeliveryRecord { request, ..delivery(Class::BadRequest) }],
+        ..parked()
+    });
+    bench.queue.flush().await.unwrap();
+    let store = bench.queue.store().clone();
+    store.pause(GateKind::Connection, "crm", true).await.unwrap();
+    store.replay(&[run], Replay::New { version: None }).await.unwrap();
+    bench.a_second_later().await;
+    bench.nothing_to_claim().await;
+    store.pause(GateKind::Connection, "crm", false).await.unwrap();
+    bench.a_second_later().await;
+    assert_eq!(bench.deliver_all().await, [run]);
 }
 
 pub async fn a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits<P: Place>() {
@@ -406,6 +442,7 @@ macro_rules! gated {
             a_noisy_connection_leaves_slots_to_the_others_and_nobody_waits_behind_its_runs
             runs_that_came_back_from_a_replay_wait_at_the_gate_they_stopped_at
             a_later_step_passes_the_gate_of_its_own_connection
+            a_run_that_is_replayed_as_new_passes_the_gate_of_its_first_step
             a_connection_that_the_files_do_not_name_any_more_keeps_its_places_for_what_waits
             a_connection_that_no_bundle_sends_through_takes_no_slots_from_the_one_in_use
             nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections
