@@ -22,7 +22,7 @@ pub enum Kind {
     ConnectionClosed,
     /// A connection's budget of a day or more is spent, or the vendor says so: runs wait.
     QuotaExhausted,
-    /// A person paused a bundle: its runs wait.
+    /// A person paused a bundle, or it keeps failing: its runs wait.
     BundlePaused,
     /// Runs of a connection's events have been waiting for too long.
     WaitingLong,
@@ -83,6 +83,9 @@ impl Kind {
 
 /// The part of [`Kind::QueueFailing`] that says how much is kept meanwhile; without it requests are refused.
 pub const SPOOLED_BYTES: &str = "spooled_bytes";
+
+/// The part of [`Kind::BundlePaused`] that says that nobody paused it: its runs were set aside one after the other.
+pub const KEEPS_FAILING: &str = "failing";
 
 /// Whether a thing begins, lasts, or is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use super::{
     decide::{OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
     file,
     letters::{ATTEMPT_MS, Fate, PAUSES_MS, UNNAMED_MS_MAX},
-    message::{Finding, Kind, MANY, Message, Phase},
+    message::{Finding, KEEPS_FAILING, Kind, MANY, Message, Phase},
 };
 use crate::{
     diagnostic::{Diagnostics, Sources},
@@ -278,6 +278,28 @@ fn every_kind_and_phase_has_words_in_both_languages_and_a_command_to_look() {
             assert_eq!(body["data"]["phase"], phase.name());
         }
     }
+}
+
+#[test]
+fn a_bundle_that_nobody_paused_is_told_with_the_reason_and_how_it_goes_on() {
+    let told = |why: &str| {
+        let parts = vec![(why.to_owned(), 7)];
+        let finding = Finding { parts, ..finding(Kind::BundlePaused, "leads", 7, 0) };
+        let message = Message { id: String::new(), phase: Phase::Opened, at_ms: 0, finding };
+        (message.title("w"), message.text("w"))
+    };
+    let (title, text) = told(KEEPS_FAILING);
+    assert_eq!(
+        title.en,
+        "[sheaf] w: bundle leads: run after run was set aside, so it is paused; runs wait: 7"
+    );
+    assert!(title.ru.contains("один за другим"), "{}", title.ru);
+    for text in [text.en, text.ru] {
+        assert!(text.contains("sheaf resume bundle leads") && text.contains("--state parked --bundle leads"));
+    }
+    let (title, text) = told("paused");
+    assert_eq!(title.en, "[sheaf] w: bundle leads: it is paused, runs wait: 7");
+    assert!(!text.en.contains("resume"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Messages in words, in both languages.
 
-use super::message::{Example, Finding, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
+use super::message::{Example, Finding, KEEPS_FAILING, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
 use crate::words::Words;
 
 impl Message {
@@ -71,6 +71,10 @@ fn problem(finding: &Finding) -> Words {
             format!("its quota is spent, runs wait: {count}"),
             format!("квота исчерпана, ждут запусков: {count}"),
         ),
+        Kind::BundlePaused if keeps_failing(finding) => Words::new(
+            format!("run after run was set aside, so it is paused; runs wait: {count}"),
+            format!("запуски откладывались один за другим, поэтому на паузе; ждут запусков: {count}"),
+        ),
         Kind::BundlePaused => Words::new(
             format!("it is paused, runs wait: {count}"),
             format!("на паузе, ждут запусков: {count}"),
@@ -94,6 +98,12 @@ fn problem(finding: &Finding) -> Words {
     };
     let about = about(finding);
     Words::new(about.en + &said.en, about.ru + &said.ru)
+}
+
+/// Nobody paused it.
+fn keeps_failing(finding: &Finding) -> bool {
+    let mut whys = finding.parts.iter().map(|(why, _)| why);
+    finding.kind == Kind::BundlePaused && !finding.parts.is_empty() && whys.all(|why| why == KEEPS_FAILING)
 }
 
 fn relief(finding: &Finding) -> Words {
@@ -140,6 +150,11 @@ fn details(finding: &Finding) -> Words {
         en.push(format!("For example: {}", shown(example, "step", "answer")));
         ru.push(format!("Например: {}", shown(example, "шаг", "ответ")));
     }
+    if keeps_failing(finding) && finding.subject != MANY {
+        let name = &finding.subject;
+        en.push(format!("When the reason is gone: sheaf resume bundle {name}"));
+        ru.push(format!("Когда причина устранена: sheaf resume bundle {name}"));
+    }
     for command in commands(finding) {
         en.push(format!("Look: {command}"));
         ru.push(format!("Посмотреть: {command}"));
@@ -163,6 +178,9 @@ fn commands(finding: &Finding) -> Vec<String> {
     let first = finding.examples.first().map(|example| format!("sheaf runs show {}", example.run));
     let all = match finding.kind {
         Kind::RunParked if finding.subject != MANY => {
+            format!("sheaf runs --state parked --bundle {}", finding.subject)
+        }
+        Kind::BundlePaused if keeps_failing(finding) && finding.subject != MANY => {
             format!("sheaf runs --state parked --bundle {}", finding.subject)
         }
         Kind::RunParked | Kind::AuthorisationBroken => "sheaf runs --state parked".to_owned(),

@@ -65,7 +65,7 @@ enum Command {
     Ledger(ledger::Ledger),
     /// Hold the runs of a bundle or a connection; events are taken. / Приостановить запуски; события принимаются.
     Pause(pause::Pause),
-    /// Let them go on. / Возобновить запуски.
+    /// Let them go on, also where a bundle kept failing. / Возобновить запуски, в том числе после сбоев подряд.
     Resume(pause::Pause),
     /// Who is told when something is wrong, and whether it works. / Кого оповещаем, и доходит ли.
     Alerts(alerts::AlertsCommand),

@@ -1,4 +1,5 @@
-//! `sheaf pause` and `sheaf resume`: hold the runs of a bundle or a connection, and let them go on. Events are taken all the while.
+//! `sheaf pause` and `sheaf resume`: hold the runs of a bundle or a connection, and let them go on, also those of a bundle
+//! that was paused since it keeps failing. Events are taken all the while.
 
 use std::process::ExitCode;
 

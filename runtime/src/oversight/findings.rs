@@ -159,6 +159,8 @@ fn merge(findings: &mut Vec<Finding>, more: Finding) {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_bundles::alerts::message::KEEPS_FAILING;
+
     use super::*;
 
     fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
@@ -213,6 +215,17 @@ mod tests {
         let told: Vec<_> = found.iter().map(|it| (it.kind, it.subject.as_str(), it.count)).collect();
         let quota = (Kind::QuotaExhausted, "reports", 7);
         assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), quota, (Kind::BundlePaused, "leads", 7)]);
+    }
+
+    #[test]
+    fn a_bundle_that_keeps_failing_is_told_as_paused_with_the_reason() {
+        let (name, why) = ("leads".to_owned(), KEEPS_FAILING);
+        let kind = GateKind::Bundle;
+        let gate = ClosedGate { kind, name, why, since_ms: 100, until_ms: None, waiting: 7 };
+        let [told] =
+            Seen { gates: vec![gate], ..Seen::default() }.observed(0).findings.try_into().expect("one");
+        assert_eq!((told.kind, told.subject.as_str()), (Kind::BundlePaused, "leads"));
+        assert_eq!(told.parts, [(KEEPS_FAILING.to_owned(), 7)]);
     }
 
     #[test]

@@ -76,6 +76,8 @@ pub struct Batch<'a> {
     pub gates: &'a Gates,
     /// Breakers to be stored.
     pub breakers: &'a [BreakerChange],
+    /// Versions whose bundles keep failing, and are to be paused.
+    pub failing: &'a [VersionId],
     /// Publishes, answered in order.
     pub publishes: &'a [Publish],
     /// Write something even if there is nothing to write: the last commit was refused, and this one finds out whether

@@ -210,8 +210,10 @@ pub struct GateRow {
     pub kind: GateKind,
     /// The name of that.
     pub name: String,
-    /// Since when a person has paused it, unix milliseconds.
+    /// Since when it is paused, unix milliseconds.
     pub paused_ms: Option<i64>,
+    /// Nobody paused this bundle: its runs were set aside one after the other.
+    pub failing: bool,
     /// Its breaker.
     pub breaker: super::breaker::Breaker,
 }
@@ -232,7 +234,7 @@ pub struct ClosedGate {
     pub kind: GateKind,
     /// The name of that.
     pub name: String,
-    /// `paused`, or why its breaker is open: `failing`, `refused`, `busy`.
+    /// `paused` by a person; else why a connection's breaker is open, or that a bundle keeps `failing`.
     pub why: &'static str,
     /// Since when, unix milliseconds.
     pub since_ms: i64,

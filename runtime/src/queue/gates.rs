@@ -5,6 +5,7 @@
 
 pub mod circle;
 pub mod door;
+pub mod failing;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use super::{
 };
 use circle::Circle;
 use door::Due;
+use failing::Failing;
 
 /// What this process knows of every gate.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub struct Gates {
     open: usize,
     paused: BTreeSet<GateId>,
     paused_versions: HashMap<VersionId, GateId>,
+    failing: Failing,
     limited: usize,
     /// Connections that active bundles send through.
     used: usize,
@@ -91,6 +94,7 @@ impl Gates {
             open: 0,
             paused: BTreeSet::new(),
             paused_versions: HashMap::new(),
+            failing: Failing::default(),
             limited: 0,
             shares: false,
             gated: None,
@@ -197,7 +201,12 @@ impl Gates {
         for (gate, breaker) in open {
             self.set(gate, breaker);
         }
-        self.paused_versions = stored.versions.iter().map(|paused| (paused.version, paused.gate)).collect();
+        let versions = stored.versions.iter().map(|paused| (paused.version, paused.gate)).collect();
+        for resumed in std::mem::replace(&mut self.paused_versions, versions).into_keys() {
+            if !self.paused_versions.contains_key(&resumed) {
+                self.failing.anew(resumed);
+            }
+        }
         if let Some(behind) = stored.behind {
             self.read_anew(&behind);
         }
@@ -286,6 +295,26 @@ impl Gates {
     /// Whether what waits for a slot waits apart for each bundle, where no claim reads.
     pub fn has_shares(&self) -> bool {
         self.shares
+    }
+
+    /// A run ended: was it delivered, or else set aside for what is no fault of a vendor's. Those under way when their bundle
+    /// was paused say nothing new.
+    pub fn finished(&mut self, version: VersionId, delivered: bool) {
+        if delivered {
+            self.failing.delivered(version);
+        } else if !self.paused_versions.contains_key(&version) {
+            self.failing.parked(version);
+        }
+    }
+
+    /// Versions whose bundles keep failing, and are to be paused with the next turn.
+    pub fn failing(&self) -> Vec<VersionId> {
+        self.failing.found()
+    }
+
+    /// They are.
+    pub fn paused(&mut self, failing: &[VersionId]) {
+        failing.iter().for_each(|version| self.failing.anew(*version));
     }
 
     /// Breakers to be stored with the next turn.

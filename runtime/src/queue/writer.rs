@@ -175,7 +175,7 @@ impl<B: Backend> Writer<B> {
         let slots = self.free_slots();
         let look = now_ms >= self.soonest_due_ms.min(self.poll_ms);
         let out = slots > 0 && now_ms >= self.gates.wake_ms(now_ms);
-        let breakers = self.gates.changes();
+        let (breakers, failing) = (self.gates.changes(), self.gates.failing());
         let lease_end_ms = now_ms + self.lease_ms;
         self.batches += 1;
         let batch = Batch {
@@ -189,6 +189,7 @@ impl<B: Backend> Writer<B> {
             slots,
             gates: &self.gates,
             breakers: &breakers,
+            failing: &failing,
             publishes: &gathered.publishes,
             probe: self.refused_until.is_some(),
         };
@@ -197,6 +198,7 @@ impl<B: Backend> Writer<B> {
             && batch.settles.is_empty()
             && batch.publishes.is_empty()
             && batch.breakers.is_empty()
+            && batch.failing.is_empty()
             && batch.claim_max == 0
             && !out;
         if idle {
@@ -212,6 +214,10 @@ impl<B: Backend> Writer<B> {
                 let sizes = (gathered.publishes.len(), self.settles.len(), committed.claimed.len());
                 self.ends.stats.committed(sizes, begun.elapsed());
                 self.gates.kept(&breakers);
+                if !failing.is_empty() {
+                    self.gates.paused(&failing);
+                    self.gates_ms = i64::MIN;
+                }
                 self.committed(gathered, committed, claim_max, now_ms, lease_end_ms);
             }
             Err(error) => self.refused(gathered, &error),

@@ -1,4 +1,4 @@
-//! Gates as they are stored: what a person paused, breakers that are open, and who waits behind which.
+//! Gates as they are stored: what is paused, breakers that are open, and who waits behind which.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,6 +21,14 @@ pub const OPEN: &str = "INSERT INTO gate (id, kind, name, why, opened_ms, until_
 pub const CLOSE: &str = "UPDATE gate SET opened_ms = NULL WHERE id = ?";
 /// Forgets gates that are open.
 pub const CLEAN: &str = "DELETE FROM gate WHERE opened_ms IS NULL AND paused_ms IS NULL";
+
+/// The bundle of a version that keeps failing. One that was replaced says nothing about the version in its place.
+pub const BUNDLE: &str = "SELECT bundle FROM version v WHERE id = $1 AND (active = 1 OR NOT EXISTS \
+                          (SELECT 1 FROM version other WHERE other.bundle = v.bundle AND other.active = 1))";
+/// Pauses it, unless it is paused; [`pause`] lets it go on.
+pub const PAUSE_FAILING: &str = "INSERT INTO gate (id, kind, name, paused_ms, why) VALUES ($1, 1, $2, $3, 'failing') \
+                                 ON CONFLICT (id) DO UPDATE SET paused_ms = excluded.paused_ms, why = excluded.why \
+                                 WHERE gate.paused_ms IS NULL";
 
 const ROWS: &str = "SELECT id, CAST(kind AS BIGINT), name, paused_ms, why, opened_ms, until_ms, CAST(tries AS BIGINT), \
                     probe_until_ms FROM gate ORDER BY kind, name";
@@ -110,11 +118,13 @@ fn row(row: &QueryResult) -> Result<GateRow, DbErr> {
         }),
         None => Breaker::default(),
     };
+    let kind = kind(row.try_get_by_index(1)?);
     Ok(GateRow {
         gate: GateId(row.try_get_by_index(0)?),
-        kind: kind(row.try_get_by_index(1)?),
+        kind,
         name: row.try_get_by_index(2)?,
         paused_ms: row.try_get_by_index(3)?,
+        failing: kind == GateKind::Bundle && why.as_deref() == Some(Why::Failing.name()),
         breaker,
     })
 }
@@ -174,6 +184,7 @@ pub async fn closed(connection: &DatabaseConnection) -> Result<Vec<ClosedGate>, 
     let behind = |gate: GateId| waiting.get(&gate).copied().unwrap_or(0);
     let closed = rows.iter().filter_map(|row| {
         let (why, since_ms, until_ms) = match (row.paused_ms, row.breaker.open()) {
+            (Some(since_ms), _) if row.failing => (Why::Failing.name(), since_ms, None),
             (Some(since_ms), _) => ("paused", since_ms, None),
             (None, Some(open)) => (open.why.name(), open.since_ms, Some(open.until_ms)),
             (None, None) => return None,

@@ -152,6 +152,7 @@ fn what_another_process_stored_holds() {
         kind: GateKind::Connection,
         name: "a".to_owned(),
         paused_ms: None,
+        failing: false,
         breaker: Breaker::Open(open),
     };
     let broken = Stored { rows: vec![row.clone()], ..Stored::default() };

@@ -14,6 +14,7 @@ use crate::queue::{
         Backend, BillRow, CRASH_PAUSE_MS, CRASHES_MAX, ClaimedRow, LOST_MAX, PublishedRow, QueueRow,
         SettleRow, SettleStep,
     },
+    breaker::Answered,
     claim::{Claim, End, Ended, Pass},
     gate::GateId,
     types::{ClaimedEvent, Contact, Content, Outcome, Publish, Published, Settle},
@@ -44,11 +45,14 @@ impl<B: Backend> Writer<B> {
             self.bill(&held, settle);
         }
         self.freed(&held);
-        let settle = match how {
-            End::Settled(settle) => settle_row(held.row, settle),
-            End::Panicked => crashed_row(held.row, self.clock.now_ms()),
+        let (settle, last) = match how {
+            End::Settled(settle) => {
+                let last = settle.contacts.last;
+                (settle_row(held.row, settle), last)
+            }
+            End::Panicked => (crashed_row(held.row, self.clock.now_ms()), None),
         };
-        self.push_settle(settle);
+        self.push_settle(settle, last);
     }
 
     /// The gates hear what a run found out about each connection that it sent through.
@@ -57,6 +61,17 @@ impl<B: Backend> Writer<B> {
         for Contact { through, answered } in settle.contacts.iter() {
             let probe = held.probe == Some(through);
             self.gates.answered(through, answered, settle.started_ms, probe, now_ms);
+        }
+    }
+
+    /// The gates hear how the runs of a bundle end. One that is set aside because its vendor is ill, or refuses the
+    /// authorisation, says nothing about the bundle.
+    fn count(&mut self, settle: &SettleRow, last: Option<Contact>) {
+        let ill = last.is_some_and(|contact| contact.answered != Answered::Well);
+        match settle.step {
+            SettleStep::Delivered { .. } => self.gates.finished(settle.row.version, true),
+            SettleStep::Parked { .. } if !ill => self.gates.finished(settle.row.version, false),
+            _ => {}
         }
     }
 
@@ -79,7 +94,8 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    fn push_settle(&mut self, settle: SettleRow) {
+    fn push_settle(&mut self, settle: SettleRow, last: Option<Contact>) {
+        self.count(&settle, last);
         // Settles are written before the claim of the same turn, which may then take the run again.
         let now_ms = self.clock.now_ms();
         let next_ms = settle.step.next_due_ms(now_ms);
@@ -167,7 +183,8 @@ impl<B: Backend> Writer<B> {
             );
             let step = SettleStep::Parked { reason, state: None };
             let through = row.through;
-            self.push_settle(SettleRow { row, step, through, started_ms: now_ms, deliveries: Vec::new() });
+            let deliveries = Vec::new();
+            self.push_settle(SettleRow { row, step, through, started_ms: now_ms, deliveries }, None);
             if let Some(gate) = probe {
                 self.gates.probe_noted(gate, lease_end_ms);
                 self.gates.probing(gate, 0);

@@ -1,11 +1,12 @@
 //! Gates: what is stored about them, the breakers that changed in a turn, and probes that only one node may send.
 
 use sea_orm::{DatabaseConnection, DbErr};
+use sheaf_bundles::id::VersionId;
 use sqlx::PgConnection;
 
 use crate::{
     queue::{
-        gate::GateId,
+        gate::{GateId, GateKind},
         gates::{BreakerChange, Stored},
     },
     storage::gates,
@@ -43,6 +44,25 @@ pub async fn write(connection: &mut PgConnection, changes: &[BreakerChange]) -> 
     }
     if changes.iter().any(|change| change.open.is_none()) {
         sqlx::query(gates::CLEAN).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Pauses the bundles of versions that keep failing.
+pub async fn pause(
+    connection: &mut PgConnection,
+    failing: &[VersionId],
+    now_ms: i64,
+) -> Result<(), sqlx::Error> {
+    for version in failing {
+        let bundle =
+            sqlx::query_scalar(gates::BUNDLE).bind(version.0).fetch_optional(&mut *connection).await?;
+        if let Some(name) = bundle {
+            let name: String = name;
+            let gate = GateId::of(GateKind::Bundle, &name);
+            let pause = sqlx::query(gates::PAUSE_FAILING).bind(gate.0).bind(name).bind(now_ms);
+            pause.execute(&mut *connection).await?;
+        }
     }
     Ok(())
 }

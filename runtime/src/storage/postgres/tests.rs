@@ -116,6 +116,7 @@ fn batch<'a>(number: u64, gates: &'a Gates, settles: &'a [SettleRow], publishes:
         slots: 4,
         gates,
         breakers: &[],
+        failing: &[],
         bills: &[],
         publishes,
         probe: false,

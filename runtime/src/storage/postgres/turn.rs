@@ -402,6 +402,7 @@ async fn lead(
     let opened_ms = lanes::open(connection, batch.now_ms, &batch.lanes_left(&stale)).await?;
     let mut accounts = budgets::settle(connection, batch, &bills).await?;
     gates::write(connection, batch.breakers).await?;
+    gates::pause(connection, batch.failing, batch.now_ms).await?;
     let claims = match common.halved {
         true => Claims { next: cursor, ..Claims::default() },
         false => {

@@ -137,6 +137,7 @@ impl SqliteBackend {
         let opened_ms =
             lanes::open(tx, &mut self.shapes, batch.now_ms, &batch.lanes_left(&committed.stale)).await?;
         gates::write(tx, batch.breakers).await?;
+        gates::pause(tx, batch.failing, batch.now_ms).await?;
         committed.accounts = budgets::settle(tx, batch, &committed.stale).await?;
         let mut door = Door::new(batch.gates, batch.slots, batch.now_ms);
         let claims =
