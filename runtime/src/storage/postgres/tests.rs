@@ -37,7 +37,7 @@ use crate::{
             version,
         },
         gate::GateKind,
-        gates::Gates,
+        gates::{Gates, failing::PARKED_MAX},
         history::LedgerLine,
         types::{Activated, Decision, Outcome, Publish, Published, Replay, Verdict},
     },

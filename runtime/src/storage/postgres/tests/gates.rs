@@ -60,6 +60,40 @@ async fn of_several_nodes_one_sends_the_probe_and_all_see_a_breaker_and_a_pause(
 }
 
 #[tokio::test]
+async fn a_bundle_that_keeps_failing_on_one_node_is_paused_on_all_until_a_person_lets_it_go_on() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (clock, set) = Clock::stopped_at(START_MS);
+    let (a, mut of_a) = shared.node("a", 8, clock.clone()).await.unwrap();
+    let (b, mut of_b) = shared.node("b", 8, clock.clone()).await.unwrap();
+    let active = activate(&a, 1).await;
+    assert_eq!(activate(&b, 1).await, active);
+    for identity in 0..u64::from(PARKED_MAX) {
+        assert!(is_accepted(&a.publish(event(&active, identity, 0)).await.unwrap()));
+        of_a.recv().await.expect("in hand").settle(parked());
+    }
+    a.flush().await.unwrap();
+    set.advance_ms(1_000);
+    assert!(is_accepted(&b.publish(event(&active, 100, 0)).await.unwrap()));
+    b.flush().await.unwrap();
+    assert!(of_b.try_recv().is_err(), "it heard of it");
+    assert!(b.store().pause(GateKind::Bundle, "one", false).await.unwrap());
+    set.advance_ms(1_000);
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    let claim = tokio::select! {
+        Some(claim) = of_a.recv() => claim,
+        Some(claim) = of_b.recv() => claim,
+    };
+    claim.settle(parked());
+    a.flush().await.unwrap();
+    b.flush().await.unwrap();
+    assert_eq!(b.store().closed_gates().await.unwrap(), [], "the count starts anew");
+}
+
+#[tokio::test]
 async fn a_limit_is_kept_over_all_nodes() {
     const PLACES: usize = 3;
     const EVENTS: u64 = 60;
