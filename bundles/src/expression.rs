@@ -75,7 +75,7 @@ pub trait Env {
 impl Env for Map {
     fn get(&self, path: &Path) -> Option<&Value> {
         match path.root {
-            path::Root::Event => lookup(self, &path.segments),
+            path::Root::Event => path::lookup(self, &path.segments),
             path::Root::Steps
             | path::Root::Connection
             | path::Root::Item
@@ -89,16 +89,6 @@ impl Env for Map {
     fn fields(&self) -> &Map {
         self
     }
-}
-
-/// Walks into an object; a key that has dots in it is found by its whole name too.
-pub fn lookup<'m>(map: &'m Map, segments: &[Segment]) -> Option<&'m Value> {
-    path::walk_map(map, segments).or_else(|| {
-        (2..=segments.len()).rev().find_map(|length| {
-            let name = segments[..length].iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".");
-            path::walk(map.get(name.as_str())?, &segments[length..])
-        })
-    })
 }
 
 impl Resolution {

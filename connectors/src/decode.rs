@@ -168,24 +168,21 @@ pub fn absent<'h>(hook: &'h Hook, trigger: &str, fields: &Map) -> Vec<&'h str> {
     expected.map(|field| field.field.name.as_str()).filter(|name| find(fields, name).is_none()).collect()
 }
 
-/// The value of a field whose name may have dots: the whole name as a key first, then step by step.
+/// The value of a field whose name may have dots: step by step, then the whole name as a key; the order in which
+/// [`lookup`](sheaf_bundles::path::lookup) finds what a bundle refers to.
 pub(crate) fn find<'m>(fields: &'m Map, name: &str) -> Option<&'m Value> {
-    if let Some(value) = fields.get(name) {
-        return Some(value);
-    }
-    name.match_indices('.').find_map(|(at, _)| match fields.get(&name[..at])? {
+    let inside = name.match_indices('.').find_map(|(at, _)| match fields.get(&name[..at])? {
         Value::Object(inner) => find(inner, &name[at + 1..]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
-    })
+    });
+    inside.or_else(|| fields.get(name))
 }
 
 fn find_mut<'m>(fields: &'m mut Map, name: &str) -> Option<&'m mut Value> {
-    if fields.contains_key(name) {
-        return fields.get_mut(name);
-    }
-    let at = name.match_indices('.').map(|(at, _)| at).find(|at| {
+    let inside = name.match_indices('.').map(|(at, _)| at).find(|at| {
         matches!(fields.get(&name[..*at]), Some(Value::Object(inner)) if find(inner, &name[at + 1..]).is_some())
-    })?;
+    });
+    let Some(at) = inside else { return fields.get_mut(name) };
     match fields.get_mut(&name[..at])? {
         Value::Object(inner) => find_mut(inner, &name[at + 1..]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,

@@ -20,7 +20,7 @@ use crate::{
         field::{self, FieldSpec},
         webhook::{CheckSpec, DedupeSpec, OptionSpec, TriggerSpec, Webhook},
     },
-    path::Path,
+    path::{Path, Root, Segment},
     value::{Map, Value},
     words::Words,
     yaml::{Node, Span},
@@ -167,7 +167,10 @@ fn aliases(webhook: &Webhook, settings: &Map) -> Vec<(String, Path)> {
     let names = constant::texts(Some(&extra.names), settings).into_iter();
     names
         .filter(|name| webhook.fields.iter().all(|field| field.field.name != *name))
-        .filter_map(|name| Some((name.clone(), Path::parse(&format!("{}.{name}", extra.under)).ok()?)))
+        .map(|name| {
+            let segments = vec![Segment::new(&extra.under), Segment::new(&name)];
+            (name, Path { root: Root::Event, segments })
+        })
         .collect()
 }
 
