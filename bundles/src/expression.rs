@@ -272,10 +272,16 @@ impl Call {
     fn eval<'a>(&'a self, env: &'a dyn Env) -> Result<Cow<'a, Value>, EvalError> {
         let mut values = Vec::with_capacity(self.arguments.len());
         for argument in &self.arguments {
-            values.push(argument.eval(env)?);
+            let value = argument.eval(env)?;
+            let found = self.function.first_of && !value.is_empty();
+            values.push(value);
+            // What comes after is not needed, and it may be what cannot be computed.
+            if found {
+                break;
+            }
         }
         // Nothing in, nothing out: only helpers made for it look at an empty first argument.
-        if !self.function.takes_empty && values.first().is_some_and(|value| value.is_empty()) {
+        if !self.function.first_of && values.first().is_some_and(|value| value.is_empty()) {
             return Ok(Cow::Owned(Value::Null));
         }
         (self.function.run)(&self.context, values)

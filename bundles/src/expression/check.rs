@@ -113,7 +113,7 @@ impl Call {
         }
         let input = typed.first()?;
         self.context = Context { input: input.ty.clone(), zone: scope.time_zone() };
-        let can_be_empty = if self.function.takes_empty {
+        let can_be_empty = if self.function.first_of {
             typed.iter().all(|argument| argument.can_be_empty)
         } else {
             input.can_be_empty || self.function.can_give_empty

@@ -76,6 +76,9 @@ fn helpers_do_what_the_table_says() {
         ("{{ upper utm_source }}", "null"),
         ("{{ number city }}", "`city` is not a number"),
         ("{{ e164 city }}", "`city` is not a phone number"),
+        ("{{ default callerphone (e164 city) }}", r#""79990000001""#),
+        ("{{ default utm_source (e164 city) }}", "`city` is not a phone number"),
+        ("{{ default (e164 city) callerphone }}", "`city` is not a phone number"),
     ] {
         assert_eq!(value(text, &call()), expected, "{text}");
     }
