@@ -1,11 +1,8 @@
 //! Helpers of time: from whatever a field holds to an instant, and back to text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
-use chrono::{
-    DateTime, Duration, NaiveDateTime, SecondsFormat, TimeZone as _, Utc,
-    format::{Item, StrftimeItems},
-};
+use chrono::{DateTime, Duration, NaiveDateTime, SecondsFormat, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
 use super::{Context, text::limited};
@@ -101,7 +98,7 @@ pub(super) fn date<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outco
     let format = arguments.get(1).and_then(|format| format.as_text()).unwrap_or(FORMAT_DEFAULT);
     let zone = written_in(context, zone_argument(arguments, 2));
     let instant = argument(context, arguments, None)?;
-    limited(instant.with_timezone(&zone).format(format).to_string())
+    limited(written(instant, zone, format).ok_or(EvalErrorKind::NotConvertible(Type::Text))?)
 }
 
 /// The zone to write in: as asked, else the local time's own, else the workspace's.
@@ -127,5 +124,12 @@ fn zone_argument(arguments: &[Cow<'_, Value>], position: usize) -> Option<Tz> {
 
 /// Whether a format is one `date` can write.
 pub fn is_format(format: &str) -> bool {
-    format.len() <= FORMAT_BYTES_MAX && StrftimeItems::new(format).all(|item| !matches!(item, Item::Error))
+    format.len() <= FORMAT_BYTES_MAX && written(DateTime::UNIX_EPOCH, Tz::UTC, format).is_some()
+}
+
+/// None when the format cannot be written. Some can only be read (`%#z`); making a text of them in one call panics.
+fn written(instant: DateTime<Utc>, zone: Tz, format: &str) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{}", instant.with_timezone(&zone).format(format)).ok()?;
+    Some(text)
 }

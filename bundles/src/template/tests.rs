@@ -113,6 +113,7 @@ fn every_mistake_is_found_at_its_place() {
         ("{{ default city }}", vec!["helper-arguments@default"]),
         ("{{ lower city \"x\" }}", vec!["helper-arguments@lower"]),
         ("{{ date timestamp \"%\" }}", vec!["helper-arguments@date"]),
+        ("{{ date timestamp \"%#z\" }}", vec!["helper-arguments@date"]),
         ("{{ date timestamp form=\"%Y\" }}", vec!["helper-arguments@form"]),
         ("{{ utc city \"Europe/Moskow\" }}", vec!["helper-arguments@utc"]),
         ("{{ utc price }}", vec!["helper-arguments@utc"]),
