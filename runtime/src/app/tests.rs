@@ -248,6 +248,25 @@ async fn what_cannot_be_read_is_kept_and_answered_ok_and_a_probe_is_no_event() {
 }
 
 #[tokio::test]
+async fn what_was_sent_without_a_name_is_kept_and_not_taken_for_somebody_trying_the_address() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  content: [form, json, query]\n{FIELDS}"),
+    );
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    for nameless in ["=hello", "&&", "=a&=b"] {
+        assert!(is_ok(&post(&running, &hook, nameless).await), "{nameless:?}");
+        assert!(is_ok(&post(&running, &format!("{hook}?{nameless}"), "").await), "?{nameless:?}");
+    }
+    assert!(is_ok(&post(&running, &format!("{hook}?number=1"), "=hello").await));
+    let line = ledger(running.queue().store()).await;
+    assert_eq!((line.received, line.quarantined, line.accepted), (7, 6, 1));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn parameters_in_a_query_that_is_not_read_are_kept_and_it_is_said_what_to_write() {
     let world = World::new().await;
     let running = world.start().await;
