@@ -127,6 +127,22 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
 }
 
 #[test]
+fn a_setting_that_cannot_stand_in_a_request_is_found_before_anything_is_sent() {
+    let said = |settings: &str| {
+        let secrets = "secrets: {token: {env: X}}";
+        wrong(&format!(
+            "connector: http\nsettings: {{base_url: 'https://x.example', {settings}}}\n{secrets}\n"
+        ))
+    };
+    let bad = |text: &str| vec![(Code::BadHeader, text.to_owned())];
+    assert_eq!(said("idempotency_header: Idempotency Key"), bad("Idempotency Key"));
+    assert_eq!(said("idempotency_header: Host"), bad("Host"));
+    assert_eq!(said("authentication: header, auth_header: Content-Length"), bad("Content-Length"));
+    assert_eq!(said(r#"media_type: "text/plain\nX: y""#), bad(r#""text/plain\nX: y""#));
+    assert_eq!(said("idempotency_header: Idempotency-Key, media_type: text/csv"), []);
+}
+
+#[test]
 fn a_hook_that_takes_get_and_does_not_read_the_query_is_warned_of() {
     let said = |settings: &str| wrong(&format!("connector: webhook\nsettings: {{{settings}}}\n"));
     assert_eq!(said("methods: [GET]"), [(Code::QueryNotRead, "[GET]".to_owned())]);

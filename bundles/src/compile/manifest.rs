@@ -1,7 +1,7 @@
 //! Checks of a manifest on its own: every filter and template in it, before any connection uses it.
 
 use super::{
-    budget, condition, constant,
+    budget, condition, constant, header,
     input::sure,
     names::{EventNames, Names},
 };
@@ -10,7 +10,7 @@ use crate::{
     hook::HookField,
     manifest::{
         Manifest,
-        action::{Action, VerdictRule, VerdictWhen},
+        action::{Action, VerdictRule, VerdictWhen, alternatives},
         webhook::{TriggerSpec, Webhook},
     },
     template::Template,
@@ -31,6 +31,7 @@ pub fn check(manifest: &Manifest, out: &mut Diagnostics) {
         }
         let places = [&rule.headers, &rule.query, &rule.basic].into_iter().flatten();
         places.for_each(|node| check_secrets(node, manifest, &names, out));
+        rule.headers.iter().for_each(|node| check_header_names(node, out));
     }
     if let Some(webhook) = &manifest.webhook {
         check_webhook(webhook, manifest, &settings, out);
@@ -169,7 +170,8 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         settings_are_given: true,
         ..Names::default()
     };
-    for spec in [&action.request].into_iter().chain(action.probe.as_ref().map(|probe| &probe.request)) {
+    for spec in action.requests() {
+        alternatives(spec.headers.as_ref()).into_iter().for_each(|node| check_header_names(node, out));
         let parts = [
             &spec.method,
             &spec.url,
@@ -185,6 +187,15 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         let answers = Names { settings: Some(settings), response: true, ..Names::default() };
         condition::compile(&probe.found, &answers, out);
         condition::compile(&probe.absent, &answers, out);
+    }
+}
+
+/// Names that are written out; those that stand in settings are the connection's to check.
+fn check_header_names(headers: &Node, out: &mut Diagnostics) {
+    for entry in headers.as_map().unwrap_or_default() {
+        if !Template::is_template(&entry.key) {
+            header::check_sendable(&entry.key, entry.key_span, out);
+        }
     }
 }
 
