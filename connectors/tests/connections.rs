@@ -113,6 +113,12 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
         wrong("connector: calltouch\nsettings: {addresses: [92.118.66.0/33]}\n"),
         [(Code::BadValue, "[92.118.66.0/33]".to_owned())]
     );
+    for blank in [r#"[""]"#, "[92.118.66.0/23, '']"] {
+        assert_eq!(
+            wrong(&format!("connector: calltouch\nsettings: {{addresses: {blank}}}\n")),
+            [(Code::BadValue, blank.to_owned())]
+        );
+    }
     assert_eq!(
         wrong("connector: calltouch\nsettings: {unticked: [userAgnt]}\n"),
         [(Code::UnknownField, "[userAgnt]".to_owned())]
@@ -148,6 +154,23 @@ fn a_hook_that_takes_get_and_does_not_read_the_query_is_warned_of() {
     assert_eq!(said("methods: [GET]"), [(Code::QueryNotRead, "[GET]".to_owned())]);
     assert_eq!(said("methods: [GET], content: [json, query]"), []);
     assert_eq!(said("methods: [PUT]"), []);
+}
+
+#[test]
+fn a_signed_hook_that_reads_the_query_is_warned_of() {
+    let said = |settings: &str| {
+        wrong(&format!(
+            "connector: webhook\nsettings: {{{settings}}}\nsecrets: {{signing_key: {{env: X}}, token: {{env: Y}}}}\n"
+        ))
+    };
+    for style in ["standard_webhooks", "github", "timestamped"] {
+        assert_eq!(
+            said(&format!("authentication: hmac, signature: {style}, content: [json, query]")),
+            [(Code::UnsignedQuery, "[json, query]".to_owned())]
+        );
+    }
+    assert_eq!(said("authentication: hmac, content: [json, form]"), []);
+    assert_eq!(said("authentication: header, content: [json, query]"), []);
 }
 
 #[test]

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use sheaf_bundles::{
     event::{Event, Received},
+    hook::SourceCheck,
     id::EventId,
     plan,
     value::Text,
@@ -135,7 +136,7 @@ impl Intake {
     async fn receive(&self, hook: &LiveHook, received: Received) -> Result<Reply, Refusal> {
         let mut received = received;
         self.verify(hook, &received)?;
-        received.headers.retain(|(name, _)| is_kept(name));
+        received.headers.retain(|(name, _)| is_kept(name) && !is_secret(hook, name));
         let answer = || Reply::answer(&hook.decoder.hook().answer);
         let content = kept_though_it_panics(|| match hook.decoder.decode(&received) {
             // A request that says nothing is somebody trying the address, whatever the connector.
@@ -310,6 +311,12 @@ fn received(hook: &LiveHook, parts: Parts, body: Vec<u8>, source: IpAddr, receiv
 
 fn is_kept(header: &str) -> bool {
     KEPT_HEADERS.contains(&header)
+}
+
+/// Whether the sender proves itself by that header, whatever its name.
+fn is_secret(hook: &LiveHook, header: &str) -> bool {
+    let checks = &hook.decoder.hook().checks;
+    checks.iter().any(|check| matches!(check, SourceCheck::Header { name, .. } if name == header))
 }
 
 fn headers(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(Text, Text)> {

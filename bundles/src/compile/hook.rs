@@ -12,6 +12,7 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     duration,
     environment::SettingsEnvironment,
+    expression::text_of,
     hook::{
         Answer, Content, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network, SourceCheck, Trigger,
         TriggerChoice, TriggerOption,
@@ -116,8 +117,19 @@ fn content(webhook: &Webhook, settings: &Map) -> Vec<Content> {
     content.collect()
 }
 
-/// A warning only: some vendors try the address by a bare GET and send events by POST.
+/// Warnings only: some vendors try the address by a bare GET and send events by POST, and some say in the URL what is no secret
+/// and sign the rest.
 fn check_query(hook: &Hook, webhook: &Webhook, compiled: &Compiled, out: &mut Diagnostics) {
+    let is_signed = hook.checks.iter().any(|check| matches!(check, SourceCheck::Hmac { .. }));
+    if is_signed && hook.content.contains(&Content::Query) {
+        let span = webhook.content.as_ref().map_or(compiled.name_span, |node| compiled.place_of(node));
+        let message = Words::new(
+            "the signature covers the body alone: whoever has seen one request can send it again with other parameters in the query",
+            "подпись защищает только тело: кто видел один запрос, отправит его снова с другими параметрами в URL",
+        );
+        let hint = Words::new("take `query` out of `content`", "уберите `query` из `content`");
+        out.push(Diagnostic::warning(Code::UnsignedQuery, span, message).with_hint(hint));
+    }
     if hook.content.contains(&Content::Query) || hook.methods.iter().all(|method| method != "GET") {
         return;
     }
@@ -289,7 +301,10 @@ fn source_check(spec: &CheckSpec, compiled: &Compiled, out: &mut Diagnostics) ->
 
 fn networks(node: &Node, compiled: &Compiled, out: &mut Diagnostics) -> Vec<Network> {
     let mut networks = Vec::new();
-    for text in constant::texts(Some(node), &compiled.connection.settings) {
+    let Value::List(given) = constant::value(node, &compiled.connection.settings) else { return networks };
+    for item in given {
+        // A blank in the list is one too: without a network there is no check, and anybody is let in.
+        let text = text_of(&item).ok().flatten().unwrap_or_default();
         match network(&text) {
             Some(network) => networks.push(network),
             None => {

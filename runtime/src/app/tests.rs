@@ -326,6 +326,21 @@ async fn a_sender_that_is_not_proven_is_refused_before_anything_is_stored() {
     assert!(!contains(&world.kept(), CANARY), "the header that proves the sender is not stored");
 }
 
+#[tokio::test]
+async fn a_header_that_is_kept_with_events_is_not_when_it_proves_the_sender() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  authentication: header\n  header: X-Request-Id\n{FIELDS}secrets:\n  token: {{env: SHOP_TOKEN}}\n"),
+    );
+    let running = world.start().await;
+    let headers = format!("Content-Type: application/json\r\nX-Request-Id: {CANARY}\r\n");
+    assert!(is_ok(&send(&running, "POST", &world.hook(&running), &headers, r#"{"number": "A-1"}"#).await));
+    assert_eq!(ledger(running.queue().store()).await.accepted, 1);
+    running.stop().await;
+    assert!(!contains(&world.kept(), CANARY));
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
