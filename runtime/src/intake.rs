@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use sheaf_bundles::{
     event::{Event, Received},
-    hook::SourceCheck,
+    hook::{DEDUPE_WINDOW_MS_MAX, SourceCheck},
     id::EventId,
     plan,
     value::Text,
@@ -197,7 +197,9 @@ impl Intake {
             fields: decoded.fields,
         };
         let decisions = self.decisions(hook, &event);
-        Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, event, decisions }
+        let rule = hook.decoder.hook().dedupe.as_ref();
+        let window_ms = rule.map_or(DEDUPE_WINDOW_MS_MAX, |rule| rule.window_ms);
+        Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, window_ms, event, decisions }
     }
 
     fn decisions(&self, hook: &LiveHook, event: &Event) -> Vec<Decision> {

@@ -14,8 +14,8 @@ use crate::{
     environment::SettingsEnvironment,
     expression::text_of,
     hook::{
-        Answer, Content, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network, SourceCheck, Trigger,
-        TriggerChoice, TriggerOption,
+        Answer, Content, DEDUPE_WINDOW_MS_MAX, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network,
+        SourceCheck, Trigger, TriggerChoice, TriggerOption,
     },
     manifest::{
         field::{self, FieldSpec},
@@ -27,8 +27,6 @@ use crate::{
     yaml::{Node, Span},
 };
 
-/// How long a repeat is recognised when the manifest says nothing: 35 days.
-const DEDUPE_WINDOW_MS: i64 = 35 * 86_400_000;
 /// How far a signed time may be from ours when the manifest says nothing: 5 minutes.
 const TOLERANCE_MS: i64 = 300_000;
 /// The status that says "received" when the manifest says nothing.
@@ -250,7 +248,7 @@ fn dedupe_of(spec: &DedupeSpec, settings: &Map) -> Option<Dedupe> {
         (_, true) => DedupeFields::Only(only),
         (except, false) => DedupeFields::AllExcept(constant::texts(except.as_ref(), settings)),
     };
-    Some(Dedupe { fields, window_ms: duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS) })
+    Some(Dedupe { fields, window_ms: duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS_MAX) })
 }
 
 fn duration_ms(node: Option<&Node>, otherwise_ms: i64) -> i64 {

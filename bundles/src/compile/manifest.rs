@@ -7,11 +7,12 @@ use super::{
 };
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
-    hook::HookField,
+    duration,
+    hook::{DEDUPE_WINDOW_MS_MAX, HookField},
     manifest::{
         Manifest,
         action::{Action, VerdictRule, VerdictWhen, alternatives},
-        webhook::{TriggerSpec, Webhook},
+        webhook::{DedupeSpec, TriggerSpec, Webhook},
     },
     template::Template,
     types::Field,
@@ -94,6 +95,7 @@ fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out
     if let Some(dedupe) = &webhook.dedupe {
         let parts = [&dedupe.all_except, &dedupe.only, &dedupe.on_resend].into_iter().flatten();
         parts.for_each(|node| constant::check(node, &names, out));
+        check_window(dedupe, out);
     }
     check_kinds(webhook, manifest, out);
     let fields = plain_fields(webhook);
@@ -102,6 +104,17 @@ fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out
         condition::compile(probe, &event(""), out);
     }
     manifest.triggers.iter().for_each(|trigger| check_trigger(trigger, &event(&trigger.name), out));
+}
+
+fn check_window(dedupe: &DedupeSpec, out: &mut Diagnostics) {
+    let Some(node) = &dedupe.window else { return };
+    let ms = node.as_text().and_then(|text| duration::parse(text).ok());
+    if ms.is_some_and(|ms| i64::try_from(ms).map_or(true, |ms| ms > DEDUPE_WINDOW_MS_MAX)) {
+        let message =
+            Words::new("repeats are known for 35 days at most", "повторы узнаются не дольше 35 дней");
+        let hint = Words::new("write `35d`, or leave it out", "укажите `35d` или уберите");
+        out.push(Diagnostic::error(Code::BadValue, node.span, message).with_hint(hint));
+    }
 }
 
 fn event_names<'a>(fields: &'a [HookField], _trigger: &str, settings: &'a [Field]) -> Names<'a> {
