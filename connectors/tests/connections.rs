@@ -77,24 +77,20 @@ fn calltouchs_hook_takes_both_methods_and_tells_repeats_by_all_but_the_volatile(
 }
 
 #[test]
-fn with_reprocess_only_a_request_repeated_as_it_was_is_a_repeat() {
-    let hook = hook("connector: calltouch\nsettings: {on_resend: reprocess}\n");
-    assert_eq!(
-        hook.dedupe.as_ref().map(|rule| rule.fields.clone()),
-        Some(DedupeFields::AllExcept(Vec::new()))
-    );
-}
+fn with_reprocess_only_a_request_repeated_as_it_was_within_a_minute_is_a_repeat() {
+    let rule =
+        |connection: &str| hook(connection).dedupe.as_ref().map(|rule| (rule.fields.clone(), rule.window_ms));
+    let all = Some((DedupeFields::AllExcept(Vec::new()), 60_000));
+    assert_eq!(rule("connector: calltouch\nsettings: {on_resend: reprocess}\n"), all);
 
-#[test]
-fn with_reprocess_a_webhook_that_names_no_fields_tells_no_repeats() {
-    let fields = |settings: &str| {
-        let hook =
-            hook(&format!("connector: webhook\nsettings: {{fields: {{n: {{type: text}}}}{settings}}}\n"));
-        hook.dedupe.as_ref().map(|rule| rule.fields.clone())
+    let webhook = |settings: &str| {
+        rule(&format!("connector: webhook\nsettings: {{fields: {{n: {{type: text}}}}{settings}}}\n"))
     };
-    assert_eq!(fields(", on_resend: reprocess"), None);
-    assert_eq!(fields(""), None);
-    assert_eq!(fields(", on_resend: reprocess, dedupe: [n]"), Some(DedupeFields::AllExcept(Vec::new())));
+    assert_eq!(webhook(", on_resend: reprocess, dedupe: [n]"), all);
+    assert_eq!(webhook(", on_resend: reprocess"), None, "a webhook that names no fields tells no repeats");
+    assert_eq!(webhook(""), None);
+    let only = DedupeFields::Only(vec!["n".to_owned()]);
+    assert_eq!(webhook(", dedupe: [n]"), Some((only, 35 * 86_400_000)));
 }
 
 #[test]

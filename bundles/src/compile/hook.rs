@@ -27,6 +27,9 @@ use crate::{
     yaml::{Node, Span},
 };
 
+/// With `on_resend: reprocess`, how long a request that is the same in all its fields is still a client's own repeat of the
+/// one before, milliseconds. Later it was sent again on purpose: there need be nothing volatile in it.
+const REPEAT_MS: i64 = 60_000;
 /// How far a signed time may be from ours when the manifest says nothing: 5 minutes.
 const TOLERANCE_MS: i64 = 300_000;
 /// The status that says "received" when the manifest says nothing.
@@ -243,8 +246,9 @@ fn dedupe_of(spec: &DedupeSpec, settings: &Map) -> Option<Dedupe> {
     let fields = match (&spec.all_except, spec.only.is_some()) {
         // Every request is an event of its own, also one that is repeated as it was.
         (_, true) if only.is_empty() => return None,
-        // Someone who sends again on purpose changes a volatile field; a request that is repeated as it was does not.
-        _ if reprocess => DedupeFields::AllExcept(Vec::new()),
+        _ if reprocess => {
+            return Some(Dedupe { fields: DedupeFields::AllExcept(Vec::new()), window_ms: REPEAT_MS });
+        }
         (_, true) => DedupeFields::Only(only),
         (except, false) => DedupeFields::AllExcept(constant::texts(except.as_ref(), settings)),
     };

@@ -303,6 +303,30 @@ async fn a_request_whose_parameters_nobody_declared_is_an_event_and_not_a_probe(
 }
 
 #[tokio::test]
+async fn what_is_sent_again_is_processed_again_where_the_connection_says_so_but_for_a_clients_own_repeat() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  dedupe: [number]\n  on_resend: reprocess\n{FIELDS}"),
+    );
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    let counts = async || {
+        let line = ledger(running.queue().store()).await;
+        (line.accepted, line.duplicate)
+    };
+    let order = r#"{"number": "A-1"}"#;
+    for (advance_ms, expected) in [(0, (1, 0)), (30_000, (1, 1)), (31_000, (2, 1)), (1_000, (2, 2))] {
+        world.set.advance_ms(advance_ms);
+        assert!(is_ok(&post(&running, &hook, order).await));
+        assert_eq!(counts().await, expected, "{advance_ms} ms later");
+    }
+    assert!(is_ok(&post(&running, &hook, r#"{"number": "A-1", "sent": 2}"#).await));
+    assert_eq!(counts().await, (3, 2));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_sender_that_is_not_proven_is_refused_before_anything_is_stored() {
     let world = World::new().await;
     world.write(
