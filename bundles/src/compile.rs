@@ -5,7 +5,7 @@ pub(crate) mod bundle;
 mod condition;
 mod connection;
 mod constant;
-mod header;
+pub mod header;
 mod hook;
 mod input;
 mod lane;

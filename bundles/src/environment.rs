@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 
 use crate::{
-    expression::{Env, lookup},
-    path::{Path, Root, walk, walk_map},
+    expression::Env,
+    path::{Path, Root, lookup, lookup_in},
     request::Response,
     value::{Map, Text, Value},
 };
@@ -30,9 +30,9 @@ impl Env for Environment<'_> {
     fn get(&self, path: &Path) -> Option<&Value> {
         match path.root {
             Root::Event => lookup(self.fields, &path.segments).or_else(|| self.aliased(path)),
-            Root::Steps => walk_map(self.steps, &path.segments),
+            Root::Steps => lookup(self.steps, &path.segments),
             Root::Connection => settings_at(self.settings, path),
-            Root::Input => walk_map(self.input, &path.segments),
+            Root::Input => lookup(self.input, &path.segments),
             Root::Delivery => Some(self.key),
             Root::Item | Root::Response | Root::Workspace => None,
         }
@@ -54,7 +54,7 @@ impl Environment<'_> {
 /// The value of `connection.settings.…`.
 fn settings_at<'m>(settings: &'m Map, path: &Path) -> Option<&'m Value> {
     let (group, rest) = path.segments.split_first()?;
-    if &*group.key == "settings" { walk_map(settings, rest) } else { None }
+    if &*group.key == "settings" { lookup(settings, rest) } else { None }
 }
 
 /// A connection's settings alone.
@@ -123,8 +123,8 @@ impl Env for ResponseEnvironment<'_> {
         let (part, rest) = path.segments.split_first()?;
         match &*part.key {
             "status" => Some(&self.status),
-            "body" => walk(self.body(), rest),
-            "headers" => walk(self.headers(), rest),
+            "body" => lookup_in(self.body(), rest),
+            "headers" => lookup_in(self.headers(), rest),
             _ => None,
         }
     }

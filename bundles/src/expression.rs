@@ -75,7 +75,7 @@ pub trait Env {
 impl Env for Map {
     fn get(&self, path: &Path) -> Option<&Value> {
         match path.root {
-            path::Root::Event => lookup(self, &path.segments),
+            path::Root::Event => path::lookup(self, &path.segments),
             path::Root::Steps
             | path::Root::Connection
             | path::Root::Item
@@ -89,16 +89,6 @@ impl Env for Map {
     fn fields(&self) -> &Map {
         self
     }
-}
-
-/// Walks into an object; a key that has dots in it is found by its whole name too.
-pub fn lookup<'m>(map: &'m Map, segments: &[Segment]) -> Option<&'m Value> {
-    path::walk_map(map, segments).or_else(|| {
-        (2..=segments.len()).rev().find_map(|length| {
-            let name = segments[..length].iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".");
-            path::walk(map.get(name.as_str())?, &segments[length..])
-        })
-    })
 }
 
 impl Resolution {
@@ -282,10 +272,16 @@ impl Call {
     fn eval<'a>(&'a self, env: &'a dyn Env) -> Result<Cow<'a, Value>, EvalError> {
         let mut values = Vec::with_capacity(self.arguments.len());
         for argument in &self.arguments {
-            values.push(argument.eval(env)?);
+            let value = argument.eval(env)?;
+            let found = self.function.first_of && !value.is_empty();
+            values.push(value);
+            // What comes after is not needed, and it may be what cannot be computed.
+            if found {
+                break;
+            }
         }
         // Nothing in, nothing out: only helpers made for it look at an empty first argument.
-        if !self.function.takes_empty && values.first().is_some_and(|value| value.is_empty()) {
+        if !self.function.first_of && values.first().is_some_and(|value| value.is_empty()) {
             return Ok(Cow::Owned(Value::Null));
         }
         (self.function.run)(&self.context, values)

@@ -297,7 +297,7 @@ impl Test {
         match &self.subject {
             Expression::Reference { path, .. } => Some(path),
             // A helper gives nothing when its first argument is empty, but for those made to.
-            Expression::Call(call) if !call.function.takes_empty => match call.arguments.first() {
+            Expression::Call(call) if !call.function.first_of => match call.arguments.first() {
                 Some(Expression::Reference { path, .. }) => Some(path),
                 Some(
                     Expression::Literal(_)

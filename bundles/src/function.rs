@@ -28,8 +28,8 @@ pub struct Function {
     pub parameters: &'static [Parameter],
     /// The last parameter may be repeated.
     pub repeats: bool,
-    /// Called also when its first argument is empty.
-    pub takes_empty: bool,
+    /// Made of its first argument that is not empty, whichever that is; those after it are not even computed.
+    pub first_of: bool,
     /// The result can be empty though the first argument is not.
     pub can_give_empty: bool,
     /// The type of the result.
@@ -114,7 +114,7 @@ const PLAIN: Function = Function {
     about: ("", ""),
     parameters: &[required("value", Kind::Text)],
     repeats: false,
-    takes_empty: false,
+    first_of: false,
     can_give_empty: false,
     returns: |_| Type::Text,
     run: |_, arguments| Ok(first(arguments)),
@@ -127,7 +127,7 @@ pub static FUNCTIONS: &[Function] = &[
         about: ("the first of its arguments that is not empty", "первый непустой из аргументов"),
         parameters: &[required("value", Kind::Any), required("otherwise", Kind::Any)],
         repeats: true,
-        takes_empty: true,
+        first_of: true,
         returns: |arguments| assign::common(arguments.iter().map(|argument| &argument.ty)),
         run: |_, arguments| {
             Ok(arguments.into_iter().find(|argument| !argument.is_empty()).unwrap_or(Cow::Owned(Value::Null)))

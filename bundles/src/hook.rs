@@ -136,12 +136,15 @@ pub struct Network {
     pub prefix: u8,
 }
 
+/// The longest a key is remembered, milliseconds: 35 days.
+pub const DEDUPE_WINDOW_MS_MAX: i64 = 35 * 86_400_000;
+
 /// How two requests are found to be the same event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dedupe {
     /// Which fields make the key.
     pub fields: DedupeFields,
-    /// How long a key is remembered, in milliseconds.
+    /// How long a key is remembered, milliseconds; at most [`DEDUPE_WINDOW_MS_MAX`].
     pub window_ms: i64,
 }
 

@@ -155,7 +155,9 @@ fn status_words(class: Class, status: u16) -> Words {
 
 fn failure_words(kind: TransportErrorKind) -> Words {
     match kind {
-        TransportErrorKind::Blocked => Words::new("the address is not allowed", "адрес запрещён"),
+        TransportErrorKind::Blocked => {
+            Words::new("the request may not be sent", "такой запрос отправлять нельзя")
+        }
         TransportErrorKind::Dns => Words::new("the host was not found", "хост не найден"),
         TransportErrorKind::Connect => Words::new("no connection", "нет соединения"),
         TransportErrorKind::Tls => Words::new("no secure connection", "нет защищённого соединения"),

@@ -75,8 +75,8 @@
 //!       # style: standard_webhooks | github | timestamped (`t=…,v1=…`)
 //!   dedupe:                                     # without it every request is an event of its own
 //!     all_except: [reclink, sendingTimestamp]   # <constant>; or `only: [id]`
-//!     window: 35d
-//!     on_resend: "{{ connection.settings.on_resend }}"  # <constant>: ignore | reprocess (a repeat that differs in any field is a new event)
+//!     window: 35d                               # how long a repeat is known; at most this, and this when left out
+//!     on_resend: "{{ connection.settings.on_resend }}"  # <constant>: ignore | reprocess (only what is the same in all fields and comes within a minute is a repeat)
 //!   answer: {status: 200, content_type: text/plain, body: ok}      # each <constant>
 //!   probe: id is empty and requestId is empty   # a filter: answered as success, and no event
 //! ```

@@ -200,19 +200,29 @@ impl fmt::Display for Path {
     }
 }
 
-/// The value inside `value` that the segments lead to.
-pub fn walk<'v>(value: &'v Value, segments: &[Segment]) -> Option<&'v Value> {
-    segments.iter().try_fold(value, |value, segment| match value {
-        Value::Object(map) => map.get(&*segment.key),
-        Value::List(items) => items.get(segment.index? as usize),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => None,
+/// The value that a reference's names lead to, starting at a key of `map`. At each level a key that has dots in it is found
+/// by its whole name too, as declared fields are.
+pub fn lookup<'v>(map: &'v Map, segments: &[Segment]) -> Option<&'v Value> {
+    let (first, rest) = segments.split_first()?;
+    map.get(&*first.key).and_then(|value| lookup_in(value, rest)).or_else(|| {
+        (2..=segments.len())
+            .find_map(|length| lookup_in(map.get(join(&segments[..length]).as_str())?, &segments[length..]))
     })
 }
 
-/// The value that the segments lead to, starting at a key of `map`.
-pub fn walk_map<'v>(map: &'v Map, segments: &[Segment]) -> Option<&'v Value> {
-    let (first, rest) = segments.split_first()?;
-    walk(map.get(&*first.key)?, rest)
+/// The same inside a value; the value itself when there are no names.
+pub fn lookup_in<'v>(value: &'v Value, segments: &[Segment]) -> Option<&'v Value> {
+    let Some((first, rest)) = segments.split_first() else { return Some(value) };
+    match value {
+        Value::Object(map) => lookup(map, segments),
+        Value::List(items) => lookup_in(items.get(first.index? as usize)?, rest),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => None,
+    }
+}
+
+/// The names as one, with dots between them.
+pub fn join(segments: &[Segment]) -> String {
+    segments.iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -279,11 +289,24 @@ mod tests {
     }
 
     #[test]
-    fn walking_finds_keys_and_positions() {
-        let value = Value::object([("a", Value::List(vec![Value::from(1), Value::from(2)]))]);
-        let at = |text: &str| walk(&value, &Path::parse(text).unwrap().segments).cloned();
-        assert_eq!(at("a[1]"), Some(Value::from(2)));
-        assert_eq!(at("a[2]"), None);
-        assert_eq!(at("a.b"), None);
+    fn a_path_leads_to_keys_and_positions_and_at_each_level_to_keys_with_dots() {
+        let text = r#"{"a": [1, 2, {"x.y": 3}], "b": {"c": {"d": 4}, "c.e": {"f.g": 5}}, "b.h": 6}"#;
+        let value = crate::json::parse(text.as_bytes(), crate::json::Limits::default()).unwrap();
+        let at = |text: &str| lookup_in(&value, &Path::parse(text).unwrap().segments).cloned();
+        for (path, found) in [
+            ("a[1]", Some(2)),
+            ("a[3]", None),
+            ("a.b", None),
+            ("a[2].x.y", Some(3)),
+            ("b.c.d", Some(4)),
+            ("b.c.e.f.g", Some(5)),
+            ("b.[c.e].f.g", Some(5)),
+            ("b.h", Some(6)),
+            ("[b.h]", Some(6)),
+            ("b.c.e.f", None),
+            ("[b.c].d", None),
+        ] {
+            assert_eq!(at(path), found.map(Value::from), "{path}");
+        }
     }
 }

@@ -7,7 +7,12 @@ use std::borrow::Borrow;
 
 use chrono_tz::Tz;
 
-use crate::{duration::Unit, path::Segment, value::Value, words::Words};
+use crate::{
+    duration::Unit,
+    path::{Segment, join},
+    value::Value,
+    words::Words,
+};
 
 /// What a value is.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,8 +159,7 @@ fn find_from<'t, F: Borrow<Field>>(
 ) -> Found<'t> {
     let all = || fields.iter().map(Borrow::borrow);
     for length in (1..=segments.len() - at).rev() {
-        let name =
-            segments[at..at + length].iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".");
+        let name = join(&segments[at..at + length]);
         if let Some(field) = all().find(|field: &&Field| field.name == name) {
             return if at + length == segments.len() {
                 Found::Field(field)

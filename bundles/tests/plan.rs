@@ -514,6 +514,8 @@ fn runs_of_one_key_have_one_lane_and_an_event_without_the_key_has_none() {
     assert_eq!(one.keeps, Keeps::Every);
     assert_eq!(one.id, LaneId::of("test", "79990000001"));
     assert_eq!(lane(r#"{"callerphone": "8 (999) 000-00-01"}"#), Some(one), "the same number");
+    let landline = lane(r#"{"callerphone": "+7 495 000-00-01"}"#);
+    assert_eq!(lane(r#"{"callerphone": "495 000-00-01"}"#), landline, "the same number");
     assert_ne!(lane(r#"{"callerphone": "79990000002"}"#), Some(one));
     assert_eq!(lane(r#"{"callerphone": ""}"#), None);
     assert_eq!(lane(r#"{"callerphone": null}"#), None);

@@ -1,7 +1,7 @@
 //! A request at a hook to the fields of an event. Pure and repeatable: the request is stored, this can be done again.
 //!
 //! 1. Parameters come from the query (where the hook allows it) and the body; of equal names the body's wins. A request
-//!    that says something in a query that is not read, and nothing else, is an error.
+//!    that says something in a query that is not read, and nothing else, is an error, as is one that names nothing.
 //! 2. Names the user changed at the vendor get the field's own name; `order.number` written flat becomes nested where a
 //!    field of that name is declared.
 //! 3. The identity for deduplication is taken from these parameters as they came (see [`crate::identity`]).
@@ -71,6 +71,9 @@ pub enum DecodeError {
     /// All the request says is in the query, and the hook does not read that.
     #[error("the parameters stand in the query of the URL, which is not read here: add `query` to `content`")]
     QueryNotRead,
+    /// Something was sent, and nothing in it has a name (`=hello`).
+    #[error("there are no fields in what was sent")]
+    NoFields,
 }
 
 /// A hook with what decoding looks up, prepared once.
@@ -168,24 +171,21 @@ pub fn absent<'h>(hook: &'h Hook, trigger: &str, fields: &Map) -> Vec<&'h str> {
     expected.map(|field| field.field.name.as_str()).filter(|name| find(fields, name).is_none()).collect()
 }
 
-/// The value of a field whose name may have dots: the whole name as a key first, then step by step.
+/// The value of a field whose name may have dots: step by step, then the whole name as a key; the order in which
+/// [`lookup`](sheaf_bundles::path::lookup) finds what a bundle refers to.
 pub(crate) fn find<'m>(fields: &'m Map, name: &str) -> Option<&'m Value> {
-    if let Some(value) = fields.get(name) {
-        return Some(value);
-    }
-    name.match_indices('.').find_map(|(at, _)| match fields.get(&name[..at])? {
+    let inside = name.match_indices('.').find_map(|(at, _)| match fields.get(&name[..at])? {
         Value::Object(inner) => find(inner, &name[at + 1..]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
-    })
+    });
+    inside.or_else(|| fields.get(name))
 }
 
 fn find_mut<'m>(fields: &'m mut Map, name: &str) -> Option<&'m mut Value> {
-    if fields.contains_key(name) {
-        return fields.get_mut(name);
-    }
-    let at = name.match_indices('.').map(|(at, _)| at).find(|at| {
+    let inside = name.match_indices('.').map(|(at, _)| at).find(|at| {
         matches!(fields.get(&name[..*at]), Some(Value::Object(inner)) if find(inner, &name[at + 1..]).is_some())
-    })?;
+    });
+    let Some(at) = inside else { return fields.get_mut(name) };
     match fields.get_mut(&name[..at])? {
         Value::Object(inner) => find_mut(inner, &name[at + 1..]),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) | Value::List(_) => None,
@@ -208,11 +208,15 @@ fn parameters(hook: &Hook, received: &Received) -> Result<Map, DecodeError> {
             fields.extend(of_body);
         }
     }
-    // Without fields a request is taken for somebody trying the address: what was sent would be dropped.
-    if fields.is_empty() && !reads_query && !received.query.is_empty() {
+    // Without fields a request is taken for somebody trying the address: what was sent would be dropped. Only `{}` says no more.
+    if !fields.is_empty() {
+        return Ok(fields);
+    }
+    if !reads_query && !received.query.is_empty() {
         return Err(DecodeError::QueryNotRead);
     }
-    Ok(fields)
+    let of_form = !received.body.is_empty() && body_content(hook, received, content_type)? == Content::Form;
+    if of_form || !received.query.is_empty() { Err(DecodeError::NoFields) } else { Ok(fields) }
 }
 
 fn body(

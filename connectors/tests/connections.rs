@@ -77,24 +77,20 @@ fn calltouchs_hook_takes_both_methods_and_tells_repeats_by_all_but_the_volatile(
 }
 
 #[test]
-fn with_reprocess_only_a_request_repeated_as_it_was_is_a_repeat() {
-    let hook = hook("connector: calltouch\nsettings: {on_resend: reprocess}\n");
-    assert_eq!(
-        hook.dedupe.as_ref().map(|rule| rule.fields.clone()),
-        Some(DedupeFields::AllExcept(Vec::new()))
-    );
-}
+fn with_reprocess_only_a_request_repeated_as_it_was_within_a_minute_is_a_repeat() {
+    let rule =
+        |connection: &str| hook(connection).dedupe.as_ref().map(|rule| (rule.fields.clone(), rule.window_ms));
+    let all = Some((DedupeFields::AllExcept(Vec::new()), 60_000));
+    assert_eq!(rule("connector: calltouch\nsettings: {on_resend: reprocess}\n"), all);
 
-#[test]
-fn with_reprocess_a_webhook_that_names_no_fields_tells_no_repeats() {
-    let fields = |settings: &str| {
-        let hook =
-            hook(&format!("connector: webhook\nsettings: {{fields: {{n: {{type: text}}}}{settings}}}\n"));
-        hook.dedupe.as_ref().map(|rule| rule.fields.clone())
+    let webhook = |settings: &str| {
+        rule(&format!("connector: webhook\nsettings: {{fields: {{n: {{type: text}}}}{settings}}}\n"))
     };
-    assert_eq!(fields(", on_resend: reprocess"), None);
-    assert_eq!(fields(""), None);
-    assert_eq!(fields(", on_resend: reprocess, dedupe: [n]"), Some(DedupeFields::AllExcept(Vec::new())));
+    assert_eq!(webhook(", on_resend: reprocess, dedupe: [n]"), all);
+    assert_eq!(webhook(", on_resend: reprocess"), None, "a webhook that names no fields tells no repeats");
+    assert_eq!(webhook(""), None);
+    let only = DedupeFields::Only(vec!["n".to_owned()]);
+    assert_eq!(webhook(", dedupe: [n]"), Some((only, 35 * 86_400_000)));
 }
 
 #[test]
@@ -113,6 +109,12 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
         wrong("connector: calltouch\nsettings: {addresses: [92.118.66.0/33]}\n"),
         [(Code::BadValue, "[92.118.66.0/33]".to_owned())]
     );
+    for blank in [r#"[""]"#, "[92.118.66.0/23, '']"] {
+        assert_eq!(
+            wrong(&format!("connector: calltouch\nsettings: {{addresses: {blank}}}\n")),
+            [(Code::BadValue, blank.to_owned())]
+        );
+    }
     assert_eq!(
         wrong("connector: calltouch\nsettings: {unticked: [userAgnt]}\n"),
         [(Code::UnknownField, "[userAgnt]".to_owned())]
@@ -127,11 +129,44 @@ fn what_is_wrong_with_a_setting_is_said_at_the_setting() {
 }
 
 #[test]
+fn a_setting_that_cannot_stand_in_a_request_is_found_before_anything_is_sent() {
+    let said = |settings: &str| {
+        let secrets = "secrets: {token: {env: X}}";
+        wrong(&format!(
+            "connector: http\nsettings: {{base_url: 'https://x.example', {settings}}}\n{secrets}\n"
+        ))
+    };
+    let bad = |text: &str| vec![(Code::BadHeader, text.to_owned())];
+    assert_eq!(said("idempotency_header: Idempotency Key"), bad("Idempotency Key"));
+    assert_eq!(said("idempotency_header: Host"), bad("Host"));
+    assert_eq!(said("authentication: header, auth_header: Content-Length"), bad("Content-Length"));
+    assert_eq!(said(r#"media_type: "text/plain\nX: y""#), bad(r#""text/plain\nX: y""#));
+    assert_eq!(said("idempotency_header: Idempotency-Key, media_type: text/csv"), []);
+}
+
+#[test]
 fn a_hook_that_takes_get_and_does_not_read_the_query_is_warned_of() {
     let said = |settings: &str| wrong(&format!("connector: webhook\nsettings: {{{settings}}}\n"));
     assert_eq!(said("methods: [GET]"), [(Code::QueryNotRead, "[GET]".to_owned())]);
     assert_eq!(said("methods: [GET], content: [json, query]"), []);
     assert_eq!(said("methods: [PUT]"), []);
+}
+
+#[test]
+fn a_signed_hook_that_reads_the_query_is_warned_of() {
+    let said = |settings: &str| {
+        wrong(&format!(
+            "connector: webhook\nsettings: {{{settings}}}\nsecrets: {{signing_key: {{env: X}}, token: {{env: Y}}}}\n"
+        ))
+    };
+    for style in ["standard_webhooks", "github", "timestamped"] {
+        assert_eq!(
+            said(&format!("authentication: hmac, signature: {style}, content: [json, query]")),
+            [(Code::UnsignedQuery, "[json, query]".to_owned())]
+        );
+    }
+    assert_eq!(said("authentication: hmac, content: [json, form]"), []);
+    assert_eq!(said("authentication: header, content: [json, query]"), []);
 }
 
 #[test]

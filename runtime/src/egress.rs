@@ -17,6 +17,7 @@ use reqwest::{
     header::{HOST, HeaderMap, HeaderName, HeaderValue},
 };
 use sheaf_bundles::{
+    compile::header,
     request::{Exchange, Response, TransportError, TransportErrorKind},
     value::Text,
 };
@@ -40,10 +41,6 @@ pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
 pub const IDLE_CONNECTION_MS: u64 = 20_000;
 /// The most unused connections kept for one host.
 pub const IDLE_CONNECTIONS_MAX: usize = 256;
-
-/// Headers that frame the message or belong to the connection; a request may not carry its own.
-const RESERVED_HEADERS: [&str; 8] =
-    ["connection", "content-length", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
 
 /// A request with its secrets filled in. Has no `Debug` on purpose.
 pub struct Outgoing {
@@ -170,7 +167,7 @@ fn headers(pairs: &[(Text, Text)]) -> Result<HeaderMap, TransportError> {
     for (name, value) in pairs {
         let name =
             HeaderName::from_bytes(name.as_bytes()).map_err(|_| blocked("a header name is not one"))?;
-        if RESERVED_HEADERS.contains(&name.as_str()) {
+        if header::is_reserved(name.as_str()) {
             return Err(blocked(format!("the header {name} is not the request's to set")));
         }
         let value = HeaderValue::from_bytes(value.as_bytes())

@@ -7,13 +7,19 @@ mod reply;
 mod sender;
 mod spooled;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, Method, Request, header, request::Parts};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use sheaf_bundles::{
     event::{Event, Received},
+    hook::{DEDUPE_WINDOW_MS_MAX, SourceCheck},
     id::EventId,
     plan,
     value::Text,
@@ -23,7 +29,7 @@ use sheaf_connectors::{
     signature,
 };
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock::Clock,
@@ -53,6 +59,8 @@ pub const QUERY_BYTES_MAX: usize = 64 * 1024;
 /// How often a request is decided again because the catalogue changed under it. Each time means that somebody
 /// published a bundle in the very millisecond; more often than this it is not that.
 const EPOCHS_MAX: usize = 16;
+/// Why a request is quarantined over which our own code panicked.
+const PANICKED: &str = "reading it failed by a mistake in sheaf itself";
 /// Where hooks are.
 const PATH: &str = "/hooks/";
 /// Headers that are kept with an event. None of them carries a credential.
@@ -128,15 +136,14 @@ impl Intake {
     async fn receive(&self, hook: &LiveHook, received: Received) -> Result<Reply, Refusal> {
         let mut received = received;
         self.verify(hook, &received)?;
-        received.headers.retain(|(name, _)| is_kept(name));
+        received.headers.retain(|(name, _)| is_kept(name) && !is_secret(hook, name));
         let answer = || Reply::answer(&hook.decoder.hook().answer);
-        let content = match hook.decoder.decode(&received) {
+        let content = kept_though_it_panics(|| match hook.decoder.decode(&received) {
             // A request that says nothing is somebody trying the address, whatever the connector.
-            Ok(decoded) if decoded.fields.is_empty() || hook.decoder.hook().is_probe(&decoded.fields) => {
-                return Ok(answer());
-            }
-            decoded => self.content(hook, decoded, received.received_ms),
-        };
+            Ok(decoded) if decoded.fields.is_empty() || hook.decoder.hook().is_probe(&decoded.fields) => None,
+            decoded => Some(self.content(hook, decoded, received.received_ms)),
+        });
+        let Some(content) = content else { return Ok(answer()) };
         let publish = Publish { connection: hook.connection.clone(), received, content };
         match &self.spool {
             Some(spool) => self.publish_or_spool(spool, publish).await?,
@@ -162,7 +169,8 @@ impl Intake {
     /// The same of a request that was taken before, maybe as another hook of its connection said: it keeps the identity it
     /// got then, and is an event whatever is left of its fields.
     fn content_again(&self, hook: &LiveHook, received: &Received, dedupe: Option<[u64; 2]>) -> Content {
-        let mut content = self.content(hook, hook.decoder.decode(received), received.received_ms);
+        let read = || self.content(hook, hook.decoder.decode(received), received.received_ms);
+        let mut content = kept_though_it_panics(read);
         *content.dedupe_mut() = dedupe;
         content
     }
@@ -189,7 +197,9 @@ impl Intake {
             fields: decoded.fields,
         };
         let decisions = self.decisions(hook, &event);
-        Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, event, decisions }
+        let rule = hook.decoder.hook().dedupe.as_ref();
+        let window_ms = rule.map_or(DEDUPE_WINDOW_MS_MAX, |rule| rule.window_ms);
+        Accepted { epoch: hook.epoch, dedupe: decoded.dedupe, window_ms, event, decisions }
     }
 
     fn decisions(&self, hook: &LiveHook, event: &Event) -> Vec<Decision> {
@@ -275,6 +285,16 @@ impl Intake {
     }
 }
 
+/// What reading a request and deciding over it gives; a quarantine when that panics. It is our mistake, and must cost neither
+/// this event nor those that come through the same connection after it.
+fn kept_though_it_panics<T: From<Content>>(read: impl FnOnce() -> T) -> T {
+    // The closure only reads; what it counts on the way is sound whenever it stops.
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        error!("reading a request panicked: it is kept as received; please report this");
+        T::from(Content::Quarantine { reason: PANICKED.to_owned(), dedupe: None })
+    })
+}
+
 /// The request as plain data; with every header when the sender has to prove something, which only `verify` looks at.
 ///
 /// The head is given up here: its texts are slices of the connection's read buffer, which the HTTP library can use again
@@ -293,6 +313,12 @@ fn received(hook: &LiveHook, parts: Parts, body: Vec<u8>, source: IpAddr, receiv
 
 fn is_kept(header: &str) -> bool {
     KEPT_HEADERS.contains(&header)
+}
+
+/// Whether the sender proves itself by that header, whatever its name.
+fn is_secret(hook: &LiveHook, header: &str) -> bool {
+    let checks = &hook.decoder.hook().checks;
+    checks.iter().any(|check| matches!(check, SourceCheck::Header { name, .. } if name == header))
 }
 
 fn headers(headers: &HeaderMap, wanted: impl Fn(&str) -> bool) -> Vec<(Text, Text)> {
@@ -314,4 +340,21 @@ fn head_refusal(parts: &Parts, methods: &[String]) -> Option<Refusal> {
         return Some(Refusal::QueryTooLong);
     }
     declared.filter(|declared| *declared > BODY_BYTES_MAX).map(|_| Refusal::TooLarge)
+}
+
+#[cfg(panic = "abort")]
+compile_error!("a panic over one request or run must not end the server: build with `panic = \"unwind\"`");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_over_which_reading_panics_is_kept_with_a_reason() {
+        let content: Option<Content> = kept_though_it_panics(|| panic!("a helper that cannot"));
+        assert!(
+            matches!(content, Some(Content::Quarantine { reason, dedupe: None }) if reason.contains("mistake"))
+        );
+        assert!(kept_though_it_panics(|| None::<Content>).is_none());
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
-use super::{budget, condition, constant, names::Names, secret::check_names, shapes, verdicts};
+use super::{budget, condition, constant, header, names::Names, secret::check_names, shapes, verdicts};
 use crate::{
     budget::Truth,
     bundle::named,
@@ -13,8 +13,11 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     environment::SettingsEnvironment,
     judge::Rule,
-    manifest::{Manifest, action::AuthenticationRule},
-    outgoing::{is_header_text, url},
+    manifest::{
+        Manifest,
+        action::{Action, AuthenticationRule, alternatives},
+    },
+    outgoing::url,
     request::{Encoding, Piece, Pieces},
     shape::check::check,
     template::Template,
@@ -87,6 +90,7 @@ pub fn compile(
         name_span,
     };
     let compiled = with_authentication(compiled, out);
+    check_requests(&compiled, out);
     let truths = budget::truths(&compiled, node.get("budgets"), out).into();
     Some(Compiled { rules: verdicts::compile(&compiled), truths, ..compiled })
 }
@@ -183,7 +187,10 @@ fn placements(
     let mut found = Vec::new();
     for (name, value) in pairs(rule.headers.as_ref()) {
         if let Some(value) = secret_pieces(value, compiled, names, Encoding::Plain, out) {
-            found.push(Placement::Header { name: folded(name, settings), value });
+            let span = compiled.place_of(&Node::text(name, compiled.name_span));
+            let name = folded(name, settings);
+            header::check_sendable(&name, span, out);
+            found.push(Placement::Header { name, value });
         }
     }
     for (name, value) in pairs(rule.query.as_ref()) {
@@ -202,7 +209,7 @@ fn placements(
         }
     }
     for placement in &found {
-        check_header(placement, compiled.name_span, out);
+        check_value(placement, compiled.name_span, out);
     }
     found
 }
@@ -238,19 +245,40 @@ fn secret_pieces(
     template.pieces(&SettingsEnvironment(&compiled.connection.settings), encoding).ok()
 }
 
-fn check_header(placement: &Placement, span: Span, out: &mut Diagnostics) {
+fn check_value(placement: &Placement, span: Span, out: &mut Diagnostics) {
     let Placement::Header { name, value } = placement else { return };
-    let sound = value.iter().all(|piece| match piece {
-        Piece::Text(text) => is_header_text(text),
-        Piece::Secret { .. } => true,
-    });
-    if !super::header::is_name(name) || !sound {
-        let message = Words::new(
-            format!("`{}` cannot be sent as a header", excerpt(name)),
-            format!("`{}` нельзя отправить как заголовок", excerpt(name)),
-        );
-        let hint = Words::new("check the settings of the connection", "проверьте настройки подключения");
-        out.push(Diagnostic::error(Code::BadHeader, span, message).with_hint(hint));
+    for piece in value {
+        match piece {
+            Piece::Text(text) => header::check_value(name, text, span, out),
+            Piece::Secret { .. } => {}
+        }
+    }
+}
+
+/// Reports settings that would stand in a request's headers and cannot.
+fn check_requests(compiled: &Compiled, out: &mut Diagnostics) {
+    let settings = &compiled.connection.settings;
+    // Several actions may read one setting.
+    let mut seen = Vec::new();
+    let mut is_new = |node: &Node| {
+        let setting = constant::setting_name(node);
+        let new = setting.is_some() && !seen.contains(&setting);
+        seen.push(setting);
+        new
+    };
+    for request in compiled.connector.manifest.actions.iter().flat_map(Action::requests) {
+        for (name, _) in alternatives(request.headers.as_ref()).into_iter().flat_map(|node| pairs(Some(node)))
+        {
+            let node = Node::text(name, compiled.name_span);
+            let name = folded(name, settings);
+            if is_new(&node) && !name.is_empty() {
+                header::check_sendable(&name, compiled.place_of(&node), out);
+            }
+        }
+        if let Some(node) = request.content_type.as_ref().filter(|node| is_new(node)) {
+            let value = constant::text(Some(node), settings).unwrap_or_default();
+            header::check_value("Content-Type", &value, compiled.place_of(node), out);
+        }
     }
 }
 

@@ -3,13 +3,23 @@
 use super::connection::or_hint;
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
+    outgoing::is_header_text,
     words::Words,
-    yaml::Entry,
+    yaml::{Entry, Span},
 };
 
 /// Headers that belong to the connection itself and are set by the sender alone.
-const RESERVED: [&str; 8] =
-    ["host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect"];
+const RESERVED: [&str; 9] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+];
 
 /// Parts of names of headers that carry secrets, lower case.
 const CREDENTIALS: [&str; 7] =
@@ -32,10 +42,10 @@ pub fn is_reserved(name: &str) -> bool {
     RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
-/// Reports a header that cannot be sent, or that is not among the connection's.
-pub fn check_name(header: &Entry, keys: &[String], connection: &str, out: &mut Diagnostics) {
-    let name = &header.key;
-    if !is_name(name) || is_reserved(name) {
+/// Reports a header's name with which no request would be sent.
+pub fn check_sendable(name: &str, span: Span, out: &mut Diagnostics) -> bool {
+    let sendable = is_name(name) && !is_reserved(name);
+    if !sendable {
         let message = Words::new(
             format!("`{}` cannot be sent as a header", excerpt(name)),
             format!("`{}` нельзя отправить как заголовок", excerpt(name)),
@@ -44,8 +54,31 @@ pub fn check_name(header: &Entry, keys: &[String], connection: &str, out: &mut D
             "a header's name has no spaces or colons; lengths and the host are set by the sender",
             "в имени заголовка нет пробелов и двоеточий; длину и хост ставит сам отправитель",
         );
-        out.push(Diagnostic::error(Code::BadHeader, header.key_span, message).with_hint(hint));
-    } else if !keys.is_empty() && !keys.iter().any(|key| key.eq_ignore_ascii_case(name)) {
+        out.push(Diagnostic::error(Code::BadHeader, span, message).with_hint(hint));
+    }
+    sendable
+}
+
+/// Reports a header's value with which no request would be sent.
+pub fn check_value(name: &str, value: &str, span: Span, out: &mut Diagnostics) {
+    if is_header_text(value) {
+        return;
+    }
+    let message = Words::new(
+        format!("the value of the header `{}` has a line break or a NUL", excerpt(name)),
+        format!("в значении заголовка `{}` перевод строки или NUL", excerpt(name)),
+    );
+    let hint = Words::new("write it in one line", "запишите его в одну строку");
+    out.push(Diagnostic::error(Code::BadHeader, span, message).with_hint(hint));
+}
+
+/// Reports a header that cannot be sent, or that is not among the connection's.
+pub fn check_name(header: &Entry, keys: &[String], connection: &str, out: &mut Diagnostics) {
+    let name = &header.key;
+    if check_sendable(name, header.key_span, out)
+        && !keys.is_empty()
+        && !keys.iter().any(|key| key.eq_ignore_ascii_case(name))
+    {
         let message = Words::new(
             format!("the connection `{connection}` has no header `{}`", excerpt(name)),
             format!("в подключении `{connection}` нет заголовка `{}`", excerpt(name)),
@@ -70,7 +103,7 @@ mod tests {
         assert!(!is_name("X Api"));
         assert!(!is_name("X:Y"));
         assert!(!is_name(""));
-        assert!(is_reserved("Content-Length"));
+        assert!(is_reserved("Content-Length") && is_reserved("Keep-Alive"));
         assert!(!is_reserved("Content-Type"));
         assert!(is_credential("X-API-Key") && is_credential("Authorization") && !is_credential("Accept"));
     }

@@ -12,22 +12,24 @@ use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
     duration,
     environment::SettingsEnvironment,
+    expression::text_of,
     hook::{
-        Answer, Content, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network, SourceCheck, Trigger,
-        TriggerChoice, TriggerOption,
+        Answer, Content, DEDUPE_WINDOW_MS_MAX, Dedupe, DedupeFields, HmacStyle, Hook, HookField, Network,
+        SourceCheck, Trigger, TriggerChoice, TriggerOption,
     },
     manifest::{
         field::{self, FieldSpec},
         webhook::{CheckSpec, DedupeSpec, OptionSpec, TriggerSpec, Webhook},
     },
-    path::Path,
+    path::{Path, Root, Segment},
     value::{Map, Value},
     words::Words,
     yaml::{Node, Span},
 };
 
-/// How long a repeat is recognised when the manifest says nothing: 35 days.
-const DEDUPE_WINDOW_MS: i64 = 35 * 86_400_000;
+/// With `on_resend: reprocess`, how long a request that is the same in all its fields is still a client's own repeat of the
+/// one before, milliseconds. Later it was sent again on purpose: there need be nothing volatile in it.
+const REPEAT_MS: i64 = 60_000;
 /// How far a signed time may be from ours when the manifest says nothing: 5 minutes.
 const TOLERANCE_MS: i64 = 300_000;
 /// The status that says "received" when the manifest says nothing.
@@ -116,8 +118,19 @@ fn content(webhook: &Webhook, settings: &Map) -> Vec<Content> {
     content.collect()
 }
 
-/// A warning only: some vendors try the address by a bare GET and send events by POST.
+/// Warnings only: some vendors try the address by a bare GET and send events by POST, and some say in the URL what is no secret
+/// and sign the rest.
 fn check_query(hook: &Hook, webhook: &Webhook, compiled: &Compiled, out: &mut Diagnostics) {
+    let is_signed = hook.checks.iter().any(|check| matches!(check, SourceCheck::Hmac { .. }));
+    if is_signed && hook.content.contains(&Content::Query) {
+        let span = webhook.content.as_ref().map_or(compiled.name_span, |node| compiled.place_of(node));
+        let message = Words::new(
+            "the signature covers the body alone: whoever has seen one request can send it again with other parameters in the query",
+            "подпись защищает только тело: кто видел один запрос, отправит его снова с другими параметрами в URL",
+        );
+        let hint = Words::new("take `query` out of `content`", "уберите `query` из `content`");
+        out.push(Diagnostic::warning(Code::UnsignedQuery, span, message).with_hint(hint));
+    }
     if hook.content.contains(&Content::Query) || hook.methods.iter().all(|method| method != "GET") {
         return;
     }
@@ -167,7 +180,10 @@ fn aliases(webhook: &Webhook, settings: &Map) -> Vec<(String, Path)> {
     let names = constant::texts(Some(&extra.names), settings).into_iter();
     names
         .filter(|name| webhook.fields.iter().all(|field| field.field.name != *name))
-        .filter_map(|name| Some((name.clone(), Path::parse(&format!("{}.{name}", extra.under)).ok()?)))
+        .map(|name| {
+            let segments = vec![Segment::new(&extra.under), Segment::new(&name)];
+            (name, Path { root: Root::Event, segments })
+        })
         .collect()
 }
 
@@ -230,12 +246,13 @@ fn dedupe_of(spec: &DedupeSpec, settings: &Map) -> Option<Dedupe> {
     let fields = match (&spec.all_except, spec.only.is_some()) {
         // Every request is an event of its own, also one that is repeated as it was.
         (_, true) if only.is_empty() => return None,
-        // Someone who sends again on purpose changes a volatile field; a request that is repeated as it was does not.
-        _ if reprocess => DedupeFields::AllExcept(Vec::new()),
+        _ if reprocess => {
+            return Some(Dedupe { fields: DedupeFields::AllExcept(Vec::new()), window_ms: REPEAT_MS });
+        }
         (_, true) => DedupeFields::Only(only),
         (except, false) => DedupeFields::AllExcept(constant::texts(except.as_ref(), settings)),
     };
-    Some(Dedupe { fields, window_ms: duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS) })
+    Some(Dedupe { fields, window_ms: duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS_MAX) })
 }
 
 fn duration_ms(node: Option<&Node>, otherwise_ms: i64) -> i64 {
@@ -286,7 +303,10 @@ fn source_check(spec: &CheckSpec, compiled: &Compiled, out: &mut Diagnostics) ->
 
 fn networks(node: &Node, compiled: &Compiled, out: &mut Diagnostics) -> Vec<Network> {
     let mut networks = Vec::new();
-    for text in constant::texts(Some(node), &compiled.connection.settings) {
+    let Value::List(given) = constant::value(node, &compiled.connection.settings) else { return networks };
+    for item in given {
+        // A blank in the list is one too: without a network there is no check, and anybody is let in.
+        let text = text_of(&item).ok().flatten().unwrap_or_default();
         match network(&text) {
             Some(network) => networks.push(network),
             None => {

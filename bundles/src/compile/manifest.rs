@@ -1,17 +1,18 @@
 //! Checks of a manifest on its own: every filter and template in it, before any connection uses it.
 
 use super::{
-    budget, condition, constant,
+    budget, condition, constant, header,
     input::sure,
     names::{EventNames, Names},
 };
 use crate::{
     diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt, suggest::suggest},
-    hook::HookField,
+    duration,
+    hook::{DEDUPE_WINDOW_MS_MAX, HookField},
     manifest::{
         Manifest,
-        action::{Action, VerdictRule, VerdictWhen},
-        webhook::{TriggerSpec, Webhook},
+        action::{Action, VerdictRule, VerdictWhen, alternatives},
+        webhook::{DedupeSpec, TriggerSpec, Webhook},
     },
     template::Template,
     types::Field,
@@ -31,6 +32,7 @@ pub fn check(manifest: &Manifest, out: &mut Diagnostics) {
         }
         let places = [&rule.headers, &rule.query, &rule.basic].into_iter().flatten();
         places.for_each(|node| check_secrets(node, manifest, &names, out));
+        rule.headers.iter().for_each(|node| check_header_names(node, out));
     }
     if let Some(webhook) = &manifest.webhook {
         check_webhook(webhook, manifest, &settings, out);
@@ -93,6 +95,7 @@ fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out
     if let Some(dedupe) = &webhook.dedupe {
         let parts = [&dedupe.all_except, &dedupe.only, &dedupe.on_resend].into_iter().flatten();
         parts.for_each(|node| constant::check(node, &names, out));
+        check_window(dedupe, out);
     }
     check_kinds(webhook, manifest, out);
     let fields = plain_fields(webhook);
@@ -101,6 +104,17 @@ fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out
         condition::compile(probe, &event(""), out);
     }
     manifest.triggers.iter().for_each(|trigger| check_trigger(trigger, &event(&trigger.name), out));
+}
+
+fn check_window(dedupe: &DedupeSpec, out: &mut Diagnostics) {
+    let Some(node) = &dedupe.window else { return };
+    let ms = node.as_text().and_then(|text| duration::parse(text).ok());
+    if ms.is_some_and(|ms| i64::try_from(ms).map_or(true, |ms| ms > DEDUPE_WINDOW_MS_MAX)) {
+        let message =
+            Words::new("repeats are known for 35 days at most", "повторы узнаются не дольше 35 дней");
+        let hint = Words::new("write `35d`, or leave it out", "укажите `35d` или уберите");
+        out.push(Diagnostic::error(Code::BadValue, node.span, message).with_hint(hint));
+    }
 }
 
 fn event_names<'a>(fields: &'a [HookField], _trigger: &str, settings: &'a [Field]) -> Names<'a> {
@@ -169,7 +183,8 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         settings_are_given: true,
         ..Names::default()
     };
-    for spec in [&action.request].into_iter().chain(action.probe.as_ref().map(|probe| &probe.request)) {
+    for spec in action.requests() {
+        alternatives(spec.headers.as_ref()).into_iter().for_each(|node| check_header_names(node, out));
         let parts = [
             &spec.method,
             &spec.url,
@@ -185,6 +200,15 @@ fn check_action(action: &Action, settings: &[Field], out: &mut Diagnostics) {
         let answers = Names { settings: Some(settings), response: true, ..Names::default() };
         condition::compile(&probe.found, &answers, out);
         condition::compile(&probe.absent, &answers, out);
+    }
+}
+
+/// Names that are written out; those that stand in settings are the connection's to check.
+fn check_header_names(headers: &Node, out: &mut Diagnostics) {
+    for entry in headers.as_map().unwrap_or_default() {
+        if !Template::is_template(&entry.key) {
+            header::check_sendable(&entry.key, entry.key_span, out);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::connection::Compiled;
 use crate::{
     expression::{Known, Resolution, Scope},
     hook::HookField,
-    path::{Path, Root, Segment, walk_map},
+    path::{Path, Root, Segment, join, lookup},
     types::{Field, Type},
     value::{Map, Value},
     words::Words,
@@ -144,7 +144,7 @@ impl Names<'_> {
             Resolution::Known(known) => {
                 let can_be_empty = match self.values {
                     _ if self.settings_are_given => false,
-                    Some(values) => walk_map(values, rest).is_none_or(Value::is_empty),
+                    Some(values) => lookup(values, rest).is_none_or(Value::is_empty),
                     None => rest.len() > 1 || !is_sure(settings, &rest[0]),
                 };
                 Resolution::Known(Known { can_be_empty, ..known })
@@ -234,10 +234,6 @@ impl EventNames<'_> {
             self.fields.iter().find(|field| field.field.name == name)
         })
     }
-}
-
-fn join(segments: &[Segment]) -> String {
-    segments.iter().map(|segment| &*segment.key).collect::<Vec<_>>().join(".")
 }
 
 fn resolve_step(steps: &[StepNames], segments: &[Segment]) -> Resolution {

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::{
     connection::Placement,
-    diagnostic::{Diagnostic, Diagnostics, code::Code, excerpt::excerpt},
+    diagnostic::{Diagnostic, Diagnostics, code::Code},
     duration,
     manifest::action::{RequestSpec, alternatives},
     mapping::Mapping,
     outgoing::{
-        Body, Headers, Outgoing, Parameters, Source, TIMEOUT_MS, is_header_text,
+        Body, Headers, Outgoing, Parameters, Source, TIMEOUT_MS,
         url::{Url, percent},
     },
     path::Root,
@@ -205,17 +205,12 @@ impl Request<'_> {
                 {
                     out.push(secret::written_out(&header.key, header.value.span));
                 }
-                if template.literal().is_some_and(|text| !is_header_text(text)) {
-                    let message = Words::new(
-                        format!(
-                            "the value of the header `{}` has a line break or a NUL",
-                            excerpt(&header.key)
-                        ),
-                        format!("в значении заголовка `{}` перевод строки или NUL", excerpt(&header.key)),
-                    );
-                    let hint = Words::new("write it in one line", "запишите его в одну строку");
-                    out.push(Diagnostic::error(Code::BadHeader, header.value.span, message).with_hint(hint));
-                }
+                header::check_value(
+                    &header.key,
+                    template.literal().unwrap_or_default(),
+                    header.value.span,
+                    out,
+                );
                 headers.push((header.key.clone(), template));
             }
         }

@@ -116,6 +116,8 @@ codes! {
     BadUrl = "bad-url",
     /// A hook takes a method that carries its parameters in the query, and does not read the query.
     QueryNotRead = "query-not-read",
+    /// A hook's signature covers the body alone, and the query is read too.
+    UnsignedQuery = "unsigned-query",
     /// A header name or value that HTTP does not allow.
     BadHeader = "bad-header",
 }

@@ -106,14 +106,14 @@ impl Call {
         let mut sound = true;
         for (position, argument) in typed.iter().enumerate() {
             let Some(parameter) = parameter(self.function, position) else { continue };
-            if let Err(problem) = accepts(parameter, argument, position, &typed) {
+            if let Err(problem) = accepts(parameter, argument, self.zone_given(&typed)) {
                 out.push(problem.diagnostic(self.function, self.place.0));
                 sound = false;
             }
         }
         let input = typed.first()?;
         self.context = Context { input: input.ty.clone(), zone: scope.time_zone() };
-        let can_be_empty = if self.function.takes_empty {
+        let can_be_empty = if self.function.first_of {
             typed.iter().all(|argument| argument.can_be_empty)
         } else {
             input.can_be_empty || self.function.can_give_empty
@@ -125,6 +125,12 @@ impl Call {
             constant: None,
             no_value: Vec::new(),
         })
+    }
+
+    fn zone_given(&self, arguments: &[Typed]) -> bool {
+        let position = self.function.parameters.iter().position(|parameter| parameter.kind == Kind::Zone);
+        let zone = position.and_then(|position| arguments.get(position)?.constant.as_ref());
+        zone.is_some_and(|zone| !zone.is_empty())
     }
 }
 
@@ -155,7 +161,7 @@ impl Problem {
     }
 }
 
-fn accepts(parameter: &Parameter, argument: &Typed, position: usize, all: &[Typed]) -> Result<(), Problem> {
+fn accepts(parameter: &Parameter, argument: &Typed, zone_given: bool) -> Result<(), Problem> {
     let name = parameter.name;
     // An optional argument that was left out stands as null.
     if !parameter.required && argument.constant == Some(Value::Null) {
@@ -201,14 +207,13 @@ fn accepts(parameter: &Parameter, argument: &Typed, position: usize, all: &[Type
                 ),
             }
         }
-        Kind::Time => accepts_time(argument, all.get(position + 1).and_then(|zone| zone.constant.as_ref())),
+        Kind::Time => accepts_time(argument, zone_given),
     }
 }
 
-fn accepts_time(argument: &Typed, zone: Option<&Value>) -> Result<(), Problem> {
-    let given = zone.is_some_and(|zone| !zone.is_empty());
+fn accepts_time(argument: &Typed, zone_given: bool) -> Result<(), Problem> {
     match &argument.ty {
-        Type::LocalTime(None) if !given => Err(Problem {
+        Type::LocalTime(None) if !zone_given => Err(Problem {
             hint: Some(Words::new(
                 "name the zone: `zone=\"Europe/Moscow\"`",
                 "укажите пояс: `zone=\"Europe/Moscow\"`",

@@ -12,7 +12,7 @@ use jsonpath_rust::{
 
 use super::error::{EvalError, EvalErrorKind};
 use crate::{
-    path::{Segment, walk_map},
+    path::Segment,
     value::{Map, Number, Value},
 };
 
@@ -62,10 +62,10 @@ impl Query {
     /// The value of a plain path (null when there is none), or the list of what the query finds.
     pub fn eval<'a>(&'a self, fields: &'a Map) -> Result<Cow<'a, Value>, EvalError> {
         let Some(rest) = &self.rest else {
-            return Ok(walk_map(fields, &self.start).map_or(Cow::Owned(Value::Null), Cow::Borrowed));
+            return Ok(walk(fields, &self.start).map_or(Cow::Owned(Value::Null), Cow::Borrowed));
         };
         let whole;
-        let root = match walk_map(fields, &self.start) {
+        let root = match walk(fields, &self.start) {
             Some(value) => value,
             None if self.start.is_empty() => {
                 whole = Value::from(fields.clone());
@@ -77,6 +77,16 @@ impl Query {
             js_path_process(rest, root).map_err(|_| EvalError::at(&self.text, EvalErrorKind::Query))?;
         Ok(Cow::Owned(Value::List(found.into_iter().map(|found| found.val.clone()).collect())))
     }
+}
+
+/// The value that names and positions lead to; unlike a reference's, exactly these (RFC 9535).
+fn walk<'v>(fields: &'v Map, segments: &[Segment]) -> Option<&'v Value> {
+    let (first, rest) = segments.split_first()?;
+    rest.iter().try_fold(fields.get(&*first.key)?, |value, segment| match value {
+        Value::Object(map) => map.get(&*segment.key),
+        Value::List(items) => items.get(segment.index? as usize),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => None,
+    })
 }
 
 fn depth(text: &str) -> usize {

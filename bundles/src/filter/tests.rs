@@ -84,6 +84,12 @@ fn every_operator_says_what_its_word_says() {
 }
 
 #[test]
+fn a_fallback_that_cannot_be_computed_does_not_hide_the_value_that_is_there() {
+    assert!(holds("default(callerphone, e164(city)) is not empty", &call()));
+    assert!(holds("default(utm_source, e164(city)) is empty", &call()));
+}
+
+#[test]
 fn not_binds_tightest_then_and_then_or() {
     for (text, expected) in [
         ("true or true and false", true),

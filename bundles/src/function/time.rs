@@ -1,11 +1,8 @@
 //! Helpers of time: from whatever a field holds to an instant, and back to text.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Write as _};
 
-use chrono::{
-    DateTime, Duration, NaiveDateTime, SecondsFormat, TimeZone as _, Utc,
-    format::{Item, StrftimeItems},
-};
+use chrono::{DateTime, Duration, NaiveDateTime, SecondsFormat, TimeZone as _, Utc};
 use chrono_tz::Tz;
 
 use super::{Context, text::limited};
@@ -16,7 +13,9 @@ use crate::{
 };
 
 /// A bare number this large is milliseconds: as seconds it would be after the year 5138.
-const MILLISECONDS_FROM: i64 = 100_000_000_000;
+const MILLISECONDS_FROM: u64 = 100_000_000_000;
+/// Longer than any gap that a change of a zone's clocks leaves.
+const GAP_MAX: Duration = Duration::hours(25);
 /// What `date` writes when no format is given.
 const FORMAT_DEFAULT: &str = "%Y-%m-%d";
 /// Longest format, bytes.
@@ -33,8 +32,9 @@ pub fn rfc3339(instant: DateTime<Utc>) -> String {
 /// The instant at which a wall clock in a zone shows this. In a spring gap: as much after it; in an autumn overlap: the first.
 pub fn on_wall_clock(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     let found = zone.from_local_datetime(&local).earliest().or_else(|| {
-        // Every gap in use is an hour or less, but for islands that moved across the date line.
-        zone.from_local_datetime(&local.checked_add_signed(Duration::hours(1))?).earliest()
+        // By the clock before the gap; the longest gap is the day of islands that moved across the date line.
+        let before = zone.from_local_datetime(&local.checked_sub_signed(GAP_MAX)?).latest()?;
+        before.checked_add_signed(GAP_MAX)
     })?;
     Some(found.with_timezone(&Utc))
 }
@@ -63,7 +63,7 @@ pub fn instant(value: &Value, ty: &Type, zone: Option<Tz>) -> Option<DateTime<Ut
 }
 
 fn from_number(number: i64) -> Option<DateTime<Utc>> {
-    if number.abs() >= MILLISECONDS_FROM {
+    if number.unsigned_abs() >= MILLISECONDS_FROM {
         DateTime::from_timestamp_millis(number)
     } else {
         DateTime::from_timestamp(number, 0)
@@ -92,22 +92,28 @@ pub(super) fn unix<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outco
 }
 
 pub(super) fn local<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
-    let instant = argument(context, arguments, None)?;
-    let zone = written_in(context, zone_argument(arguments, 1));
-    limited(instant.with_timezone(&zone).format("%Y-%m-%dT%H:%M:%S%:z").to_string())
+    let instant = in_zone(context, arguments, 1)?;
+    limited(instant.format("%Y-%m-%dT%H:%M:%S%:z").to_string())
 }
 
 pub(super) fn date<'a>(context: &Context, arguments: &[Cow<'_, Value>]) -> Outcome<'a> {
     let format = arguments.get(1).and_then(|format| format.as_text()).unwrap_or(FORMAT_DEFAULT);
-    let zone = written_in(context, zone_argument(arguments, 2));
-    let instant = argument(context, arguments, None)?;
-    limited(instant.with_timezone(&zone).format(format).to_string())
+    let instant = in_zone(context, arguments, 2)?;
+    limited(written(instant, format).ok_or(EvalErrorKind::NotConvertible(Type::Text))?)
 }
 
-/// The zone to write in: as asked, else the local time's own, else the workspace's.
-fn written_in(context: &Context, asked: Option<Tz>) -> Tz {
+/// The first argument in the zone that was asked for, else its own, else the workspace's. A time that carries none is read
+/// in its own, else in the one it is written in.
+fn in_zone(
+    context: &Context,
+    arguments: &[Cow<'_, Value>],
+    position: usize,
+) -> Result<DateTime<Tz>, EvalErrorKind> {
     let own = if let Type::LocalTime(zone) = context.input { zone } else { None };
-    asked.or(own).or(context.zone).unwrap_or(Tz::UTC)
+    let asked = zone_argument(arguments, position);
+    let zone = asked.or(own).or(context.zone);
+    let instant = argument(context, arguments, own.or(zone))?;
+    Ok(instant.with_timezone(&zone.unwrap_or(Tz::UTC)))
 }
 
 fn argument(
@@ -127,5 +133,34 @@ fn zone_argument(arguments: &[Cow<'_, Value>], position: usize) -> Option<Tz> {
 
 /// Whether a format is one `date` can write.
 pub fn is_format(format: &str) -> bool {
-    format.len() <= FORMAT_BYTES_MAX && StrftimeItems::new(format).all(|item| !matches!(item, Item::Error))
+    format.len() <= FORMAT_BYTES_MAX && written(Tz::UTC.timestamp_nanos(0), format).is_some()
+}
+
+/// None when the format cannot be written. Some can only be read (`%#z`); making a text of them in one call panics.
+fn written(instant: DateTime<Tz>, format: &str) -> Option<String> {
+    let mut text = String::new();
+    write!(text, "{}", instant.format(format)).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wall_clock_in_a_gap_is_as_much_after_it() {
+        for (zone, local, expected) in [
+            (Tz::Europe__Berlin, "2026-03-29 02:30:00", "2026-03-29T01:30:00Z"),
+            (Tz::Australia__Lord_Howe, "2026-10-04 02:15:00", "2026-10-03T15:45:00Z"),
+            (Tz::Pacific__Apia, "2011-12-30 12:00:00", "2011-12-30T22:00:00Z"),
+        ] {
+            let local = read::local_time(local).unwrap();
+            assert_eq!(on_wall_clock(local, zone).map(rfc3339).as_deref(), Some(expected), "{zone}");
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_large_to_be_no_time() {
+        assert_eq!(from_number(i64::MIN), None);
+    }
 }

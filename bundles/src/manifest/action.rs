@@ -52,6 +52,13 @@ pub struct Action {
     pub probe: Option<ProbeSpec>,
 }
 
+impl Action {
+    /// Its request, and the question about it.
+    pub fn requests(&self) -> impl Iterator<Item = &RequestSpec> {
+        std::iter::once(&self.request).chain(self.probe.as_ref().map(|probe| &probe.request))
+    }
+}
+
 /// A question to the vendor about a request whose answer was lost.
 #[derive(Debug, Clone)]
 pub struct ProbeSpec {

@@ -72,10 +72,17 @@ fn helpers_do_what_the_table_says() {
         ("{{ date timestamp \"%d.%m.%Y %H:%M\" }}", r#""05.03.2026 10:15""#),
         ("{{ date timestamp zone=\"UTC\" }}", r#""2026-03-05""#),
         ("{{ date timestamp zone=\"UTC\" format=\"%H\" }}", r#""07""#),
+        ("{{ local \"2026-03-05 10:15:30\" zone=\"Asia/Vladivostok\" }}", r#""2026-03-05T10:15:30+10:00""#),
+        ("{{ date \"2026-03-05 10:15:30\" \"%d.%m %H:%M\" }}", r#""05.03 10:15""#),
+        ("{{ date \"2026-03-05 10:15:30\" \"%d.%m %H:%M %z\" zone=\"UTC\" }}", r#""05.03 10:15 +0000""#),
+        ("{{ date \"2026-03-05T10:15:30Z\" \"%H:%M\" }}", r#""13:15""#),
         ("{{ unix calltime }}", "1772694930"),
         ("{{ upper utm_source }}", "null"),
         ("{{ number city }}", "`city` is not a number"),
         ("{{ e164 city }}", "`city` is not a phone number"),
+        ("{{ default callerphone (e164 city) }}", r#""79990000001""#),
+        ("{{ default utm_source (e164 city) }}", "`city` is not a phone number"),
+        ("{{ default (e164 city) callerphone }}", "`city` is not a phone number"),
     ] {
         assert_eq!(value(text, &call()), expected, "{text}");
     }
@@ -110,6 +117,7 @@ fn every_mistake_is_found_at_its_place() {
         ("{{ default city }}", vec!["helper-arguments@default"]),
         ("{{ lower city \"x\" }}", vec!["helper-arguments@lower"]),
         ("{{ date timestamp \"%\" }}", vec!["helper-arguments@date"]),
+        ("{{ date timestamp \"%#z\" }}", vec!["helper-arguments@date"]),
         ("{{ date timestamp form=\"%Y\" }}", vec!["helper-arguments@form"]),
         ("{{ utc city \"Europe/Moskow\" }}", vec!["helper-arguments@utc"]),
         ("{{ utc price }}", vec!["helper-arguments@utc"]),

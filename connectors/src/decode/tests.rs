@@ -111,12 +111,26 @@ fn what_the_hook_does_not_read_is_refused() {
 fn parameters_in_a_query_that_is_not_read_do_not_vanish() {
     let mut hook = hook(vec![]);
     hook.content = vec![Content::Json, Content::Form];
-    for (content_type, body) in [("", ""), ("application/json", "{}"), (FORM, "&")] {
+    for (content_type, body) in [("", ""), ("application/json", "{}")] {
         let sent = |query| decode(&hook, &received(query, content_type, body.as_bytes()));
         assert_eq!(sent("a=1"), Err(DecodeError::QueryNotRead), "{body:?}");
         assert_eq!(sent("").map(|decoded| decoded.fields.len()), Ok(0), "{body:?}");
     }
     assert_eq!(json(&hook, &received("utm_source=x", FORM, b"a=1")), r#"{"a":"1"}"#);
+}
+
+#[test]
+fn what_has_no_name_does_not_vanish() {
+    let mut hook = hook(vec![]);
+    for nameless in ["=hello", "&", "=a&=b"] {
+        assert_eq!(decode(&hook, &received("", FORM, nameless.as_bytes())), Err(DecodeError::NoFields));
+        assert_eq!(decode(&hook, &received("", "", nameless.as_bytes())), Err(DecodeError::NoFields));
+        assert_eq!(decode(&hook, &received(nameless, "", b"")), Err(DecodeError::NoFields));
+        assert_eq!(decode(&hook, &received(nameless, "", b"{}")), Err(DecodeError::NoFields));
+    }
+    assert_eq!(json(&hook, &received("a=1", FORM, b"=hello")), r#"{"a":"1"}"#);
+    hook.content = vec![Content::Json, Content::Form];
+    assert_eq!(decode(&hook, &received("a=1", FORM, b"=hello")), Err(DecodeError::QueryNotRead));
 }
 
 #[test]

@@ -163,6 +163,15 @@ fn while_a_key_is_rotated_the_previous_one_is_accepted_too() {
 fn an_empty_secret_lets_nobody_in() {
     let request = received(&[("x-token", "Bearer ")], "");
     assert_eq!(check(token(), &request, &[("key", "")]), Err(Refused::Secret("key".into())));
+    // As `whsec_$KEY` is where KEY is not set; everybody can sign with no key at all.
+    let signature = mac(b"", &[b"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.", br#"{"test": 2432232314}"#]);
+    let signed = standard(&format!("v1,{}", BASE64.encode(signature)));
+    for empty in [&[("key", "whsec_")] as &[_], &[("key", "whsec_"), ("key_previous", "whsec_")]] {
+        assert_eq!(
+            check(hmac(HmacStyle::StandardWebhooks), &signed, empty),
+            Err(Refused::Secret("key".into()))
+        );
+    }
 }
 
 #[test]

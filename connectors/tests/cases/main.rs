@@ -20,6 +20,7 @@
 mod emptiness;
 mod examples;
 mod files;
+mod names;
 mod outbound;
 mod own;
 mod repeats;

@@ -105,3 +105,19 @@ fn a_stored_version_makes_the_same_plan_again() {
     let again = sheaf_connectors::plan_of_artefact(plan.artefact().clone()).expect("the same plan");
     assert_eq!(again.artefact(), plan.artefact());
 }
+
+#[test]
+fn a_header_of_an_own_connector_that_cannot_be_sent_is_found_at_its_place() {
+    for (header, name) in [("\"X Key\"", "X Key"), ("Keep-Alive", "Keep-Alive")] {
+        let files = FILES.map(|(path, text)| (path, text.replace("X-Key", header)));
+        let (_, _, out) = sheaf_connectors::compile(&files);
+        let said: Vec<_> =
+            out.iter().map(|found| (found.code.as_str(), found.message.en.contains(name))).collect();
+        assert_eq!(said[0], ("bad-header", true), "{header}: {said:?}");
+    }
+    let open = FILES.map(|(path, text)| {
+        (path, text.replace("      encoding: json", "      headers: {Expect: x}\n      encoding: json"))
+    });
+    let (_, _, out) = sheaf_connectors::compile(&open);
+    assert_eq!(out.iter().next().map(|found| found.code.as_str()), Some("bad-header"));
+}

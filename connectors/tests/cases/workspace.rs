@@ -54,7 +54,8 @@ impl Workspace {
         )
     }
 
-    fn of(name: &str, files: &[(&str, String)]) -> Workspace {
+    /// These files beside a `sheaf.yaml`.
+    pub fn of(name: &str, files: &[(&str, String)]) -> Workspace {
         let workspace = ("sheaf.yaml", "kind: workspace\nname: cases\ntime_zone: Europe/Moscow\n".to_owned());
         let all = std::iter::once(&workspace).chain(files);
         let files: Vec<(&str, &[u8])> = all.map(|(path, text)| (*path, text.as_bytes())).collect();

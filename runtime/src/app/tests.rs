@@ -253,6 +253,32 @@ async fn what_cannot_be_read_is_kept_and_answered_ok_and_a_probe_is_no_event() {
 }
 
 #[tokio::test]
+async fn what_was_sent_without_a_name_is_kept_and_not_taken_for_somebody_trying_the_address() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  content: [form, json, query]\n{FIELDS}"),
+    );
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    for (query, body) in [
+        ("", "=hello"),
+        ("", "&&"),
+        ("", "=a&=b"),
+        ("?=hello", ""),
+        ("?=a", "{}"),
+        ("?=a", "=b"),
+        ("?number=1", "=hello"),
+    ] {
+        let answer = send(&running, "POST", &format!("{hook}{query}"), "", body).await;
+        assert!(is_ok(&answer), "{query} {body}: {answer}");
+    }
+    let line = ledger(running.queue().store()).await;
+    assert_eq!((line.received, line.quarantined, line.accepted), (7, 6, 1));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn parameters_in_a_query_that_is_not_read_are_kept_and_it_is_said_what_to_write() {
     let world = World::new().await;
     let running = world.start().await;
@@ -282,6 +308,30 @@ async fn a_request_whose_parameters_nobody_declared_is_an_event_and_not_a_probe(
 }
 
 #[tokio::test]
+async fn what_is_sent_again_is_processed_again_where_the_connection_says_so_but_for_a_clients_own_repeat() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  dedupe: [number]\n  on_resend: reprocess\n{FIELDS}"),
+    );
+    let running = world.start().await;
+    let hook = world.hook(&running);
+    let counts = async || {
+        let line = ledger(running.queue().store()).await;
+        (line.accepted, line.duplicate)
+    };
+    let order = r#"{"number": "A-1"}"#;
+    for (advance_ms, expected) in [(0, (1, 0)), (30_000, (1, 1)), (31_000, (2, 1)), (1_000, (2, 2))] {
+        world.set.advance_ms(advance_ms);
+        assert!(is_ok(&post(&running, &hook, order).await));
+        assert_eq!(counts().await, expected, "{advance_ms} ms later");
+    }
+    assert!(is_ok(&post(&running, &hook, r#"{"number": "A-1", "sent": 2}"#).await));
+    assert_eq!(counts().await, (3, 2));
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_sender_that_is_not_proven_is_refused_before_anything_is_stored() {
     let world = World::new().await;
     world.write(
@@ -303,6 +353,21 @@ async fn a_sender_that_is_not_proven_is_refused_before_anything_is_stored() {
     assert!(is_ok(&send(&running, "POST", &hook, &headers, r#"{"number": "A-1"}"#).await));
     running.stop().await;
     assert!(!contains(&world.kept(), CANARY), "the header that proves the sender is not stored");
+}
+
+#[tokio::test]
+async fn a_header_that_is_kept_with_events_is_not_when_it_proves_the_sender() {
+    let world = World::new().await;
+    world.write(
+        "connections/shop.yaml",
+        &format!("kind: connection\nname: shop\nconnector: webhook\nsettings:\n  authentication: header\n  header: X-Request-Id\n{FIELDS}secrets:\n  token: {{env: SHOP_TOKEN}}\n"),
+    );
+    let running = world.start().await;
+    let headers = format!("Content-Type: application/json\r\nX-Request-Id: {CANARY}\r\n");
+    assert!(is_ok(&send(&running, "POST", &world.hook(&running), &headers, r#"{"number": "A-1"}"#).await));
+    assert_eq!(ledger(running.queue().store()).await.accepted, 1);
+    running.stop().await;
+    assert!(!contains(&world.kept(), CANARY));
 }
 
 fn contains(bytes: &[u8], text: &str) -> bool {

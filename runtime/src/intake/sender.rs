@@ -15,11 +15,11 @@ pub fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
         return peer;
     }
     let mut sender = peer;
-    let values: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    for text in values.iter().rev().flat_map(|value| value.rsplit(',')) {
+    let values: Vec<&[u8]> = headers.get_all(FORWARDED_FOR).iter().map(|value| value.as_bytes()).collect();
+    for part in values.iter().rev().flat_map(|value| value.rsplit(|byte| *byte == b',')) {
+        let address = str::from_utf8(part).ok().and_then(|text| text.trim().parse::<IpAddr>().ok());
         // What is no address was not written by a proxy we trust, and nothing before it is believed.
-        let Ok(address) = text.trim().parse::<IpAddr>() else { return sender };
+        let Some(address) = address else { return sender };
         sender = address.to_canonical();
         if !is_trusted(&sender) {
             return sender;
@@ -58,5 +58,18 @@ mod tests {
         let trusted = ["10.0.0.0/8".parse().unwrap()];
         let headers = headers(&[("x-forwarded-for", "92.118.66.7, unknown, 10.0.0.2")]);
         assert_eq!(address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "10.0.0.2");
+    }
+
+    #[test]
+    fn a_forwarded_line_that_is_no_text_ends_what_is_believed() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
+        for (line, sender) in
+            [(b"\xff".as_slice(), "10.0.0.1"), (b"\xff, 10.0.0.2", "10.0.0.2"), (b"\xff, 5.5.5.5", "5.5.5.5")]
+        {
+            let mut headers = headers(&[("x-forwarded-for", "92.118.66.7")]);
+            headers.append("x-forwarded-for", http::HeaderValue::from_bytes(line).unwrap());
+            assert_eq!(address(proxy, &headers, &trusted).to_string(), sender, "{line:?}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::{collections::HashMap, future::Future, sync::Arc};
 use sheaf_bundles::{
     artefact::{Artefact, SharedText},
     event::{Event, Received},
+    hook::DEDUPE_WINDOW_MS_MAX,
     id::{EventId, RunId, VersionId},
     value::Map,
     verdict::Class,
@@ -181,7 +182,8 @@ fn received() -> Received {
 pub fn publish(epoch: u64, dedupe: Option<[u64; 2]>, decisions: Vec<Decision>) -> Publish {
     let event =
         Event { id: EventId(0), connection: "calls".into(), received_ms: START_MS, fields: Map::default() };
-    let content = Content::Event(Accepted { epoch, dedupe, event, decisions });
+    let content =
+        Content::Event(Accepted { epoch, dedupe, window_ms: DEDUPE_WINDOW_MS_MAX, event, decisions });
     Publish { connection: Arc::from("calls"), received: received(), content }
 }
 
@@ -324,6 +326,39 @@ pub async fn a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window
 
     bench.set.advance_ms(35 * 24 * 60 * 60 * 1000 + 1);
     bench.accept(bench.event(7, i64::MAX)).await;
+}
+
+pub async fn an_identity_is_known_for_the_window_of_its_publish_however_long_its_copy_waited<P: Place>() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    async fn is_of<P: Place>(bench: &Bench<P>, window_ms: i64, received_ms: i64) -> Option<EventId> {
+        let mut publish = bench.event(7, i64::MAX);
+        publish.received.received_ms = received_ms;
+        if let Content::Event(accepted) = &mut publish.content {
+            accepted.window_ms = window_ms;
+        }
+        match bench.queue.publish(publish).await.unwrap() {
+            Published::Duplicate { of } => Some(of),
+            Published::Accepted { .. } => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    let bench = Bench::<P>::new(8).await;
+    let first = bench.accept(bench.event(7, i64::MAX)).await;
+    bench.set.advance_ms(2 * DAY_MS);
+    let now_ms = START_MS + 2 * DAY_MS;
+    assert_eq!(is_of(&bench, 35 * DAY_MS, now_ms).await, Some(first));
+    assert_eq!(is_of(&bench, DAY_MS, START_MS).await, Some(first), "a copy of the first");
+    assert_eq!(is_of(&bench, DAY_MS, now_ms).await, None, "a new event of the same identity");
+
+    let second = is_of(&bench, DAY_MS, now_ms).await.expect("it is known");
+    assert_ne!(second, first);
+    let bench = bench.restart(8).await;
+    for (window_ms, received_ms) in [(DAY_MS, now_ms), (35 * DAY_MS, now_ms), (DAY_MS, START_MS)] {
+        assert_eq!(is_of(&bench, window_ms, received_ms).await, Some(second));
+    }
+    let line = bench.line().await;
+    assert_eq!((line.received, line.accepted, line.duplicate), (8, 2, 6));
 }
 
 pub async fn what_cannot_be_decoded_is_kept_and_counted<P: Place>() {
@@ -697,6 +732,7 @@ macro_rules! conformance {
             the_same_identity_under_another_connection_is_another_event
             an_event_without_an_identity_is_always_new
             a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window
+            an_identity_is_known_for_the_window_of_its_publish_however_long_its_copy_waited
             what_cannot_be_decoded_is_kept_and_counted
             what_cannot_be_decoded_and_comes_again_under_its_identity_is_one
             a_stale_epoch_stores_nothing_and_hands_the_event_back

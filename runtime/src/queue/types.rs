@@ -70,6 +70,8 @@ pub struct Accepted {
     pub epoch: u64,
     /// 128-bit hash of the event's identity within its connection; `None` when every request is a new event.
     pub dedupe: Option<[u64; 2]>,
+    /// How long before it an event of that identity may have come and be the same one, milliseconds; 35 days at most.
+    pub window_ms: i64,
     /// The decoded event. Its id is given by the queue when the event is committed; what stands there before is ignored.
     pub event: Event,
     /// One decision per subscribed bundle whose trigger fired.

@@ -13,6 +13,7 @@ use clap::{Parser, ValueEnum};
 use sheaf_bundles::{
     artefact::Artefact,
     event::{Event, Received},
+    hook::DEDUPE_WINDOW_MS_MAX,
     id::{EventId, VersionId},
     value::Map,
     verdict::Class,
@@ -246,8 +247,13 @@ fn event(id: u64, epoch: u64, body: &[u8], versions: &[VersionId]) -> Publish {
             verdict: Verdict::Filtered,
         },
     ];
-    let content =
-        Content::Event(Accepted { epoch, dedupe: Some([hash, hash.rotate_left(32)]), event, decisions });
+    let content = Content::Event(Accepted {
+        epoch,
+        dedupe: Some([hash, hash.rotate_left(32)]),
+        window_ms: DEDUPE_WINDOW_MS_MAX,
+        event,
+        decisions,
+    });
     Publish { connection: Arc::from(CONNECTION), received, content }
 }
 

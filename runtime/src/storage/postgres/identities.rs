@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use sheaf_bundles::id::{EventId, compose};
 use sqlx::{PgConnection, Row as _};
 
 use crate::storage::identity::{Key, WINDOW_MS};
 
-/// Takes the identities of new events; those of a known event, within the window, are left alone and not counted. Another
-/// node that brings the same identity at this moment is waited for.
+/// Takes the identities of new events; those of an event that is newer than the last argument are left alone and not counted,
+/// and nobody else takes them before this transaction ends. Another node that brings the same identity at this moment is
+/// waited for.
 const TAKE_KEYS: &str = "
 INSERT INTO dedupe (h1, h2, event) SELECT unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::bigint[])
 ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4";
@@ -34,43 +36,68 @@ pub fn is_known(error: &sqlx::Error) -> bool {
     constraint == Some("dedupe_pkey")
 }
 
-/// The identities of publishes, with the event each would be. In the order of their hashes: two who bring the same
-/// ones lock them in the same order.
+/// What an identity is taken for.
+#[derive(Debug, Clone, Copy)]
+pub struct New {
+    /// The event.
+    pub event: i64,
+    /// An event of this identity that was committed later than this is the same one, milliseconds since 1970.
+    pub after_ms: i64,
+}
+
+/// The identities of publishes. In the order of their hashes: two who bring the same ones lock them in the same order.
 #[derive(Default)]
-pub struct Identities(BTreeMap<Key, i64>);
+pub struct Identities(BTreeMap<Key, New>);
 
 /// The event that is known, by the id its candidate has.
 pub type Known = HashMap<i64, i64>;
 
 impl Identities {
     /// Puts one in; the event of that identity, which is another one if it was in already.
-    pub fn add(&mut self, key: Key, event: i64) -> i64 {
-        *self.0.entry(key).or_insert(event)
+    pub fn add(&mut self, key: Key, new: New) -> i64 {
+        self.0.entry(key).or_insert(new).event
     }
 
     /// Takes them carefully.
-    pub async fn take(self, connection: &mut PgConnection, now_ms: i64) -> Result<Known, sqlx::Error> {
+    pub async fn take(mut self, connection: &mut PgConnection, now_ms: i64) -> Result<Known, sqlx::Error> {
         if self.0.is_empty() {
             return Ok(Known::new());
         }
-        let window = sheaf_bundles::id::compose(now_ms - WINDOW_MS, 0, 0);
-        let (h1, h2, events) = self.columns();
-        let take = sqlx::query(TAKE_KEYS).bind(&h1).bind(&h2).bind(&events).bind(window);
-        let taken = take.execute(&mut *connection).await?.rows_affected();
-        if taken == self.0.len() as u64 {
+        let remembered = compose(now_ms - WINDOW_MS, 0, 0);
+        if self.take_from(connection, remembered).await? == self.0.len() as u64 {
             return Ok(Known::new());
         }
-        let known = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(connection).await?;
-        known.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        let (h1, h2, events) = self.columns();
+        let rows = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(&mut *connection).await?;
+        let mut known: Known = rows
+            .iter()
+            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+            .collect::<Result<_, sqlx::Error>>()?;
+        // Those that are remembered longer than their own window, which few are.
+        let is_past =
+            |new: &New| known.get(&new.event).is_some_and(|of| EventId(*of).time_ms() <= new.after_ms);
+        self.0.retain(|_, new| is_past(new));
+        if !self.0.is_empty() {
+            self.take_from(connection, i64::MAX).await?;
+            self.0.values().for_each(|new| _ = known.remove(&new.event));
+        }
+        Ok(known)
+    }
+
+    /// Takes those whose event is older than `newest`; how many they are.
+    async fn take_from(&self, connection: &mut PgConnection, newest: i64) -> Result<u64, sqlx::Error> {
+        let (h1, h2, events) = self.columns();
+        let take = sqlx::query(TAKE_KEYS).bind(h1).bind(h2).bind(events).bind(newest);
+        Ok(take.execute(connection).await?.rows_affected())
     }
 
     /// As they are bound.
     pub fn columns(&self) -> Columns {
         let mut columns = Columns::default();
-        for ([h1, h2], event) in &self.0 {
+        for ([h1, h2], new) in &self.0 {
             columns.0.push(*h1);
             columns.1.push(*h2);
-            columns.2.push(*event);
+            columns.2.push(new.event);
         }
         columns
     }

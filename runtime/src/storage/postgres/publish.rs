@@ -27,7 +27,7 @@ use crate::{
     },
     storage::{
         head,
-        identity::{Key, key},
+        identity::{Key, key, known_after_ms},
         ledger::{Count, Tally},
         numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
     },
@@ -143,7 +143,13 @@ impl<'a> Share<'a, '_> {
     ) -> Result<Publishing, sqlx::Error> {
         let mut identities = Identities::default();
         let firsts = self.candidates.iter().map(|one| match one.identity {
-            Some(identity) if !self.is_stale(one) => identities.add(identity, one.event.0),
+            Some(identity) if !self.is_stale(one) => {
+                let new = identities::New {
+                    event: one.event.0,
+                    after_ms: known_after_ms(one.publish, self.batch.now_ms),
+                };
+                identities.add(identity, new)
+            }
             _ => one.event.0,
         });
         let firsts: Vec<EventId> = firsts.map(EventId).collect();

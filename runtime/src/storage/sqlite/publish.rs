@@ -25,7 +25,7 @@ use crate::{
     },
     storage::{
         head,
-        identity::{Key, WINDOW_MS, key},
+        identity::{Key, key, known_after_ms},
         ledger::{Count, Tally},
         numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
     },
@@ -71,7 +71,7 @@ pub async fn publish(
                 let known = known.get(&at).copied();
                 let key = content.dedupe().map(|hash| key(numbers[at], hash));
                 tally.add(numbers[at], Count::Received, 1);
-                match work.duplicate(batch.now_ms, key, known) {
+                match work.duplicate(known_after_ms(publish, batch.now_ms), key, known) {
                     Some(of) => {
                         tally.add(numbers[at], Count::Duplicate, 1);
                         PublishedRow::Duplicate { of }
@@ -151,9 +151,9 @@ async fn look_up(
 
 impl Publishing {
     /// The event that is this one already, in this batch or before.
-    fn duplicate(&self, now_ms: i64, key: Option<Key>, known: Option<i64>) -> Option<EventId> {
+    fn duplicate(&self, after_ms: i64, key: Option<Key>, known: Option<i64>) -> Option<EventId> {
         let first = key.and_then(|key| self.fresh.get(&key).copied()).or(known);
-        first.map(EventId).filter(|of| of.time_ms() > now_ms - WINDOW_MS)
+        first.map(EventId).filter(|of| of.time_ms() > after_ms)
     }
 
     fn new_event(&mut self, backend: &mut SqliteBackend, now_ms: i64, key: Option<Key>) -> EventId {
