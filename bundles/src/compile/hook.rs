@@ -246,13 +246,12 @@ fn dedupe_of(spec: &DedupeSpec, settings: &Map) -> Option<Dedupe> {
     let fields = match (&spec.all_except, spec.only.is_some()) {
         // Every request is an event of its own, also one that is repeated as it was.
         (_, true) if only.is_empty() => return None,
-        _ if reprocess => {
-            return Some(Dedupe { fields: DedupeFields::AllExcept(Vec::new()), window_ms: REPEAT_MS });
-        }
+        _ if reprocess => DedupeFields::AllExcept(Vec::new()),
         (_, true) => DedupeFields::Only(only),
         (except, false) => DedupeFields::AllExcept(constant::texts(except.as_ref(), settings)),
     };
-    Some(Dedupe { fields, window_ms: duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS_MAX) })
+    let window_ms = duration_ms(spec.window.as_ref(), DEDUPE_WINDOW_MS_MAX);
+    Some(Dedupe { fields, window_ms: if reprocess { window_ms.min(REPEAT_MS) } else { window_ms } })
 }
 
 fn duration_ms(node: Option<&Node>, otherwise_ms: i64) -> i64 {

@@ -53,7 +53,8 @@ fn number(text: &str) -> Option<String> {
     let fits = match number.as_bytes().first()? {
         b'0' => false,
         b'7' => number.len() == RUSSIAN_DIGITS,
-        _ => DIGITS.contains(&number.len()),
+        // No country has 89: it is eight and a mobile number, with a plus.
+        _ => DIGITS.contains(&number.len()) && !number.starts_with("89"),
     };
     fits.then_some(number)
 }
@@ -92,6 +93,7 @@ mod tests {
             ("+7 999 000-00-0", None, None),
             ("8 999 000-00-0", None, None),
             ("8 999 000-00-011", None, None),
+            ("+8 999 000-00-01", None, None),
             ("+0 999 000-00-01", None, None),
             ("0 30 123 456 78", None, None),
             ("000 999 000-00-01", None, None),
