@@ -88,6 +88,22 @@ pub async fn runs_of_a_spent_budget_are_held<P: Place>() {
     assert_eq!((waiting.waiting_for, waiting.count), (WaitingFor::Gate, 2));
 }
 
+pub async fn no_older_runs_hide_one_that_is_refused_again_and_again<P: Place>() {
+    let mut bench = Bench::<P>::new(2).await;
+    for identity in 0..20 {
+        bench.accept(bench.event(identity, START_MS + 60 * MINUTE_MS)).await;
+    }
+    bench.accept(bench.event(20, 0)).await;
+    let refused = bench.claim().await;
+    let run = refused.run;
+    let again = Outcome::Retry { due_ms: START_MS + 30 * MINUTE_MS, state: Vec::new() };
+    refused.settle(Settle { started_ms: START_MS + 7, ..settle(again) });
+    bench.queue.flush().await.unwrap();
+    let waiting = bench.queue.store().waiting(5).await.unwrap();
+    let refused = waiting.iter().find(|it| it.waiting_for == WaitingFor::Vendor);
+    assert_eq!(refused, Some(&waits(WaitingFor::Vendor, 1, START_MS + 7, Some(run))));
+}
+
 pub async fn ages_are_told_from_the_oldest_rows_on<P: Place>() {
     let bench = Bench::<P>::new(1).await;
     for identity in 0..20 {
@@ -284,6 +300,7 @@ macro_rules! observed {
             who_waits_is_told_by_what_for_and_since_when
             runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another
             runs_of_a_spent_budget_are_held
+            no_older_runs_hide_one_that_is_refused_again_and_again
             ages_are_told_from_the_oldest_rows_on
             parked_runs_are_told_by_bundle_and_class_with_their_newest
             a_replayed_run_that_is_refused_again_waits_since_its_replay
