@@ -16,11 +16,11 @@ pub const EXAMPLES_MAX: usize = 3;
 pub enum Kind {
     /// Runs of a bundle wait for a person.
     RunParked,
-    /// A vendor refuses a connection's authorisation, and runs wait for a person.
+    /// A vendor refuses a connection's authorisation: its runs wait, or are set aside for a person.
     AuthorisationBroken,
     /// The vendor behind a connection fails, or a person paused it: runs wait.
     ConnectionClosed,
-    /// A connection's budget of a day or more is spent, or the vendor says so: runs wait.
+    /// A connection's budget of a day or more is spent, or the vendor says so, and runs wait for it.
     QuotaExhausted,
     /// A person paused a bundle: its runs wait.
     BundlePaused,

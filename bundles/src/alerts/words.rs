@@ -60,8 +60,8 @@ fn problem(finding: &Finding) -> Words {
             format!("отложено до решения человека запусков: {count}"),
         ),
         Kind::AuthorisationBroken => Words::new(
-            format!("the vendor refuses its authorisation, runs set aside: {count}"),
-            format!("сервис не принимает авторизацию, отложено запусков: {count}"),
+            format!("the vendor refuses its authorisation, runs wait or are set aside: {count}"),
+            format!("сервис не принимает авторизацию, запусков ждёт или отложено: {count}"),
         ),
         Kind::ConnectionClosed => Words::new(
             format!("the vendor fails or it is paused, runs wait: {count}"),
@@ -100,8 +100,8 @@ fn relief(finding: &Finding) -> Words {
     let said = match finding.kind {
         Kind::RunParked => Words::new("no run waits for a person any more", "отложенных запусков больше нет"),
         Kind::AuthorisationBroken => Words::new(
-            "no run is set aside for its authorisation any more",
-            "отложенных из-за авторизации запусков больше нет",
+            "no run waits or is set aside for its authorisation any more",
+            "запуски больше не ждут и не отложены из-за авторизации",
         ),
         Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
         Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
@@ -161,6 +161,7 @@ fn shown(example: &Example, step: &str, answer: &str) -> String {
 /// What to type to see more.
 fn commands(finding: &Finding) -> Vec<String> {
     let first = finding.examples.first().map(|example| format!("sheaf runs show {}", example.run));
+    let held = (finding.kind == Kind::AuthorisationBroken).then(|| "sheaf ledger".to_owned());
     let all = match finding.kind {
         Kind::RunParked if finding.subject != MANY => {
             format!("sheaf runs --state parked --bundle {}", finding.subject)
@@ -174,5 +175,5 @@ fn commands(finding: &Finding) -> Vec<String> {
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
         Kind::QueueFailing => "/readyz".to_owned(),
     };
-    first.into_iter().chain([all]).collect()
+    first.into_iter().chain(held).chain([all]).collect()
 }

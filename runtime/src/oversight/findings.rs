@@ -3,7 +3,7 @@
 use sheaf_bundles::{
     alerts::{
         decide::Observed,
-        message::{Example, Finding, Kind, SPOOLED_BYTES},
+        message::{EXAMPLES_MAX, Example, Finding, Kind, SPOOLED_BYTES},
     },
     budget::DAY_MS,
     verdict::Class,
@@ -18,6 +18,10 @@ use crate::queue::{
 
 /// What runs that were parked before a request was made are called in a message.
 const NOT_SENT: &str = "not_sent";
+/// What runs that wait for a budget are called in a message.
+const SPENT: &str = "spent";
+/// When a thing grew that does not grow, unix milliseconds.
+const NEVER_MS: i64 = 0;
 
 impl Seen {
     /// Everything that is wrong, when runs may wait for `waiting_max_ms`.
@@ -45,13 +49,16 @@ impl Seen {
                 }
             }
         }
-        observed.findings.extend(self.gates.iter().filter_map(held_back));
+        for gate in &self.gates {
+            held_back(gate).into_iter().for_each(|held| merge(&mut observed.findings, held));
+        }
         // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
-        for budget in self.budgets.iter().filter(|budget| budget.spent && budget.window_ms >= DAY_MS) {
-            merge(&mut observed.findings, spent(budget, self.at_ms));
+        let told = |budget: &&BudgetLeft| budget.spent && budget.window_ms >= DAY_MS && budget.waiting > 0;
+        for budget in self.budgets.iter().filter(told) {
+            spent(budget, self.at_ms, &mut observed.findings);
         }
         for (parked, examples) in &self.parked {
-            merge(&mut observed.findings, set_aside(parked, examples));
+            set_aside(parked, examples).into_iter().for_each(|aside| merge(&mut observed.findings, aside));
         }
         observed
     }
@@ -100,13 +107,13 @@ fn waits(waiting: &Waiting) -> Finding {
     }
 }
 
-/// A vendor that asked for a pause gets it, and that is nothing to tell of; a refused authorisation is told as such.
+/// A vendor that asked for a pause gets it, and that is nothing to tell of.
 fn held_back(gate: &ClosedGate) -> Option<Finding> {
-    if [Why::Busy, Why::Refused].iter().any(|why| gate.why == why.name()) {
-        return None;
-    }
+    let because = |why: Why| gate.why == why.name();
     let kind = match gate.kind {
-        _ if gate.why == Why::Quota.name() => Kind::QuotaExhausted,
+        _ if because(Why::Busy) => return None,
+        _ if because(Why::Refused) => Kind::AuthorisationBroken,
+        _ if because(Why::Quota) => Kind::QuotaExhausted,
         GateKind::Connection | GateKind::Source => Kind::ConnectionClosed,
         GateKind::Bundle => Kind::BundlePaused,
     };
@@ -117,23 +124,57 @@ fn held_back(gate: &ClosedGate) -> Option<Finding> {
     })
 }
 
-fn spent(budget: &BudgetLeft, at_ms: i64) -> Finding {
-    Finding {
-        at_least: budget.waiting >= u64::from(WAITING_COUNT_MAX),
-        parts: vec![(budget.budget.clone(), budget.waiting)],
-        ..Finding::new(Kind::QuotaExhausted, budget.connection.as_str(), budget.waiting, at_ms, at_ms)
+/// The same runs wait for all budgets of a connection, and for its vendor's own quota: they are counted once. When a budget
+/// was spent is not known, so it does not grow.
+fn spent(budget: &BudgetLeft, at_ms: i64, findings: &mut Vec<Finding>) {
+    let fact = format!("{} {} / {}", budget.budget, budget.left, budget.amount);
+    let same = |own: &&mut Finding| own.kind == Kind::QuotaExhausted && own.subject == budget.connection;
+    match findings.iter_mut().find(same) {
+        Some(own) => own.facts.push(fact),
+        None => findings.push(Finding {
+            at_least: budget.waiting >= u64::from(WAITING_COUNT_MAX),
+            parts: vec![(SPENT.to_owned(), budget.waiting)],
+            facts: vec![fact],
+            ..Finding::new(Kind::QuotaExhausted, budget.connection.as_str(), budget.waiting, at_ms, NEVER_MS)
+        }),
     }
 }
 
 /// A refused authorisation is about the connection that was refused, whatever the bundle; all else is about the bundle.
-fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Finding {
-    let refused = parked.class == Class::AuthBroken.name();
-    let through = examples.iter().map(|example| example.through.as_str()).find(|through| !through.is_empty());
-    let (kind, subject) = if refused {
-        (Kind::AuthorisationBroken, through.unwrap_or(&parked.connection))
-    } else {
-        (Kind::RunParked, parked.bundle.as_str())
+fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Vec<Finding> {
+    if parked.class != Class::AuthBroken.name() {
+        return vec![aside(Kind::RunParked, &parked.bundle, parked, examples.iter().collect())];
+    }
+    let mut refused: Vec<(&str, Vec<&ParkedExample>)> = Vec::new();
+    for example in examples.iter().filter(|example| !example.through.is_empty()) {
+        match refused.iter_mut().find(|(through, _)| *through == example.through) {
+            Some((_, of_it)) => of_it.push(example),
+            None => refused.push((&example.through, vec![example])),
+        }
+    }
+    match refused.as_slice() {
+        [] => vec![aside(Kind::AuthorisationBroken, &parked.connection, parked, examples.iter().collect())],
+        [(through, of_it)] => vec![aside(Kind::AuthorisationBroken, through, parked, of_it.clone())],
+        _ => {
+            let more = parked.count > examples.len() as u64;
+            refused.into_iter().map(|(through, of_it)| aside_of_some(through, parked, of_it, more)).collect()
+        }
+    }
+}
+
+/// Of a group whose runs were refused by several connections, those of one, as far as they are among the examples.
+fn aside_of_some(through: &str, group: &Parked, examples: Vec<&ParkedExample>, more: bool) -> Finding {
+    let parked_ms = || examples.iter().map(|example| example.parked_ms);
+    let of_it = Parked {
+        count: examples.len() as u64,
+        since_ms: parked_ms().min().unwrap_or(group.since_ms),
+        newest_ms: parked_ms().max().unwrap_or(group.newest_ms),
+        ..group.clone()
     };
+    Finding { at_least: more, ..aside(Kind::AuthorisationBroken, through, &of_it, examples) }
+}
+
+fn aside(kind: Kind, subject: &str, parked: &Parked, examples: Vec<&ParkedExample>) -> Finding {
     let class = if parked.class.is_empty() { NOT_SENT } else { &parked.class };
     let example = |example: &ParkedExample| Example {
         run: example.run.to_string(),
@@ -143,7 +184,7 @@ fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Finding {
     Finding {
         at_least: parked.count >= u64::from(PARKED_COUNT_MAX),
         parts: vec![(class.to_owned(), parked.count)],
-        examples: examples.iter().map(example).collect(),
+        examples: examples.into_iter().take(EXAMPLES_MAX).map(example).collect(),
         ..Finding::new(kind, subject, parked.count, parked.since_ms, parked.newest_ms)
     }
 }
@@ -159,12 +200,18 @@ fn merge(findings: &mut Vec<Finding>, more: Finding) {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_bundles::alerts::decide::{State, decide};
+
     use super::*;
 
     fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
         let (bundle, connection, class) = (bundle.to_owned(), "shop".to_owned(), class.to_owned());
         let parked = Parked { bundle, connection, class, count, since_ms, newest_ms: since_ms + 10 };
         (parked, Vec::new())
+    }
+
+    fn gate(kind: GateKind, name: &str, why: &'static str) -> ClosedGate {
+        ClosedGate { kind, name: name.to_owned(), why, since_ms: 100, until_ms: None, waiting: 7 }
     }
 
     #[test]
@@ -191,14 +238,6 @@ mod tests {
 
     #[test]
     fn a_broken_connection_and_a_paused_bundle_are_told_and_a_busy_vendor_is_not() {
-        let gate = |kind, name: &str, why| ClosedGate {
-            kind,
-            name: name.to_owned(),
-            why,
-            since_ms: 100,
-            until_ms: None,
-            waiting: 7,
-        };
         let seen = Seen {
             gates: vec![
                 gate(GateKind::Connection, "crm", "failing"),
@@ -211,8 +250,43 @@ mod tests {
         };
         let found = seen.observed(0).findings;
         let told: Vec<_> = found.iter().map(|it| (it.kind, it.subject.as_str(), it.count)).collect();
-        let quota = (Kind::QuotaExhausted, "reports", 7);
-        assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), quota, (Kind::BundlePaused, "leads", 7)]);
+        let (refused, quota) = ((Kind::AuthorisationBroken, "mail", 7), (Kind::QuotaExhausted, "reports", 7));
+        let (closed, paused) = ((Kind::ConnectionClosed, "crm", 7), (Kind::BundlePaused, "leads", 7));
+        assert_eq!(told, [closed, refused, quota, paused]);
+    }
+
+    #[test]
+    fn a_refused_authorisation_is_one_message_of_what_waits_and_what_is_set_aside() {
+        let mut seen = Seen { gates: vec![gate(GateKind::Connection, "shop", "refused")], ..Seen::default() };
+        let alone = seen.observed(0).findings;
+        assert_eq!(alone.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::AuthorisationBroken]);
+        seen.parked = vec![parked("crm", "auth_broken", 4, 60)];
+        let [both] = seen.observed(0).findings.try_into().expect("one");
+        assert_eq!((both.kind, both.subject.as_str(), both.count), (Kind::AuthorisationBroken, "shop", 11));
+        assert_eq!(both.parts, [("refused".to_owned(), 7), ("auth_broken".to_owned(), 4)]);
+    }
+
+    #[test]
+    fn each_connection_that_refuses_is_told_of_by_its_own_name() {
+        let example = |number, through: &str| ParkedExample {
+            run: sheaf_bundles::id::RunId(number),
+            parked_ms: number,
+            step: "send".to_owned(),
+            through: through.to_owned(),
+            status: Some(401),
+        };
+        let (group, _) = parked("crm", "auth_broken", 6, 60);
+        let examples = vec![example(6, "b"), example(5, "a"), example(4, "a")];
+        let seen = Seen { parked: vec![(group, examples)], ..Seen::default() };
+        let found = seen.observed(0).findings;
+        let told: Vec<_> =
+            found.iter().map(|it| (it.subject.as_str(), it.count, it.at_least, it.newest_ms)).collect();
+        assert_eq!(told, [("b", 1, true, 6), ("a", 2, true, 5)]);
+        assert!(
+            found
+                .iter()
+                .all(|it| it.kind == Kind::AuthorisationBroken && it.examples.len() as u64 == it.count)
+        );
     }
 
     #[test]
@@ -236,7 +310,38 @@ mod tests {
         seen.budgets.push(budget("month", 30 * DAY_MS, true));
         let [told] = seen.observed(0).findings.try_into().expect("one");
         assert_eq!((told.kind, told.subject.as_str(), told.count), (Kind::QuotaExhausted, "crm", 5));
-        assert_eq!(told.parts, [("month".to_owned(), 5)]);
+        assert_eq!(told.facts, ["month 0 / 7"]);
+        // The same runs wait for each.
+        seen.budgets.push(budget("day", DAY_MS, true));
+        let [told] = seen.observed(0).findings.try_into().expect("one");
+        assert_eq!((told.count, told.facts.len()), (5, 2));
+        seen.gates = vec![gate(GateKind::Connection, "crm", "quota")];
+        let [told] = seen.observed(0).findings.try_into().expect("one");
+        assert_eq!((told.count, told.facts.len()), (7, 2));
+        seen.gates.clear();
+        seen.budgets.iter_mut().for_each(|budget| budget.waiting = 0);
+        assert_eq!(seen.observed(0).findings, [], "nobody waits for it");
+    }
+
+    #[test]
+    fn a_budget_that_stays_spent_is_told_once_a_day() {
+        const REPEAT_MS: i64 = 30 * 60_000;
+        let spent = BudgetLeft {
+            connection: "crm".to_owned(),
+            budget: "day".to_owned(),
+            amount: 7,
+            left: 0,
+            window_ms: DAY_MS,
+            whole_ms: 0,
+            spent: true,
+            waiting: 5,
+        };
+        let seen = |at_ms| Seen { at_ms, budgets: vec![spent.clone()], ..Seen::default() }.observed(0);
+        let (state, first) = decide(State::default(), &seen(100), REPEAT_MS, 100);
+        assert_eq!(first.len(), 1);
+        let later_ms = 100 + 2 * REPEAT_MS;
+        let (_, again) = decide(state, &seen(later_ms), REPEAT_MS, later_ms);
+        assert_eq!(again, []);
     }
 
     #[test]
