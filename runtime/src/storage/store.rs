@@ -1,6 +1,6 @@
 //! Reading the database, and what people do to it: beside a serving process or without one.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sea_orm::DatabaseConnection;
 use sheaf_bundles::{
@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     queue::{
         QueueError,
-        gate::{BudgetLeft, ClosedGate, GateKind},
+        gate::{BudgetLeft, ClosedGate, GateId, GateKind},
         history::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
@@ -236,6 +236,17 @@ impl Store {
     /// `Storage`.
     pub async fn budgets_left(&self) -> Result<Vec<BudgetLeft>, QueueError> {
         Ok(budgets::left(&self.0.readers, self.0.clock.now_ms()).await?)
+    }
+
+    /// Forgets what was spent of the budgets of these connections: the files name none any more.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn forget_budgets(&self, free: &HashSet<GateId>) -> Result<(), QueueError> {
+        for gate in budgets::noted(&self.0.readers, free).await? {
+            budgets::forget(self.writer().await?, gate).await?;
+        }
+        Ok(())
     }
 
     /// Closes the database.
