@@ -9,7 +9,7 @@ use sheaf_bundles::{
     verdict::Class,
 };
 
-use super::Seen;
+use super::{Part, Seen};
 use crate::queue::{
     breaker::Why,
     gate::{BudgetLeft, ClosedGate, GateKind, WAITING_COUNT_MAX},
@@ -32,35 +32,38 @@ impl Seen {
             let kept = self.spooled_bytes.map(|bytes| (SPOOLED_BYTES.to_owned(), bytes));
             observed.findings.push(Finding { parts: kept.into_iter().collect(), ..failing });
         }
-        if self.blind.is_some() {
-            observed.unseen = Kind::ALL.into_iter().filter(|kind| *kind != Kind::QueueFailing).collect();
-            return observed;
-        }
-        if self.parked_more {
-            observed.unseen = vec![Kind::RunParked, Kind::AuthorisationBroken];
-        }
-        self.ledger(&mut observed.findings);
-        for waiting in self.waiting.iter().filter(|waiting| self.at_ms - waiting.since_ms > waiting_max_ms) {
-            match waiting.waiting_for {
-                // A delay is what the bundle asked for.
-                WaitingFor::Delay => {}
-                WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor | WaitingFor::Key => {
-                    merge(&mut observed.findings, waits(waiting))
-                }
-            }
-        }
-        for gate in &self.gates {
-            held_back(gate).into_iter().for_each(|held| merge(&mut observed.findings, held));
-        }
-        // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
-        let told = |budget: &&BudgetLeft| budget.spent && budget.window_ms >= DAY_MS && budget.waiting > 0;
-        for budget in self.budgets.iter().filter(told) {
-            spent(budget, self.at_ms, &mut observed.findings);
-        }
-        for (parked, examples) in &self.parked {
-            set_aside(parked, examples).into_iter().for_each(|aside| merge(&mut observed.findings, aside));
+        let cut = self.parked_more.then_some(&Part::Parked);
+        let hidden = |kind: &Kind| self.unread.iter().chain(cut).any(|part| part.kinds().contains(kind));
+        observed.unseen = Kind::ALL.into_iter().filter(hidden).collect();
+        for part in Part::ALL.into_iter().filter(|part| !self.unread.contains(part)) {
+            self.find(part, waiting_max_ms, &mut observed.findings);
         }
         observed
+    }
+
+    /// What is wrong by one part of what was seen.
+    fn find(&self, part: Part, waiting_max_ms: i64, findings: &mut Vec<Finding>) {
+        match part {
+            Part::Ledger => self.ledger(findings),
+            Part::Waiting => {
+                let long = |waiting: &&Waiting| self.at_ms - waiting.since_ms > waiting_max_ms;
+                let long = self.waiting.iter().filter(long).filter_map(waits);
+                long.for_each(|waits| merge(findings, waits));
+            }
+            Part::Gates => {
+                self.gates.iter().filter_map(held_back).for_each(|held| merge(findings, held));
+            }
+            Part::Budgets => {
+                // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
+                let told =
+                    |budget: &&BudgetLeft| budget.spent && budget.window_ms >= DAY_MS && budget.waiting > 0;
+                self.budgets.iter().filter(told).for_each(|budget| spent(budget, self.at_ms, findings));
+            }
+            Part::Parked => {
+                let aside = self.parked.iter().flat_map(|(parked, examples)| set_aside(parked, examples));
+                aside.for_each(|aside| merge(findings, aside));
+            }
+        }
     }
 
     fn ledger(&self, findings: &mut Vec<Finding>) {
@@ -91,20 +94,20 @@ impl Seen {
     }
 }
 
-fn waits(waiting: &Waiting) -> Finding {
+/// A delay is what the bundle asked for.
+fn waits(waiting: &Waiting) -> Option<Finding> {
+    match waiting.waiting_for {
+        WaitingFor::Delay => return None,
+        WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor | WaitingFor::Key => {}
+    }
+    let (connection, count) = (waiting.connection.as_str(), waiting.count);
     let oldest =
         waiting.oldest.map(|run| Example { run: run.to_string(), step: String::new(), status: None });
-    Finding {
-        parts: vec![(waiting.waiting_for.state().to_owned(), waiting.count)],
+    Some(Finding {
+        parts: vec![(waiting.waiting_for.state().to_owned(), count)],
         examples: oldest.into_iter().collect(),
-        ..Finding::new(
-            Kind::WaitingLong,
-            waiting.connection.as_str(),
-            waiting.count,
-            waiting.since_ms,
-            waiting.since_ms,
-        )
-    }
+        ..Finding::new(Kind::WaitingLong, connection, count, waiting.since_ms, waiting.since_ms)
+    })
 }
 
 /// A vendor that asked for a pause gets it, and that is nothing to tell of.
@@ -203,6 +206,7 @@ mod tests {
     use sheaf_bundles::alerts::decide::{State, decide};
 
     use super::*;
+    use crate::queue::history::LedgerMismatch;
 
     fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
         let (bundle, connection, class) = (bundle.to_owned(), "shop".to_owned(), class.to_owned());
@@ -348,7 +352,7 @@ mod tests {
     fn what_could_not_be_seen_is_said_and_nothing_is_found_in_old_sights() {
         let mut seen = Seen { parked: vec![parked("crm", "", 1, 0)], parked_more: true, ..Seen::default() };
         assert_eq!(seen.observed(0).unseen, [Kind::RunParked, Kind::AuthorisationBroken]);
-        seen.blind = Some("disk".to_owned());
+        seen.unread = Part::ALL.to_vec();
         seen.failing = true;
         let observed = seen.observed(0);
         assert_eq!(observed.findings.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::QueueFailing]);
@@ -357,6 +361,23 @@ mod tests {
         seen.spooled_bytes = Some(7);
         let kept = seen.observed(0).findings.remove(0).parts;
         assert_eq!(kept, [(SPOOLED_BYTES.to_owned(), 7)]);
+    }
+
+    #[test]
+    fn what_could_not_be_read_hides_nothing_of_what_could() {
+        let (connection, counter) = ("shop".to_owned(), "runs".to_owned());
+        let mismatch = LedgerMismatch { connection, counter, counted: 1, rows: 0 };
+        let seen = Seen {
+            unread: vec![Part::Parked, Part::Waiting],
+            mismatches: vec![mismatch],
+            parked: vec![parked("crm", "", 1, 0)],
+            gates: vec![gate(GateKind::Connection, "crm", "failing")],
+            ..Seen::default()
+        };
+        let Observed { findings, unseen } = seen.observed(0);
+        let found: Vec<_> = findings.iter().map(|it| it.kind).collect();
+        assert_eq!(found, [Kind::LedgerBroken, Kind::ConnectionClosed]);
+        assert_eq!(unseen, [Kind::RunParked, Kind::AuthorisationBroken, Kind::WaitingLong]);
     }
 
     #[test]

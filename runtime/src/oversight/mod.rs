@@ -31,13 +31,48 @@ pub const LOOK_MS: i64 = 5_000;
 /// Examples read of each group of parked runs.
 const EXAMPLES_MAX: u32 = 3;
 
+/// What is read by itself at a look, and may fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The ledger.
+    Ledger,
+    /// Who waits.
+    Waiting,
+    /// Closed gates.
+    Gates,
+    /// What is left of budgets.
+    Budgets,
+    /// Parked runs.
+    Parked,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 5] = [Part::Ledger, Part::Waiting, Part::Gates, Part::Budgets, Part::Parked];
+
+    /// What can only be found with it.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Part::Ledger => &[Kind::LedgerBroken],
+            Part::Waiting => &[Kind::WaitingLong],
+            Part::Gates => {
+                &[Kind::AuthorisationBroken, Kind::ConnectionClosed, Kind::QuotaExhausted, Kind::BundlePaused]
+            }
+            Part::Budgets => &[Kind::QuotaExhausted],
+            Part::Parked => &[Kind::RunParked, Kind::AuthorisationBroken],
+        }
+    }
+}
+
 /// What it saw.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// When, unix milliseconds.
     pub at_ms: i64,
-    /// Why the store could not be read, when it could not; what follows is then of an earlier look.
+    /// Why something could not be read, when it could not.
     pub blind: Option<String>,
+    /// What could not be read; it is here as an earlier look saw it.
+    pub unread: Vec<Part>,
     /// The ledger and whether its equations hold.
     pub ledger: Vec<LedgerLine>,
     /// Pending runs by connection and what they wait for.
@@ -141,21 +176,26 @@ impl Oversight {
         seen.failing = health != Health::Ready;
         let spool = self.spool.as_ref().filter(|spool| spool.takes());
         seen.spooled_bytes = spool.filter(|_| !matches!(health, Health::Broken(_))).map(Spool::bytes);
-        let blind = self.read(seen, recount, lanes).await.err().map(|error| error.to_string());
+        let (unread, blind) = self.read(seen, recount, lanes).await;
         if let Some(why) = blind.as_ref().filter(|_| seen.blind.is_none()) {
-            warn!(why, "the queue cannot be looked at; what is shown is of an earlier look");
+            warn!(
+                why,
+                ?unread,
+                "not all of the queue can be looked at; some of what is shown is of an earlier look"
+            );
         }
-        seen.blind = blind;
+        (seen.unread, seen.blind) = (unread, blind);
     }
 
+    /// What could not be read, and the first reason.
     async fn read(
         &self,
         seen: &mut Seen,
         recount: &mut Recount,
         lanes: &mut Lanes,
-    ) -> Result<(), QueueError> {
+    ) -> (Vec<Part>, Option<String>) {
         let store = self.queue.store();
-        // One that cannot be read hides none of the others. At once: when the database is away each takes its time to fail.
+        // At once: when the database is away each takes its time to fail.
         let (ledger, waiting, gates, budgets, parked, recounted, lanes) = tokio::join!(
             store.ledger(),
             store.waiting(WAITING_ROWS_MAX),
@@ -165,11 +205,20 @@ impl Oversight {
             recount.step(store, seen.at_ms),
             lanes.step(store),
         );
-        let ledger = ledger.map(|ledger| seen.ledger = ledger);
-        let waiting = waiting.map(|waiting| seen.waiting = waiting);
-        let gates = gates.map(|gates| seen.gates = gates);
-        let budgets = budgets.map(|budgets| seen.budgets = budgets);
+        let (mut unread, mut why) = (Vec::new(), None);
+        // One that cannot be read hides none of the others.
+        let mut note = |part: Option<Part>, read: Result<(), QueueError>| {
+            if let Err(error) = read {
+                unread.extend(part);
+                why.get_or_insert(error.to_string());
+            }
+        };
+        note(Some(Part::Ledger), ledger.map(|ledger| seen.ledger = ledger));
+        note(Some(Part::Waiting), waiting.map(|waiting| seen.waiting = waiting));
+        note(Some(Part::Gates), gates.map(|gates| seen.gates = gates));
+        note(Some(Part::Budgets), budgets.map(|budgets| seen.budgets = budgets));
         let parked = parked.map(|(parked, all)| (seen.parked, seen.parked_more) = (parked, !all));
+        note(Some(Part::Parked), parked);
         let recounted = recounted.map(|mismatches| {
             let Some(mismatches) = mismatches else { return };
             for LedgerMismatch { connection, counter, counted, rows } in &mismatches {
@@ -177,6 +226,9 @@ impl Oversight {
             }
             (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
         });
-        ledger.and(waiting).and(gates).and(budgets).and(parked).and(recounted).and(lanes.map(|_| ()))
+        // What the last recount found holds until the next one ends.
+        note(None, recounted);
+        note(None, lanes.map(|_| ()));
+        (unread, why)
     }
 }
