@@ -248,6 +248,18 @@ pub async fn a_whole_recount_finds_nothing_where_nothing_is_wrong<P: Place>() {
     assert_eq!(recount.step(store, START_MS + 1).await.unwrap(), None, "the next one is due later");
 }
 
+pub async fn rows_that_no_counter_knows_of_are_found<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    bench.accept(bench.event(1, START_MS + MINUTE_MS)).await;
+    assert_eq!(bench.queue.store().verify_ledger().await.unwrap(), []);
+    bench.place.harm("UPDATE event SET connection = 99").await;
+    let found = bench.queue.store().verify_ledger().await.unwrap();
+    let found: Vec<_> =
+        found.iter().map(|it| (it.connection.as_str(), it.counter.as_str(), it.counted, it.rows)).collect();
+    let calls = [("calls", "accepted", 1, 0), ("calls", "filtered", 1, 0)];
+    assert_eq!(found, [[("", "accepted", 0, 1), ("", "filtered", 0, 1)], calls].concat());
+}
+
 pub async fn of_two_who_change_a_note_at_once_one_wins<P: Place>() {
     let bench = Bench::<P>::new(1).await;
     let (ours, theirs) = (bench.queue.store(), bench.place.store(bench.clock.clone()).await.unwrap());
@@ -307,6 +319,7 @@ macro_rules! observed {
             an_answer_with_a_nul_hides_no_parked_run
             rows_come_to_what_the_counters_say_while_runs_go_on
             a_whole_recount_finds_nothing_where_nothing_is_wrong
+            rows_that_no_counter_knows_of_are_found
             of_two_who_change_a_note_at_once_one_wins
             of_two_nodes_that_decide_at_once_one_tells
         }
