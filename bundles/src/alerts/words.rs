@@ -3,6 +3,10 @@
 use super::message::{Example, Finding, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
 use crate::words::Words;
 
+/// Who has transactions open, as PostgreSQL tells it.
+const OPEN_TRANSACTIONS: &str =
+    "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start";
+
 impl Message {
     /// One line: the subject of a mail.
     pub fn title(&self, workspace: &str) -> Words {
@@ -43,7 +47,7 @@ fn about(finding: &Finding) -> Words {
         | Kind::QuotaExhausted
         | Kind::WaitingLong
         | Kind::LedgerBroken => ("connection", "подключение", "several connections", "несколько подключений"),
-        Kind::QueueFailing => return Words::default(),
+        Kind::SnapshotOld | Kind::QueueFailing => return Words::default(),
     };
     if finding.subject == MANY {
         return Words::new(format!("{many_en}: "), format!("{many_ru}: "));
@@ -79,6 +83,10 @@ fn problem(finding: &Finding) -> Words {
             format!("runs wait for too long: {count}"),
             format!("слишком долго ждут запуски: {count}"),
         ),
+        Kind::SnapshotOld => Words::new(
+            "a transaction of the database is open for too long: runs are taken more slowly, old rows stay on the disk",
+            "в базе слишком долго открыта транзакция: запуски берутся медленнее, старые строки остаются на диске",
+        ),
         Kind::LedgerBroken => Words::new(
             "THE LEDGER DOES NOT BALANCE: something is unaccounted for",
             "УЧЁТ НЕ СХОДИТСЯ: что-то пропало",
@@ -107,6 +115,9 @@ fn relief(finding: &Finding) -> Words {
         Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
         Kind::BundlePaused => Words::new("it goes on", "снова работает"),
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
+        Kind::SnapshotOld => {
+            Words::new("the database's old transaction has ended", "старая транзакция в базе завершилась")
+        }
         Kind::LedgerBroken => Words::new("the ledger balances again", "учёт снова сходится"),
         Kind::QueueFailing => Words::new("the queue commits again", "очередь снова записывает"),
     };
@@ -172,6 +183,7 @@ fn commands(finding: &Finding) -> Vec<String> {
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
         Kind::ConnectionClosed | Kind::BundlePaused | Kind::QuotaExhausted => "sheaf ledger".to_owned(),
+        Kind::SnapshotOld => OPEN_TRANSACTIONS.to_owned(),
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
         Kind::QueueFailing => "/readyz".to_owned(),
     };

@@ -158,7 +158,8 @@ fn log(message: &Message, workspace: &str) {
             | Kind::ConnectionClosed
             | Kind::QuotaExhausted
             | Kind::BundlePaused
-            | Kind::WaitingLong,
+            | Kind::WaitingLong
+            | Kind::SnapshotOld,
         ) => {
             warn!(kind, subject, count, "{what}");
         }

@@ -9,13 +9,15 @@ use sheaf_bundles::{
     verdict::Class,
 };
 
-use super::{Part, Seen};
+use super::{Part, Seen, Snapshot};
 use crate::queue::{
     breaker::Why,
     gate::{BudgetLeft, ClosedGate, GateKind, WAITING_COUNT_MAX},
     observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor},
 };
 
+/// A transaction or snapshot that is open for longer than this is told of, milliseconds: 10 minutes.
+pub const SNAPSHOT_MS_MAX: i64 = 600_000;
 /// What runs that were parked before a request was made are called in a message.
 const NOT_SENT: &str = "not_sent";
 /// What runs that wait for a budget are called in a message.
@@ -59,6 +61,7 @@ impl Seen {
                     |budget: &&BudgetLeft| budget.spent && budget.window_ms >= DAY_MS && budget.waiting > 0;
                 self.budgets.iter().filter(told).for_each(|budget| spent(budget, self.at_ms, findings));
             }
+            Part::Snapshot => findings.extend(self.snapshot.as_ref().and_then(|open| old(open, self.at_ms))),
             Part::Parked => {
                 let aside = self.parked.iter().flat_map(|(parked, examples)| set_aside(parked, examples));
                 aside.for_each(|aside| merge(findings, aside));
@@ -108,6 +111,13 @@ fn waits(waiting: &Waiting) -> Option<Finding> {
         examples: oldest.into_iter().collect(),
         ..Finding::new(Kind::WaitingLong, connection, count, waiting.since_ms, waiting.since_ms)
     })
+}
+
+/// One that is open for long makes every look for work read all that was done since, and its rows stay on the disk.
+fn old(open: &Snapshot, at_ms: i64) -> Option<Finding> {
+    let facts = vec![open.horizon.holder.clone()];
+    let finding = Finding::new(Kind::SnapshotOld, "", 1, open.since_ms, open.since_ms);
+    (at_ms - open.since_ms > SNAPSHOT_MS_MAX).then_some(Finding { facts, ..finding })
 }
 
 /// A vendor that asked for a pause gets it, and that is nothing to tell of.
@@ -206,7 +216,7 @@ mod tests {
     use sheaf_bundles::alerts::decide::{State, decide};
 
     use super::*;
-    use crate::queue::history::LedgerMismatch;
+    use crate::queue::{history::LedgerMismatch, observe::Horizon};
 
     fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
         let (bundle, connection, class) = (bundle.to_owned(), "shop".to_owned(), class.to_owned());
@@ -378,6 +388,27 @@ mod tests {
         let found: Vec<_> = findings.iter().map(|it| it.kind).collect();
         assert_eq!(found, [Kind::LedgerBroken, Kind::ConnectionClosed]);
         assert_eq!(unseen, [Kind::RunParked, Kind::AuthorisationBroken, Kind::WaitingLong]);
+    }
+
+    #[test]
+    fn a_snapshot_is_old_when_the_same_one_is_open_past_the_limit() {
+        let horizon = |xid| Horizon { xid, holder: "pid 4711".to_owned() };
+        let begun = Snapshot::seen(None, horizon(7), 100);
+        let lasting = Snapshot::seen(Some(begun.clone()), horizon(7), 100 + SNAPSHOT_MS_MAX);
+        assert_eq!(lasting, begun);
+        let mut seen = Seen { at_ms: 100 + SNAPSHOT_MS_MAX, snapshot: Some(lasting), ..Seen::default() };
+        assert_eq!(seen.observed(0).findings, []);
+        seen.at_ms += 1;
+        let [old] = seen.observed(0).findings.try_into().expect("one");
+        assert_eq!(
+            (old.kind, old.since_ms, old.facts),
+            (Kind::SnapshotOld, 100, vec!["pid 4711".to_owned()])
+        );
+        let mut page = String::new();
+        seen.write_metrics(&mut page);
+        assert!(page.contains("sheaf_oldest_snapshot_seconds 600\n"), "{page}");
+        seen.snapshot = seen.snapshot.map(|known| Snapshot::seen(Some(known), horizon(8), seen.at_ms));
+        assert_eq!(seen.observed(0).findings, [], "time goes on");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
         Health, Queue, QueueError,
         gate::{BudgetLeft, ClosedGate},
         history::{LedgerLine, LedgerMismatch},
-        observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
+        observe::{Horizon, Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
     },
     spool::Spool,
     stop::Stop,
@@ -44,11 +44,14 @@ pub enum Part {
     Budgets,
     /// Parked runs.
     Parked,
+    /// The oldest open snapshot.
+    Snapshot,
 }
 
 impl Part {
     /// Every part.
-    pub const ALL: [Part; 5] = [Part::Ledger, Part::Waiting, Part::Gates, Part::Budgets, Part::Parked];
+    pub const ALL: [Part; 6] =
+        [Part::Ledger, Part::Waiting, Part::Gates, Part::Budgets, Part::Parked, Part::Snapshot];
 
     /// What can only be found with it.
     fn kinds(self) -> &'static [Kind] {
@@ -60,7 +63,25 @@ impl Part {
             }
             Part::Budgets => &[Kind::QuotaExhausted],
             Part::Parked => &[Kind::RunParked, Kind::AuthorisationBroken],
+            Part::Snapshot => &[Kind::SnapshotOld],
         }
+    }
+}
+
+/// The oldest transaction or snapshot that is open in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Which, and whose.
+    pub horizon: Horizon,
+    /// When it was first seen, unix milliseconds: the database tells its age to few roles.
+    pub since_ms: i64,
+}
+
+impl Snapshot {
+    /// As it was seen now, after it was `known`.
+    fn seen(known: Option<Snapshot>, horizon: Horizon, now_ms: i64) -> Snapshot {
+        let same = known.filter(|known| known.horizon.xid == horizon.xid);
+        Snapshot { horizon, since_ms: same.map_or(now_ms, |known| known.since_ms) }
     }
 }
 
@@ -85,6 +106,8 @@ pub struct Seen {
     pub parked: Vec<(Parked, Vec<ParkedExample>)>,
     /// There are more groups of parked runs than were looked at.
     pub parked_more: bool,
+    /// The oldest open snapshot; `None` where there is none, as in a file.
+    pub snapshot: Option<Snapshot>,
     /// What the last whole recount found.
     pub mismatches: Vec<LedgerMismatch>,
     /// When the last whole recount ended, unix milliseconds.
@@ -196,12 +219,13 @@ impl Oversight {
     ) -> (Vec<Part>, Option<String>) {
         let store = self.queue.store();
         // At once: when the database is away each takes its time to fail.
-        let (ledger, waiting, gates, budgets, parked, recounted, lanes) = tokio::join!(
+        let (ledger, waiting, gates, budgets, parked, horizon, recounted, lanes) = tokio::join!(
             store.ledger(),
             store.waiting(WAITING_ROWS_MAX),
             store.closed_gates(),
             store.budgets_left(),
             store.parked_groups(EXAMPLES_MAX),
+            store.horizon(),
             recount.step(store, seen.at_ms),
             lanes.step(store),
         );
@@ -219,6 +243,11 @@ impl Oversight {
         note(Some(Part::Budgets), budgets.map(|budgets| seen.budgets = budgets));
         let parked = parked.map(|(parked, all)| (seen.parked, seen.parked_more) = (parked, !all));
         note(Some(Part::Parked), parked);
+        let snapshot = horizon.map(|horizon| {
+            let known = seen.snapshot.take();
+            seen.snapshot = horizon.map(|horizon| Snapshot::seen(known, horizon, seen.at_ms));
+        });
+        note(Some(Part::Snapshot), snapshot);
         let recounted = recounted.map(|mismatches| {
             let Some(mismatches) = mismatches else { return };
             for LedgerMismatch { connection, counter, counted, rows } in &mismatches {

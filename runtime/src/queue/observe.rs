@@ -90,6 +90,16 @@ pub struct ParkedExample {
     pub status: Option<u16>,
 }
 
+/// The oldest transaction or snapshot that is open in a database: what was changed since then cannot be forgotten, by
+/// whomever it was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// The number of the oldest transaction that it may have to see; moves on with time, unless one stays open.
+    pub xid: i64,
+    /// Who holds it: `pid 4711`, `prepared transaction`, `replication slot NAME`.
+    pub holder: String,
+}
+
 /// What became of one connection's events and runs, counted in one place or the other.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {

@@ -10,7 +10,8 @@ use sheaf_bundles::{
 use tokio::sync::OnceCell;
 
 use super::{
-    budgets, database::Database, gates, history, lanes, ledger, note, observe, recount, replay, versions,
+    budgets, database::Database, gates, history, horizon, lanes, ledger, note, observe, recount, replay,
+    versions,
 };
 use crate::{
     clock::Clock,
@@ -21,7 +22,7 @@ use crate::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
         },
-        observe::{Chunk, Counters, Note, Parked, ParkedExample, Waiting},
+        observe::{Chunk, Counters, Horizon, Note, Parked, ParkedExample, Waiting},
         types::{Discarded, Replay, Replayed, Version},
     },
 };
@@ -228,6 +229,14 @@ impl Store {
     /// `Storage`.
     pub async fn closed_gates(&self) -> Result<Vec<ClosedGate>, QueueError> {
         Ok(gates::closed(&self.0.readers).await?)
+    }
+
+    /// What the database still keeps old rows for: the oldest transaction or snapshot that is open. Always `None` of a file.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn horizon(&self) -> Result<Option<Horizon>, QueueError> {
+        Ok(horizon::oldest(&self.0.readers).await?)
     }
 
     /// What is left of the budgets that something was spent of.
