@@ -47,6 +47,8 @@ pub enum Refuses {
     Nothing,
     /// The login, repeating what it got, as no server should.
     Login,
+    /// The login, repeating the line it came in.
+    LoginLine,
     /// Every receiver.
     Receiver,
     /// The mail itself, for now.
@@ -304,6 +306,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Talk<'s, S> {
         if rules.refuses == Refuses::Login {
             let password = given.rsplit('\0').next().unwrap_or_default();
             return self.say(&format!("535 {password} is not your password")).await;
+        }
+        if rules.refuses == Refuses::LoginLine {
+            return self.say(&format!("535 what is {line}?")).await;
         }
         let expected = rules.login.as_ref().map(|(user, password)| format!("\0{user}\0{password}"));
         self.logged_in = sheltered && expected.is_some_and(|expected| expected == given);

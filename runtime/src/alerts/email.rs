@@ -110,9 +110,10 @@ fn tls(directory: &Path, email: &Email) -> Result<TlsParameters, String> {
     parameters.build().map_err(|error| error.to_string())
 }
 
-/// What the server said, without our password should it repeat it.
+/// What the server said, without our password should it repeat it, or the line that it came in.
 fn refusal(error: &SmtpError, secrets: &Held) -> String {
-    let text = error.to_string();
+    let text = secrets.scrubbed(&error.to_string());
+    // One that is too short to be looked for in every text.
     match secrets.expose(PASSWORD).filter(|password| !password.is_empty()) {
         Some(password) if text.contains(password) => text.replace(password, "[secret]"),
         _ => text,

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sheaf_bundles::alerts::decide::{OVER_AFTER_MS, State};
@@ -442,13 +443,19 @@ async fn a_test_says_what_happened_at_each_channel() {
 
 #[tokio::test]
 async fn a_mail_server_that_refuses_is_quoted_without_our_password_and_nothing_is_called_sent() {
-    for (refuses, said) in [(Refuses::Login, "[secret]"), (Refuses::Receiver, "550"), (Refuses::Data, "451")]
-    {
+    let login = STANDARD.encode(format!("\0sheaf\0{PASSWORD}"));
+    let inside = &login[12..login.len() - 4];
+    for (refuses, said) in [
+        (Refuses::Login, "[secret]"),
+        (Refuses::LoginLine, "[secret]"),
+        (Refuses::Receiver, "550"),
+        (Refuses::Data, "451"),
+    ] {
         let smtp = Smtp::start(mail_server(Protection::Tls, refuses)).await.expect("a mail server");
         let [(_, sent)] =
             tested(&mailing(&smtp, "tls"), allowing(&smtp)).await.try_into().expect("one channel");
         let why = sent.expect_err("it was refused");
-        assert!(why.contains(said) && !why.contains(PASSWORD), "{why}");
+        assert!(why.contains(said) && !why.contains(PASSWORD) && !why.contains(inside), "{why}");
         assert_eq!(smtp.taken(), []);
     }
 }
