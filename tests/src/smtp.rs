@@ -53,6 +53,8 @@ pub enum Refuses {
     Receiver,
     /// The mail itself, for now.
     Data,
+    /// The end of a line: its greeting goes on and on.
+    End,
 }
 
 /// What it expects and does.
@@ -247,6 +249,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Talk<'s, S> {
     }
 
     async fn run(&mut self, greet: bool) -> io::Result<End> {
+        if greet && lock(&self.shared.rules).refuses == Refuses::End {
+            self.stream.get_mut().write_all(b"220 ").await?;
+            loop {
+                self.stream.get_mut().write_all(&[b'x'; LINE_BYTES_MAX]).await?;
+            }
+        }
         if greet {
             self.say("220 stand-in ESMTP").await?;
         }

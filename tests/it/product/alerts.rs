@@ -461,6 +461,17 @@ async fn a_mail_server_that_refuses_is_quoted_without_our_password_and_nothing_i
 }
 
 #[tokio::test]
+async fn a_mail_server_that_never_ends_a_line_is_not_listened_to_for_long() {
+    for (protection, security) in [(Protection::Plain, "plain"), (Protection::StartTls, "starttls")] {
+        let smtp = Smtp::start(mail_server(protection, Refuses::End)).await.expect("a mail server");
+        let [(_, sent)] =
+            tested(&mailing(&smtp, security), allowing(&smtp)).await.try_into().expect("one channel");
+        let why = sent.expect_err("it says no end");
+        assert!(why.contains("said more than 1048576 bytes"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn a_password_goes_nowhere_without_tls_and_a_mail_to_no_stranger() {
     // A server that does not offer what was asked for gets neither login nor mail.
     let smtp = Smtp::start(mail_server(Protection::Plain, Refuses::Nothing)).await.expect("a mail server");
