@@ -252,6 +252,29 @@ async fn a_refused_authorisation_is_told_of_the_connection_it_belongs_to() {
 }
 
 #[tokio::test]
+async fn a_refused_authorisation_is_told_when_its_runs_go_on_without_the_step_too() {
+    const BUNDLE: &str = include_str!("../../../examples/calltouch-mindbox/bundles/mindbox-dynamic.yaml");
+    let bundle = BUNDLE.replace("  - name: send\n", "  - name: send\n    on_failure: continue\n");
+    let receiver = Receiver::start().await.expect("a receiver");
+    let to = receiver.origin();
+    let files = [("alerts.yaml", WEBHOOK), ("bundles/mindbox-dynamic.yaml", bundle.as_str())];
+    let world = World::start_set("calltouch-mindbox", &files, &SECRETS, |config| {
+        config.egress_override.push(format!("https://ops.example={to}").parse().expect("an override"));
+    })
+    .await;
+    let refusal = || Answer::ProtocolError { status: 401, message: PHONE.to_owned() };
+    world.mindbox.script((0..10).map(|_| refusal()));
+    let call = Payload::call(Moment::CallEnded, 1);
+    world.calltouch(Method::Post).happens(Moment::CallEnded, &call).await.expect("an answer");
+    world.until(|ledger| ledger.delivered == 1).await;
+    world.look_for(LOOK).await;
+    let messages = told(&world, &receiver, 1).await;
+    let (kind, data) = (&messages[0].1["type"], &messages[0].1["data"]);
+    assert_eq!((kind, &data["connection"]), (&"authorisation_broken.opened".into(), &"mindbox-main".into()));
+    assert!(data["parts"]["refused"].is_u64(), "{data}");
+}
+
+#[tokio::test]
 async fn a_run_that_is_refused_for_too_long_is_told_of_and_a_delay_is_not() {
     let receiver = Receiver::start().await.expect("a receiver");
     let world = world_told_by(&receiver).await;
