@@ -167,8 +167,7 @@ impl Held {
 
     /// Takes our secrets out of an answer that repeats them, before anything keeps or shows it.
     pub fn scrub(&self, response: &mut Response) {
-        for spelling in self.0.iter().flat_map(|(_, secret)| &secret.spellings) {
-            let secret = spelling.expose_secret();
+        for secret in self.spellings() {
             for (_, value) in &mut response.headers {
                 if let Some(left) = echo::without(value.as_bytes(), secret, SCRUBBED) {
                     *value = Text::from_utf8_lossy(&left);
@@ -178,6 +177,17 @@ impl Held {
                 response.body = left;
             }
         }
+    }
+
+    /// A text that may repeat our secrets, without them.
+    pub fn scrubbed(&self, text: &str) -> String {
+        let without = |text: Vec<u8>, secret| echo::without(&text, secret, SCRUBBED).unwrap_or(text);
+        let bytes = self.spellings().fold(text.as_bytes().to_vec(), without);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn spellings(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().flat_map(|(_, secret)| &secret.spellings).map(|spelling| spelling.expose_secret())
     }
 }
 

@@ -47,10 +47,14 @@ pub enum Refuses {
     Nothing,
     /// The login, repeating what it got, as no server should.
     Login,
+    /// The login, repeating the line it came in.
+    LoginLine,
     /// Every receiver.
     Receiver,
     /// The mail itself, for now.
     Data,
+    /// The end of a line: its greeting goes on and on.
+    End,
 }
 
 /// What it expects and does.
@@ -245,6 +249,12 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Talk<'s, S> {
     }
 
     async fn run(&mut self, greet: bool) -> io::Result<End> {
+        if greet && lock(&self.shared.rules).refuses == Refuses::End {
+            self.stream.get_mut().write_all(b"220 ").await?;
+            loop {
+                self.stream.get_mut().write_all(&[b'x'; LINE_BYTES_MAX]).await?;
+            }
+        }
         if greet {
             self.say("220 stand-in ESMTP").await?;
         }
@@ -304,6 +314,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Talk<'s, S> {
         if rules.refuses == Refuses::Login {
             let password = given.rsplit('\0').next().unwrap_or_default();
             return self.say(&format!("535 {password} is not your password")).await;
+        }
+        if rules.refuses == Refuses::LoginLine {
+            return self.say(&format!("535 what is {line}?")).await;
         }
         let expected = rules.login.as_ref().map(|(user, password)| format!("\0{user}\0{password}"));
         self.logged_in = sheltered && expected.is_some_and(|expected| expected == given);

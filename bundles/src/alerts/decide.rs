@@ -6,6 +6,9 @@ use super::message::{Finding, Kind, MANY, Message, Phase};
 
 /// A thing must be gone for this long before it is called over, milliseconds: what comes and goes is one thing.
 pub const OVER_AFTER_MS: i64 = 60_000;
+/// What was called over and is there again is told when it stays for this long, milliseconds, or when it is time to tell
+/// again: whichever comes first. What is gone before is not told, so what comes and goes does not send two messages each time.
+pub const BACK_AFTER_MS: i64 = 5 * 60_000;
 /// What only waits for a person and does not grow is told again this often at most, milliseconds.
 pub const REMIND_MS: i64 = 24 * 3_600_000;
 /// More subjects of one kind than this are told as one: an outage must not send a thousand mails.
@@ -35,7 +38,7 @@ pub struct State {
 /// What is told as one: a kind and a subject.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Group {
-    /// As it was when last told.
+    /// As it was when last told, or when it came back.
     told: Finding,
     /// When a person was last told that it is wrong, unix milliseconds.
     told_ms: i64,
@@ -45,6 +48,9 @@ struct Group {
     /// It was called over. Kept until the time to tell again, so that what comes and goes is not told each time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     over: bool,
+    /// Since when it is there again after that, unix milliseconds; people are not told yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    back_ms: Option<i64>,
 }
 
 /// Decides. `repeat_ms` is how soon a thing that lasts may be told again.
@@ -61,7 +67,7 @@ pub fn decide(mut state: State, observed: &Observed, repeat_ms: i64, now_ms: i64
     for group in state.groups.iter_mut().filter(|group| gone(&group.told)) {
         said.extend(group.gone(now_ms));
     }
-    state.groups.retain(|group| !group.over || now_ms - group.told_ms < repeat_ms);
+    state.groups.retain(|group| group.is_open() || now_ms - group.told_ms < repeat_ms);
     let messages = said.into_iter().map(|(phase, finding)| state.message(phase, finding, now_ms)).collect();
     (state, messages)
 }
@@ -69,7 +75,7 @@ pub fn decide(mut state: State, observed: &Observed, repeat_ms: i64, now_ms: i64
 impl State {
     /// What is open now, for people who ask.
     pub fn open(&self) -> impl Iterator<Item = &Finding> {
-        self.groups.iter().filter(|group| !group.over).map(|group| &group.told)
+        self.groups.iter().filter(|group| group.is_open()).map(|group| &group.told)
     }
 
     fn is_open(&self, finding: &Finding) -> bool {
@@ -80,27 +86,22 @@ impl State {
         let same =
             |group: &&mut Group| group.told.kind == finding.kind && group.told.subject == finding.subject;
         let Some(group) = self.groups.iter_mut().find(same) else {
-            self.groups.push(Group { told: finding.clone(), told_ms: now_ms, gone_ms: None, over: false });
+            self.groups.push(Group::new(finding.clone(), now_ms));
             return Some((Phase::Opened, finding.clone()));
         };
         group.gone_ms = None;
+        if group.over {
+            return group.back(finding, repeat_ms, now_ms);
+        }
         let grew = finding.newest_ms > group.told.newest_ms;
-        let soonest_ms =
-            if group.over || grew || finding.kind.is_acute() { repeat_ms } else { repeat_ms.max(REMIND_MS) };
-        let told_ms_ago = now_ms - group.told_ms;
-        // A clock that went back must not silence a thing for years.
-        if (0..soonest_ms).contains(&told_ms_ago) {
+        let soonest_ms = if grew || finding.kind.is_acute() { repeat_ms } else { repeat_ms.max(REMIND_MS) };
+        if is_within(soonest_ms, group.told_ms, now_ms) {
             return None;
         }
-        let (phase, since_ms) = if group.over {
-            (Phase::Opened, finding.since_ms)
-        } else {
-            // It lasts since it began, whatever of it is left by now.
-            (Phase::Lasting, finding.since_ms.min(group.told.since_ms))
-        };
-        let told = Finding { since_ms, ..finding.clone() };
-        *group = Group { told: told.clone(), told_ms: now_ms, gone_ms: None, over: false };
-        Some((phase, told))
+        // It lasts since it began, whatever of it is left by now.
+        let told = Finding { since_ms: finding.since_ms.min(group.told.since_ms), ..finding.clone() };
+        *group = Group::new(told.clone(), now_ms);
+        Some((Phase::Lasting, told))
     }
 
     pub(super) fn message(&mut self, phase: Phase, finding: Finding, now_ms: i64) -> Message {
@@ -110,14 +111,44 @@ impl State {
 }
 
 impl Group {
+    fn new(told: Finding, told_ms: i64) -> Group {
+        Group { told, told_ms, gone_ms: None, over: false, back_ms: None }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.over || self.back_ms.is_some()
+    }
+
+    /// It was called over, and is there again.
+    fn back(&mut self, finding: &Finding, repeat_ms: i64, now_ms: i64) -> Option<(Phase, Finding)> {
+        if self.back_ms.is_none() {
+            (self.told, self.back_ms) = (finding.clone(), Some(now_ms));
+        }
+        let stays = self.back_ms.is_some_and(|back_ms| !is_within(BACK_AFTER_MS, back_ms, now_ms));
+        if !stays && is_within(repeat_ms, self.told_ms, now_ms) {
+            return None;
+        }
+        *self = Group::new(finding.clone(), now_ms);
+        Some((Phase::Opened, finding.clone()))
+    }
+
     fn gone(&mut self, now_ms: i64) -> Option<(Phase, Finding)> {
         let since_ms = *self.gone_ms.get_or_insert(now_ms);
-        if self.over || (0..OVER_AFTER_MS).contains(&(now_ms - since_ms)) {
+        if is_within(OVER_AFTER_MS, since_ms, now_ms) {
+            return None;
+        }
+        self.back_ms = None;
+        if self.over {
             return None;
         }
         self.over = true;
         Some((Phase::Over, self.told.clone()))
     }
+}
+
+/// Whether less than so many milliseconds have passed since then. A clock that went back must not silence a thing for years.
+fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
+    (0..ms).contains(&(now_ms - since_ms))
 }
 
 /// The findings with those of a kind that has too many subjects told as one; what is open already stays by itself, so

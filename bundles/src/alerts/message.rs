@@ -16,16 +16,18 @@ pub const EXAMPLES_MAX: usize = 3;
 pub enum Kind {
     /// Runs of a bundle wait for a person.
     RunParked,
-    /// A vendor refuses a connection's authorisation, and runs wait for a person.
+    /// A vendor refuses a connection's authorisation: its runs wait, or are set aside for a person.
     AuthorisationBroken,
     /// The vendor behind a connection fails, or a person paused it: runs wait.
     ConnectionClosed,
-    /// A connection's budget of a day or more is spent, or the vendor says so: runs wait.
+    /// A connection's budget of a day or more is spent, or the vendor says so, and runs wait for it.
     QuotaExhausted,
     /// A person paused a bundle, or it keeps failing: its runs wait.
     BundlePaused,
     /// Runs of a connection's events have been waiting for too long.
     WaitingLong,
+    /// A transaction or snapshot of the database is open for too long.
+    SnapshotOld,
     /// An equation of a connection's ledger does not hold.
     LedgerBroken,
     /// The queue cannot commit.
@@ -34,13 +36,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::RunParked,
         Kind::AuthorisationBroken,
         Kind::ConnectionClosed,
         Kind::QuotaExhausted,
         Kind::BundlePaused,
         Kind::WaitingLong,
+        Kind::SnapshotOld,
         Kind::LedgerBroken,
         Kind::QueueFailing,
     ];
@@ -54,6 +57,7 @@ impl Kind {
             Kind::QuotaExhausted => "quota_exhausted",
             Kind::BundlePaused => "bundle_paused",
             Kind::WaitingLong => "waiting_long",
+            Kind::SnapshotOld => "snapshot_old",
             Kind::LedgerBroken => "ledger_broken",
             Kind::QueueFailing => "queue_failing",
         }
@@ -63,7 +67,11 @@ impl Kind {
     pub fn is_acute(self) -> bool {
         match self {
             Kind::RunParked | Kind::AuthorisationBroken | Kind::BundlePaused | Kind::QuotaExhausted => false,
-            Kind::ConnectionClosed | Kind::WaitingLong | Kind::LedgerBroken | Kind::QueueFailing => true,
+            Kind::ConnectionClosed
+            | Kind::WaitingLong
+            | Kind::SnapshotOld
+            | Kind::LedgerBroken
+            | Kind::QueueFailing => true,
         }
     }
 
@@ -76,7 +84,7 @@ impl Kind {
             | Kind::QuotaExhausted
             | Kind::WaitingLong
             | Kind::LedgerBroken => Some("connection"),
-            Kind::QueueFailing => None,
+            Kind::SnapshotOld | Kind::QueueFailing => None,
         }
     }
 }
@@ -120,7 +128,7 @@ pub struct Finding {
     pub kind: Kind,
     /// The bundle or connection it is about; [`MANY`] when several are told as one.
     pub subject: String,
-    /// How many runs, or equations.
+    /// How many runs, or equations, or snapshots.
     pub count: u64,
     /// There are more than counted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -2,7 +2,7 @@
 
 use super::{
     Destination,
-    decide::{OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
+    decide::{BACK_AFTER_MS, OVER_AFTER_MS, Observed, REMIND_MS, SUBJECTS_MAX, State, decide},
     file,
     letters::{ATTEMPT_MS, Fate, PAUSES_MS, UNNAMED_MS_MAX},
     message::{Finding, KEEPS_FAILING, Kind, MANY, Message, Phase},
@@ -24,17 +24,25 @@ fn seen(findings: impl IntoIterator<Item = Finding>) -> Observed {
 }
 
 /// A state and the time; what is told at each look, as `phase subject count`.
-#[derive(Default)]
-struct Bench(State);
+struct Bench {
+    state: State,
+    repeat_ms: i64,
+}
+
+impl Default for Bench {
+    fn default() -> Bench {
+        Bench { state: State::default(), repeat_ms: REPEAT_MS }
+    }
+}
 
 impl Bench {
     fn look(&mut self, now_ms: i64, observed: &Observed) -> Vec<String> {
         // A restart between any two looks changes nothing.
-        let text = serde_json::to_string(&self.0).expect("a state is JSON");
+        let text = serde_json::to_string(&self.state).expect("a state is JSON");
         let kept: State = serde_json::from_str(&text).expect("and is read back");
-        assert_eq!(kept, self.0);
-        let (state, messages) = decide(kept, observed, REPEAT_MS, now_ms);
-        self.0 = state;
+        assert_eq!(kept, self.state);
+        let (state, messages) = decide(kept, observed, self.repeat_ms, now_ms);
+        self.state = state;
         messages
             .iter()
             .map(|it| format!("{} {} {}", it.phase.name(), it.finding.subject, it.finding.count))
@@ -64,7 +72,7 @@ fn a_thing_that_lasts_is_told_once_then_no_sooner_than_the_pause_and_once_when_i
             (102, "over shop 1")
         ]
     );
-    assert_eq!(bench.0.open().count(), 0);
+    assert_eq!(bench.state.open().count(), 0);
 }
 
 #[test]
@@ -95,14 +103,35 @@ fn what_comes_and_goes_is_one_thing() {
 }
 
 #[test]
-fn what_was_called_over_and_is_back_waits_for_the_pause() {
+fn what_was_called_over_and_is_back_is_open_at_once_and_told_when_it_stays() {
+    const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+    let mut bench = Bench { repeat_ms: DAY_MS, ..Bench::default() };
+    let parked = |count| seen([finding(Kind::RunParked, "crm", count, 0)]);
+    assert_eq!(bench.look(0, &parked(1)), ["opened crm 1"]);
+    assert_eq!(bench.look(MINUTE_MS, &seen([])), [""; 0]);
+    assert_eq!(bench.look(MINUTE_MS + OVER_AFTER_MS, &seen([])), ["over crm 1"]);
+    assert_eq!(bench.state.open().count(), 0);
+    let back_ms = 60 * MINUTE_MS;
+    assert_eq!(bench.look(back_ms, &parked(500)), [""; 0]);
+    assert_eq!(bench.state.open().map(|open| open.count).collect::<Vec<_>>(), [500], "as it is now");
+    assert_eq!(bench.look(back_ms + BACK_AFTER_MS - 1, &parked(501)), [""; 0]);
+    assert_eq!(bench.look(back_ms + BACK_AFTER_MS, &parked(502)), ["opened crm 502"]);
+    assert_eq!(bench.look(2 * back_ms, &parked(502)), [""; 0], "from now on as any other");
+}
+
+#[test]
+fn what_was_called_over_and_comes_back_for_moments_is_told_no_sooner_than_the_pause() {
     let mut bench = Bench::default();
     let broken = seen([finding(Kind::LedgerBroken, "shop", 1, 0)]);
-    assert_eq!(bench.look(0, &broken), ["opened shop 1"]);
-    assert_eq!(bench.look(MINUTE_MS, &seen([])), [""; 0]);
-    assert_eq!(bench.look(MINUTE_MS + OVER_AFTER_MS, &seen([])), ["over shop 1"]);
-    assert_eq!(bench.look(5 * MINUTE_MS, &broken), [""; 0]);
-    assert_eq!(bench.look(REPEAT_MS, &broken), ["opened shop 1"]);
+    let mut told = Vec::new();
+    // A minute of every four it is there.
+    for minute in 0..60 {
+        let observed = if minute % 4 == 0 { broken.clone() } else { seen([]) };
+        told.extend(bench.look(minute * MINUTE_MS, &observed).into_iter().map(|said| (minute, said)));
+        assert_eq!(bench.state.open().count(), usize::from(minute % 4 < 2), "{minute}");
+    }
+    let told: Vec<(i64, &str)> = told.iter().map(|(minute, said)| (*minute, said.as_str())).collect();
+    assert_eq!(told, [(0, "opened shop 1"), (2, "over shop 1"), (32, "opened shop 1"), (34, "over shop 1")]);
 }
 
 #[test]
@@ -144,7 +173,7 @@ fn an_outage_of_many_bundles_is_one_message() {
     let said = bench.look(MINUTE_MS, &parked(1_000));
     assert_eq!(said, [format!("opened {MANY} 1996")], "those told alone stay alone");
     assert_eq!(bench.look(2 * MINUTE_MS, &parked(1_000)), [""; 0]);
-    let many = bench.0.open().find(|it| it.subject == MANY).expect("it is open");
+    let many = bench.state.open().find(|it| it.subject == MANY).expect("it is open");
     assert_eq!(many.facts.len(), SUBJECTS_MAX + 1);
     // Back to a few: the many are over, and each of the few is told by itself.
     assert_eq!(bench.look(3 * MINUTE_MS, &parked(3)), ["opened b2 2"]);

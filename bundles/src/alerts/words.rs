@@ -3,6 +3,10 @@
 use super::message::{Example, Finding, KEEPS_FAILING, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
 use crate::words::Words;
 
+/// Who has transactions open, as PostgreSQL tells it.
+const OPEN_TRANSACTIONS: &str =
+    "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start";
+
 impl Message {
     /// One line: the subject of a mail.
     pub fn title(&self, workspace: &str) -> Words {
@@ -43,7 +47,7 @@ fn about(finding: &Finding) -> Words {
         | Kind::QuotaExhausted
         | Kind::WaitingLong
         | Kind::LedgerBroken => ("connection", "подключение", "several connections", "несколько подключений"),
-        Kind::QueueFailing => return Words::default(),
+        Kind::SnapshotOld | Kind::QueueFailing => return Words::default(),
     };
     if finding.subject == MANY {
         return Words::new(format!("{many_en}: "), format!("{many_ru}: "));
@@ -60,8 +64,8 @@ fn problem(finding: &Finding) -> Words {
             format!("отложено до решения человека запусков: {count}"),
         ),
         Kind::AuthorisationBroken => Words::new(
-            format!("the vendor refuses its authorisation, runs set aside: {count}"),
-            format!("сервис не принимает авторизацию, отложено запусков: {count}"),
+            format!("the vendor refuses its authorisation, runs wait or are set aside: {count}"),
+            format!("сервис не принимает авторизацию, запусков ждёт или отложено: {count}"),
         ),
         Kind::ConnectionClosed => Words::new(
             format!("the vendor fails or it is paused, runs wait: {count}"),
@@ -82,6 +86,10 @@ fn problem(finding: &Finding) -> Words {
         Kind::WaitingLong => Words::new(
             format!("runs wait for too long: {count}"),
             format!("слишком долго ждут запуски: {count}"),
+        ),
+        Kind::SnapshotOld => Words::new(
+            "a transaction of the database is open for too long: runs are taken more slowly, old rows stay on the disk",
+            "в базе слишком долго открыта транзакция: запуски берутся медленнее, старые строки остаются на диске",
         ),
         Kind::LedgerBroken => Words::new(
             "THE LEDGER DOES NOT BALANCE: something is unaccounted for",
@@ -110,13 +118,16 @@ fn relief(finding: &Finding) -> Words {
     let said = match finding.kind {
         Kind::RunParked => Words::new("no run waits for a person any more", "отложенных запусков больше нет"),
         Kind::AuthorisationBroken => Words::new(
-            "no run is set aside for its authorisation any more",
-            "отложенных из-за авторизации запусков больше нет",
+            "no run waits or is set aside for its authorisation any more",
+            "запуски больше не ждут и не отложены из-за авторизации",
         ),
         Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
         Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
         Kind::BundlePaused => Words::new("it goes on", "снова работает"),
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
+        Kind::SnapshotOld => {
+            Words::new("the database's old transaction has ended", "старая транзакция в базе завершилась")
+        }
         Kind::LedgerBroken => Words::new("the ledger balances again", "учёт снова сходится"),
         Kind::QueueFailing => Words::new("the queue commits again", "очередь снова записывает"),
     };
@@ -176,6 +187,7 @@ fn shown(example: &Example, step: &str, answer: &str) -> String {
 /// What to type to see more.
 fn commands(finding: &Finding) -> Vec<String> {
     let first = finding.examples.first().map(|example| format!("sheaf runs show {}", example.run));
+    let held = (finding.kind == Kind::AuthorisationBroken).then(|| "sheaf ledger".to_owned());
     let all = match finding.kind {
         Kind::RunParked if finding.subject != MANY => {
             format!("sheaf runs --state parked --bundle {}", finding.subject)
@@ -189,8 +201,9 @@ fn commands(finding: &Finding) -> Vec<String> {
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
         Kind::ConnectionClosed | Kind::BundlePaused | Kind::QuotaExhausted => "sheaf ledger".to_owned(),
+        Kind::SnapshotOld => OPEN_TRANSACTIONS.to_owned(),
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),
         Kind::QueueFailing => "/readyz".to_owned(),
     };
-    first.into_iter().chain([all]).collect()
+    first.into_iter().chain(held).chain([all]).collect()
 }

@@ -19,6 +19,7 @@ use sheaf_bundles::{
     words::Language,
 };
 
+use super::capped::Capped;
 use crate::{
     egress::{CONNECT_TIMEOUT_MS, Egress},
     secrets::Held,
@@ -80,10 +81,18 @@ pub async fn send(
     let addresses = egress.addresses(&email.server, email.port).await.map_err(|error| error.detail)?;
     let said = |error: SmtpError| refusal(&error, secrets);
     let us = ClientId::default();
-    let at_once = tls.clone().filter(|_| email.security == Security::Tls);
-    let limit = Some(Duration::from_millis(CONNECT_TIMEOUT_MS));
-    let mut connection =
-        AsyncSmtpConnection::connect_tokio1(&addresses[..], limit, &us, at_once, None).await.map_err(said)?;
+    let mut connection = match &tls {
+        // Who is heard here has proved by a certificate that it is the server.
+        Some(tls) if email.security == Security::Tls => {
+            let limit = Some(Duration::from_millis(CONNECT_TIMEOUT_MS));
+            AsyncSmtpConnection::connect_tokio1(&addresses[..], limit, &us, Some(tls.clone()), None).await
+        }
+        _ => {
+            let stream = Capped::connect(&addresses).await.map_err(|error| error.to_string())?;
+            AsyncSmtpConnection::connect_with_transport(Box::new(stream), &us).await
+        }
+    }
+    .map_err(said)?;
     if let Some(tls) = tls.filter(|_| email.security == Security::StartTls) {
         connection.starttls(tls, &us).await.map_err(said)?;
     }
@@ -110,9 +119,10 @@ fn tls(directory: &Path, email: &Email) -> Result<TlsParameters, String> {
     parameters.build().map_err(|error| error.to_string())
 }
 
-/// What the server said, without our password should it repeat it.
+/// What the server said, without our password should it repeat it, or the line that it came in.
 fn refusal(error: &SmtpError, secrets: &Held) -> String {
-    let text = error.to_string();
+    let text = secrets.scrubbed(&error.to_string());
+    // One that is too short to be looked for in every text.
     match secrets.expose(PASSWORD).filter(|password| !password.is_empty()) {
         Some(password) if text.contains(password) => text.replace(password, "[secret]"),
         _ => text,

@@ -3,6 +3,7 @@
 //! A message is remembered before it is sent, so each arrives at least once whatever happens in between; the same
 //! message has the same id at every attempt. Sending is apart from the way of events, and never in its way.
 
+mod capped;
 pub mod channel;
 mod email;
 pub mod memory;
@@ -158,7 +159,8 @@ fn log(message: &Message, workspace: &str) {
             | Kind::ConnectionClosed
             | Kind::QuotaExhausted
             | Kind::BundlePaused
-            | Kind::WaitingLong,
+            | Kind::WaitingLong
+            | Kind::SnapshotOld,
         ) => {
             warn!(kind, subject, count, "{what}");
         }

@@ -3,21 +3,27 @@
 use sheaf_bundles::{
     alerts::{
         decide::Observed,
-        message::{Example, Finding, Kind, SPOOLED_BYTES},
+        message::{EXAMPLES_MAX, Example, Finding, Kind, SPOOLED_BYTES},
     },
     budget::DAY_MS,
     verdict::Class,
 };
 
-use super::Seen;
+use super::{Part, Seen, Snapshot};
 use crate::queue::{
     breaker::Why,
     gate::{BudgetLeft, ClosedGate, GateKind, WAITING_COUNT_MAX},
     observe::{PARKED_COUNT_MAX, Parked, ParkedExample, Waiting, WaitingFor},
 };
 
+/// A transaction or snapshot that is open for longer than this is told of, milliseconds: 10 minutes.
+pub const SNAPSHOT_MS_MAX: i64 = 600_000;
 /// What runs that were parked before a request was made are called in a message.
 const NOT_SENT: &str = "not_sent";
+/// What runs that wait for a budget are called in a message.
+const SPENT: &str = "spent";
+/// When a thing grew that does not grow, unix milliseconds.
+const NEVER_MS: i64 = 0;
 
 impl Seen {
     /// Everything that is wrong, when runs may wait for `waiting_max_ms`.
@@ -28,32 +34,39 @@ impl Seen {
             let kept = self.spooled_bytes.map(|bytes| (SPOOLED_BYTES.to_owned(), bytes));
             observed.findings.push(Finding { parts: kept.into_iter().collect(), ..failing });
         }
-        if self.blind.is_some() {
-            observed.unseen = Kind::ALL.into_iter().filter(|kind| *kind != Kind::QueueFailing).collect();
-            return observed;
-        }
-        if self.parked_more {
-            observed.unseen = vec![Kind::RunParked, Kind::AuthorisationBroken];
-        }
-        self.ledger(&mut observed.findings);
-        for waiting in self.waiting.iter().filter(|waiting| self.at_ms - waiting.since_ms > waiting_max_ms) {
-            match waiting.waiting_for {
-                // A delay is what the bundle asked for.
-                WaitingFor::Delay => {}
-                WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor | WaitingFor::Key => {
-                    merge(&mut observed.findings, waits(waiting))
-                }
-            }
-        }
-        observed.findings.extend(self.gates.iter().filter_map(held_back));
-        // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
-        for budget in self.budgets.iter().filter(|budget| budget.spent && budget.window_ms >= DAY_MS) {
-            merge(&mut observed.findings, spent(budget, self.at_ms));
-        }
-        for (parked, examples) in &self.parked {
-            merge(&mut observed.findings, set_aside(parked, examples));
+        let cut = self.parked_more.then_some(&Part::Parked);
+        let hidden = |kind: &Kind| self.unread.iter().chain(cut).any(|part| part.kinds().contains(kind));
+        observed.unseen = Kind::ALL.into_iter().filter(hidden).collect();
+        for part in Part::ALL.into_iter().filter(|part| !self.unread.contains(part)) {
+            self.find(part, waiting_max_ms, &mut observed.findings);
         }
         observed
+    }
+
+    /// What is wrong by one part of what was seen.
+    fn find(&self, part: Part, waiting_max_ms: i64, findings: &mut Vec<Finding>) {
+        match part {
+            Part::Ledger => self.ledger(findings),
+            Part::Waiting => {
+                let long = |waiting: &&Waiting| self.at_ms - waiting.since_ms > waiting_max_ms;
+                let long = self.waiting.iter().filter(long).filter_map(waits);
+                long.for_each(|waits| merge(findings, waits));
+            }
+            Part::Gates => {
+                self.gates.iter().filter_map(held_back).for_each(|held| merge(findings, held));
+            }
+            Part::Budgets => {
+                // A budget of a second or a minute is spent now and then, and whole again before anybody has read of it.
+                let told =
+                    |budget: &&BudgetLeft| budget.spent && budget.window_ms >= DAY_MS && budget.waiting > 0;
+                self.budgets.iter().filter(told).for_each(|budget| spent(budget, self.at_ms, findings));
+            }
+            Part::Snapshot => findings.extend(self.snapshot.as_ref().and_then(|open| old(open, self.at_ms))),
+            Part::Parked => {
+                let aside = self.parked.iter().flat_map(|(parked, examples)| set_aside(parked, examples));
+                aside.for_each(|aside| merge(findings, aside));
+            }
+        }
     }
 
     fn ledger(&self, findings: &mut Vec<Finding>) {
@@ -84,29 +97,36 @@ impl Seen {
     }
 }
 
-fn waits(waiting: &Waiting) -> Finding {
+/// A delay is what the bundle asked for.
+fn waits(waiting: &Waiting) -> Option<Finding> {
+    match waiting.waiting_for {
+        WaitingFor::Delay => return None,
+        WaitingFor::Slot | WaitingFor::Gate | WaitingFor::Vendor | WaitingFor::Key => {}
+    }
+    let (connection, count) = (waiting.connection.as_str(), waiting.count);
     let oldest =
         waiting.oldest.map(|run| Example { run: run.to_string(), step: String::new(), status: None });
-    Finding {
-        parts: vec![(waiting.waiting_for.state().to_owned(), waiting.count)],
+    Some(Finding {
+        parts: vec![(waiting.waiting_for.state().to_owned(), count)],
         examples: oldest.into_iter().collect(),
-        ..Finding::new(
-            Kind::WaitingLong,
-            waiting.connection.as_str(),
-            waiting.count,
-            waiting.since_ms,
-            waiting.since_ms,
-        )
-    }
+        ..Finding::new(Kind::WaitingLong, connection, count, waiting.since_ms, waiting.since_ms)
+    })
 }
 
-/// A vendor that asked for a pause gets it, and that is nothing to tell of; a refused authorisation is told as such.
+/// One that is open for long makes every look for work read all that was done since, and its rows stay on the disk.
+fn old(open: &Snapshot, at_ms: i64) -> Option<Finding> {
+    let facts = vec![open.horizon.holder.clone()];
+    let finding = Finding::new(Kind::SnapshotOld, "", 1, open.since_ms, open.since_ms);
+    (at_ms - open.since_ms > SNAPSHOT_MS_MAX).then_some(Finding { facts, ..finding })
+}
+
+/// A vendor that asked for a pause gets it, and that is nothing to tell of.
 fn held_back(gate: &ClosedGate) -> Option<Finding> {
-    if [Why::Busy, Why::Refused].iter().any(|why| gate.why == why.name()) {
-        return None;
-    }
+    let because = |why: Why| gate.why == why.name();
     let kind = match gate.kind {
-        _ if gate.why == Why::Quota.name() => Kind::QuotaExhausted,
+        _ if because(Why::Busy) => return None,
+        _ if because(Why::Refused) => Kind::AuthorisationBroken,
+        _ if because(Why::Quota) => Kind::QuotaExhausted,
         GateKind::Connection | GateKind::Source => Kind::ConnectionClosed,
         GateKind::Bundle => Kind::BundlePaused,
     };
@@ -117,23 +137,57 @@ fn held_back(gate: &ClosedGate) -> Option<Finding> {
     })
 }
 
-fn spent(budget: &BudgetLeft, at_ms: i64) -> Finding {
-    Finding {
-        at_least: budget.waiting >= u64::from(WAITING_COUNT_MAX),
-        parts: vec![(budget.budget.clone(), budget.waiting)],
-        ..Finding::new(Kind::QuotaExhausted, budget.connection.as_str(), budget.waiting, at_ms, at_ms)
+/// The same runs wait for all budgets of a connection, and for its vendor's own quota: they are counted once. When a budget
+/// was spent is not known, so it does not grow.
+fn spent(budget: &BudgetLeft, at_ms: i64, findings: &mut Vec<Finding>) {
+    let fact = format!("{} {} / {}", budget.budget, budget.left, budget.amount);
+    let same = |own: &&mut Finding| own.kind == Kind::QuotaExhausted && own.subject == budget.connection;
+    match findings.iter_mut().find(same) {
+        Some(own) => own.facts.push(fact),
+        None => findings.push(Finding {
+            at_least: budget.waiting >= u64::from(WAITING_COUNT_MAX),
+            parts: vec![(SPENT.to_owned(), budget.waiting)],
+            facts: vec![fact],
+            ..Finding::new(Kind::QuotaExhausted, budget.connection.as_str(), budget.waiting, at_ms, NEVER_MS)
+        }),
     }
 }
 
 /// A refused authorisation is about the connection that was refused, whatever the bundle; all else is about the bundle.
-fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Finding {
-    let refused = parked.class == Class::AuthBroken.name();
-    let through = examples.iter().map(|example| example.through.as_str()).find(|through| !through.is_empty());
-    let (kind, subject) = if refused {
-        (Kind::AuthorisationBroken, through.unwrap_or(&parked.connection))
-    } else {
-        (Kind::RunParked, parked.bundle.as_str())
+fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Vec<Finding> {
+    if parked.class != Class::AuthBroken.name() {
+        return vec![aside(Kind::RunParked, &parked.bundle, parked, examples.iter().collect())];
+    }
+    let mut refused: Vec<(&str, Vec<&ParkedExample>)> = Vec::new();
+    for example in examples.iter().filter(|example| !example.through.is_empty()) {
+        match refused.iter_mut().find(|(through, _)| *through == example.through) {
+            Some((_, of_it)) => of_it.push(example),
+            None => refused.push((&example.through, vec![example])),
+        }
+    }
+    match refused.as_slice() {
+        [] => vec![aside(Kind::AuthorisationBroken, &parked.connection, parked, examples.iter().collect())],
+        [(through, of_it)] => vec![aside(Kind::AuthorisationBroken, through, parked, of_it.clone())],
+        _ => {
+            let more = parked.count > examples.len() as u64;
+            refused.into_iter().map(|(through, of_it)| aside_of_some(through, parked, of_it, more)).collect()
+        }
+    }
+}
+
+/// Of a group whose runs were refused by several connections, those of one, as far as they are among the examples.
+fn aside_of_some(through: &str, group: &Parked, examples: Vec<&ParkedExample>, more: bool) -> Finding {
+    let parked_ms = || examples.iter().map(|example| example.parked_ms);
+    let of_it = Parked {
+        count: examples.len() as u64,
+        since_ms: parked_ms().min().unwrap_or(group.since_ms),
+        newest_ms: parked_ms().max().unwrap_or(group.newest_ms),
+        ..group.clone()
     };
+    Finding { at_least: more, ..aside(Kind::AuthorisationBroken, through, &of_it, examples) }
+}
+
+fn aside(kind: Kind, subject: &str, parked: &Parked, examples: Vec<&ParkedExample>) -> Finding {
     let class = if parked.class.is_empty() { NOT_SENT } else { &parked.class };
     let example = |example: &ParkedExample| Example {
         run: example.run.to_string(),
@@ -143,7 +197,7 @@ fn set_aside(parked: &Parked, examples: &[ParkedExample]) -> Finding {
     Finding {
         at_least: parked.count >= u64::from(PARKED_COUNT_MAX),
         parts: vec![(class.to_owned(), parked.count)],
-        examples: examples.iter().map(example).collect(),
+        examples: examples.into_iter().take(EXAMPLES_MAX).map(example).collect(),
         ..Finding::new(kind, subject, parked.count, parked.since_ms, parked.newest_ms)
     }
 }
@@ -158,135 +212,4 @@ fn merge(findings: &mut Vec<Finding>, more: Finding) {
 }
 
 #[cfg(test)]
-mod tests {
-    use sheaf_bundles::alerts::message::KEEPS_FAILING;
-
-    use super::*;
-
-    fn parked(bundle: &str, class: &str, count: u64, since_ms: i64) -> (Parked, Vec<ParkedExample>) {
-        let (bundle, connection, class) = (bundle.to_owned(), "shop".to_owned(), class.to_owned());
-        let parked = Parked { bundle, connection, class, count, since_ms, newest_ms: since_ms + 10 };
-        (parked, Vec::new())
-    }
-
-    #[test]
-    fn versions_and_classes_of_a_bundle_are_one_finding_and_a_refused_authorisation_is_another() {
-        let seen = Seen {
-            parked: vec![
-                parked("crm", "bad_request", 2, 100),
-                parked("crm", "bad_request", u64::from(PARKED_COUNT_MAX), 50),
-                parked("crm", "", 1, 70),
-                parked("crm", "auth_broken", 4, 60),
-            ],
-            ..Seen::default()
-        };
-        let found = seen.observed(0).findings;
-        let told: Vec<_> =
-            found.iter().map(|it| (it.kind, it.subject.as_str(), it.count, it.at_least)).collect();
-        assert_eq!(
-            told,
-            [(Kind::RunParked, "crm", 1_003, true), (Kind::AuthorisationBroken, "shop", 4, false)]
-        );
-        assert_eq!((found[0].since_ms, found[0].newest_ms), (50, 110));
-        assert_eq!(found[0].parts, [("bad_request".to_owned(), 1_002), (NOT_SENT.to_owned(), 1)]);
-    }
-
-    #[test]
-    fn a_broken_connection_and_a_paused_bundle_are_told_and_a_busy_vendor_is_not() {
-        let gate = |kind, name: &str, why| ClosedGate {
-            kind,
-            name: name.to_owned(),
-            why,
-            since_ms: 100,
-            until_ms: None,
-            waiting: 7,
-        };
-        let seen = Seen {
-            gates: vec![
-                gate(GateKind::Connection, "crm", "failing"),
-                gate(GateKind::Connection, "sms", "busy"),
-                gate(GateKind::Connection, "mail", "refused"),
-                gate(GateKind::Connection, "reports", "quota"),
-                gate(GateKind::Bundle, "leads", "paused"),
-            ],
-            ..Seen::default()
-        };
-        let found = seen.observed(0).findings;
-        let told: Vec<_> = found.iter().map(|it| (it.kind, it.subject.as_str(), it.count)).collect();
-        let quota = (Kind::QuotaExhausted, "reports", 7);
-        assert_eq!(told, [(Kind::ConnectionClosed, "crm", 7), quota, (Kind::BundlePaused, "leads", 7)]);
-    }
-
-    #[test]
-    fn a_bundle_that_keeps_failing_is_told_as_paused_with_the_reason() {
-        let (name, why) = ("leads".to_owned(), KEEPS_FAILING);
-        let kind = GateKind::Bundle;
-        let gate = ClosedGate { kind, name, why, since_ms: 100, until_ms: None, waiting: 7 };
-        let [told] =
-            Seen { gates: vec![gate], ..Seen::default() }.observed(0).findings.try_into().expect("one");
-        assert_eq!((told.kind, told.subject.as_str()), (Kind::BundlePaused, "leads"));
-        assert_eq!(told.parts, [(KEEPS_FAILING.to_owned(), 7)]);
-    }
-
-    #[test]
-    fn a_daily_budget_that_is_spent_is_told_and_one_of_a_second_is_not() {
-        let budget = |budget: &str, window_ms, spent: bool| BudgetLeft {
-            connection: "crm".to_owned(),
-            budget: budget.to_owned(),
-            amount: 7,
-            left: i64::from(!spent),
-            window_ms,
-            whole_ms: 0,
-            spent,
-            waiting: 5,
-        };
-        let mut seen = Seen {
-            at_ms: 100,
-            budgets: vec![budget("second", 1_000, true), budget("day", DAY_MS, false)],
-            ..Seen::default()
-        };
-        assert_eq!(seen.observed(0).findings, []);
-        seen.budgets.push(budget("month", 30 * DAY_MS, true));
-        let [told] = seen.observed(0).findings.try_into().expect("one");
-        assert_eq!((told.kind, told.subject.as_str(), told.count), (Kind::QuotaExhausted, "crm", 5));
-        assert_eq!(told.parts, [("month".to_owned(), 5)]);
-    }
-
-    #[test]
-    fn what_could_not_be_seen_is_said_and_nothing_is_found_in_old_sights() {
-        let mut seen = Seen { parked: vec![parked("crm", "", 1, 0)], parked_more: true, ..Seen::default() };
-        assert_eq!(seen.observed(0).unseen, [Kind::RunParked, Kind::AuthorisationBroken]);
-        seen.blind = Some("disk".to_owned());
-        seen.failing = true;
-        let observed = seen.observed(0);
-        assert_eq!(observed.findings.iter().map(|it| it.kind).collect::<Vec<_>>(), [Kind::QueueFailing]);
-        assert_eq!(observed.unseen.len(), Kind::ALL.len() - 1);
-        assert!(observed.findings[0].parts.is_empty(), "nothing is kept: requests are refused");
-        seen.spooled_bytes = Some(7);
-        let kept = seen.observed(0).findings.remove(0).parts;
-        assert_eq!(kept, [(SPOOLED_BYTES.to_owned(), 7)]);
-    }
-
-    #[test]
-    fn a_wait_is_too_long_only_past_the_limit_and_never_for_a_delay() {
-        let waiting = |waiting_for, since_ms| Waiting {
-            connection: "shop".to_owned(),
-            waiting_for,
-            count: 1,
-            since_ms,
-            oldest: None,
-        };
-        let seen = Seen {
-            at_ms: 1_000,
-            waiting: vec![
-                waiting(WaitingFor::Slot, 500),
-                waiting(WaitingFor::Vendor, 499),
-                waiting(WaitingFor::Delay, 0),
-            ],
-            ..Seen::default()
-        };
-        let found = seen.observed(500).findings;
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].parts, [("retrying".to_owned(), 1)]);
-    }
-}
+mod tests;

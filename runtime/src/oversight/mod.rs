@@ -20,7 +20,7 @@ use crate::{
         Health, Queue, QueueError,
         gate::{BudgetLeft, ClosedGate},
         history::{LedgerLine, LedgerMismatch},
-        observe::{Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
+        observe::{Horizon, Parked, ParkedExample, WAITING_ROWS_MAX, Waiting},
     },
     spool::Spool,
     stop::Stop,
@@ -31,13 +31,69 @@ pub const LOOK_MS: i64 = 5_000;
 /// Examples read of each group of parked runs.
 const EXAMPLES_MAX: u32 = 3;
 
+/// What is read by itself at a look, and may fail by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The ledger.
+    Ledger,
+    /// Who waits.
+    Waiting,
+    /// Closed gates.
+    Gates,
+    /// What is left of budgets.
+    Budgets,
+    /// Parked runs.
+    Parked,
+    /// The oldest open snapshot.
+    Snapshot,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 6] =
+        [Part::Ledger, Part::Waiting, Part::Gates, Part::Budgets, Part::Parked, Part::Snapshot];
+
+    /// What can only be found with it.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Part::Ledger => &[Kind::LedgerBroken],
+            Part::Waiting => &[Kind::WaitingLong],
+            Part::Gates => {
+                &[Kind::AuthorisationBroken, Kind::ConnectionClosed, Kind::QuotaExhausted, Kind::BundlePaused]
+            }
+            Part::Budgets => &[Kind::QuotaExhausted],
+            Part::Parked => &[Kind::RunParked, Kind::AuthorisationBroken],
+            Part::Snapshot => &[Kind::SnapshotOld],
+        }
+    }
+}
+
+/// The oldest transaction or snapshot that is open in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Which, and whose.
+    pub horizon: Horizon,
+    /// When it was first seen, unix milliseconds: the database tells its age to few roles.
+    pub since_ms: i64,
+}
+
+impl Snapshot {
+    /// As it was seen now, after it was `known`.
+    fn seen(known: Option<Snapshot>, horizon: Horizon, now_ms: i64) -> Snapshot {
+        let same = known.filter(|known| known.horizon.xid == horizon.xid);
+        Snapshot { horizon, since_ms: same.map_or(now_ms, |known| known.since_ms) }
+    }
+}
+
 /// What it saw.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     /// When, unix milliseconds.
     pub at_ms: i64,
-    /// Why the store could not be read, when it could not; what follows is then of an earlier look.
+    /// Why something could not be read, when it could not.
     pub blind: Option<String>,
+    /// What could not be read; it is here as an earlier look saw it.
+    pub unread: Vec<Part>,
     /// The ledger and whether its equations hold.
     pub ledger: Vec<LedgerLine>,
     /// Pending runs by connection and what they wait for.
@@ -50,6 +106,8 @@ pub struct Seen {
     pub parked: Vec<(Parked, Vec<ParkedExample>)>,
     /// There are more groups of parked runs than were looked at.
     pub parked_more: bool,
+    /// The oldest open snapshot; `None` where there is none, as in a file.
+    pub snapshot: Option<Snapshot>,
     /// What the last whole recount found.
     pub mismatches: Vec<LedgerMismatch>,
     /// When the last whole recount ended, unix milliseconds.
@@ -141,35 +199,55 @@ impl Oversight {
         seen.failing = health != Health::Ready;
         let spool = self.spool.as_ref().filter(|spool| spool.takes());
         seen.spooled_bytes = spool.filter(|_| !matches!(health, Health::Broken(_))).map(Spool::bytes);
-        let blind = self.read(seen, recount, lanes).await.err().map(|error| error.to_string());
+        let (unread, blind) = self.read(seen, recount, lanes).await;
         if let Some(why) = blind.as_ref().filter(|_| seen.blind.is_none()) {
-            warn!(why, "the queue cannot be looked at; what is shown is of an earlier look");
+            warn!(
+                why,
+                ?unread,
+                "not all of the queue can be looked at; some of what is shown is of an earlier look"
+            );
         }
-        seen.blind = blind;
+        (seen.unread, seen.blind) = (unread, blind);
     }
 
+    /// What could not be read, and the first reason.
     async fn read(
         &self,
         seen: &mut Seen,
         recount: &mut Recount,
         lanes: &mut Lanes,
-    ) -> Result<(), QueueError> {
+    ) -> (Vec<Part>, Option<String>) {
         let store = self.queue.store();
-        // One that cannot be read hides none of the others. At once: when the database is away each takes its time to fail.
-        let (ledger, waiting, gates, budgets, parked, recounted, lanes) = tokio::join!(
+        // At once: when the database is away each takes its time to fail.
+        let (ledger, waiting, gates, budgets, parked, horizon, recounted, lanes) = tokio::join!(
             store.ledger(),
             store.waiting(WAITING_ROWS_MAX),
             store.closed_gates(),
             store.budgets_left(),
             store.parked_groups(EXAMPLES_MAX),
+            store.horizon(),
             recount.step(store, seen.at_ms),
             lanes.step(store),
         );
-        let ledger = ledger.map(|ledger| seen.ledger = ledger);
-        let waiting = waiting.map(|waiting| seen.waiting = waiting);
-        let gates = gates.map(|gates| seen.gates = gates);
-        let budgets = budgets.map(|budgets| seen.budgets = budgets);
+        let (mut unread, mut why) = (Vec::new(), None);
+        // One that cannot be read hides none of the others.
+        let mut note = |part: Option<Part>, read: Result<(), QueueError>| {
+            if let Err(error) = read {
+                unread.extend(part);
+                why.get_or_insert(error.to_string());
+            }
+        };
+        note(Some(Part::Ledger), ledger.map(|ledger| seen.ledger = ledger));
+        note(Some(Part::Waiting), waiting.map(|waiting| seen.waiting = waiting));
+        note(Some(Part::Gates), gates.map(|gates| seen.gates = gates));
+        note(Some(Part::Budgets), budgets.map(|budgets| seen.budgets = budgets));
         let parked = parked.map(|(parked, all)| (seen.parked, seen.parked_more) = (parked, !all));
+        note(Some(Part::Parked), parked);
+        let snapshot = horizon.map(|horizon| {
+            let known = seen.snapshot.take();
+            seen.snapshot = horizon.map(|horizon| Snapshot::seen(known, horizon, seen.at_ms));
+        });
+        note(Some(Part::Snapshot), snapshot);
         let recounted = recounted.map(|mismatches| {
             let Some(mismatches) = mismatches else { return };
             for LedgerMismatch { connection, counter, counted, rows } in &mismatches {
@@ -177,6 +255,9 @@ impl Oversight {
             }
             (seen.mismatches, seen.recounted_ms) = (mismatches, Some(seen.at_ms));
         });
-        ledger.and(waiting).and(gates).and(budgets).and(parked).and(recounted).and(lanes.map(|_| ()))
+        // What the last recount found holds until the next one ends.
+        note(None, recounted);
+        note(None, lanes.map(|_| ()));
+        (unread, why)
     }
 }

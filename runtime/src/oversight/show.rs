@@ -58,6 +58,14 @@ impl Seen {
                 "sheaf_oldest_seconds{{connection=\"{connection}\",state=\"{state}\"}} {s}.{ms:03}"
             );
         }
+        if let Some(open) = &self.snapshot {
+            let _ = write!(
+                page,
+                "# HELP sheaf_oldest_snapshot_seconds How long the oldest transaction or snapshot of the database is seen to be open\n\
+                 # TYPE sheaf_oldest_snapshot_seconds gauge\nsheaf_oldest_snapshot_seconds {}\n",
+                (self.at_ms - open.since_ms).max(0) / 1_000
+            );
+        }
         page.push_str(
             "# HELP sheaf_ledger_mismatch Counters that differed from their rows at the last recount\n# TYPE sheaf_ledger_mismatch gauge\n",
         );

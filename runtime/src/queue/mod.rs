@@ -215,12 +215,20 @@ impl Queue {
         self.ask(|answer| Command::Activate(versions, answer)).await?
     }
 
-    /// What the files in force say of connections. Returns once it holds for every run that is taken from now on.
+    /// What the files in force say of connections. Returns once it holds for every run that is taken from now on. What was
+    /// spent of budgets that they do not name any more is forgotten.
     ///
     /// # Errors
     /// `Stopping`.
     pub async fn limit(&self, limits: HashMap<GateId, Limit>) -> Result<(), QueueError> {
-        self.ask(|answer| Command::Limit(limits, answer)).await
+        let free =
+            limits.iter().filter(|(_, limit)| limit.budgets.is_empty()).map(|(gate, _)| *gate).collect();
+        self.ask(|answer| Command::Limit(limits, answer)).await?;
+        if let Err(error) = self.store.forget_budgets(&free).await {
+            // It holds up nobody, it is only shown.
+            tracing::warn!(%error, "what was spent of budgets that are gone could not be forgotten");
+        }
+        Ok(())
     }
 
     /// The stored events, runs and versions.

@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 use sheaf_bundles::id::RunId;
 
-/// Rows looked at for ages, from the oldest on; what is behind them is younger. Of runs behind gates the same share of these
+/// Rows looked at for ages, of each thing that runs wait for, from the oldest on; what is behind them is younger. Of runs behind gates the same share of these
 /// at each gate, at least one. Keeps a look cheap with a million waiting.
 pub const WAITING_ROWS_MAX: u32 = 10_000;
 /// Versions with parked runs looked at.
 pub const PARKED_VERSIONS_MAX: u32 = 200;
 /// Parked runs of one version and class that are counted; more are "at least".
 pub const PARKED_COUNT_MAX: u32 = 1_000;
+/// Examples of runs that were parked for a refused authorisation, at least so many where there are: each names the connection
+/// that refused. A breaker lets few such runs through, so these are of the last hours.
+pub const REFUSED_EXAMPLES_MIN: u32 = 100;
 
 /// Why a pending run waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -85,6 +88,16 @@ pub struct ParkedExample {
     pub through: String,
     /// The vendor's status, if it answered.
     pub status: Option<u16>,
+}
+
+/// The oldest transaction or snapshot that is open in a database: what was changed since then cannot be forgotten, by
+/// whomever it was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon {
+    /// The number of the oldest transaction that it may have to see; moves on with time, unless one stays open.
+    pub xid: i64,
+    /// Who holds it: `pid 4711`, `prepared transaction`, `replication slot NAME`.
+    pub holder: String,
 }
 
 /// What became of one connection's events and runs, counted in one place or the other.

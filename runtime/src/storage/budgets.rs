@@ -83,6 +83,19 @@ pub async fn spent(connection: &DatabaseConnection, now_ms: i64) -> Result<HashS
     Ok(spent.map(|(gate, _)| gate).collect())
 }
 
+/// Those of these gates at which something was spent.
+pub async fn noted(connection: &DatabaseConnection, gates: &HashSet<GateId>) -> Result<Vec<GateId>, DbErr> {
+    let rows = connection.query_all_raw(statement(connection, "SELECT gate FROM budget", [])).await?;
+    let noted = rows.iter().map(|row| Ok(GateId(row.try_get_by_index(0)?)));
+    noted.filter(|gate| gate.as_ref().map_or(true, |gate| gates.contains(gate))).collect()
+}
+
+/// Forgets what was spent at a gate.
+pub async fn forget(connection: &DatabaseConnection, gate: GateId) -> Result<(), DbErr> {
+    const FORGET: &str = "DELETE FROM budget WHERE gate = ?";
+    connection.execute_raw(statement(connection, FORGET, [gate.0.into()])).await.map(|_| ())
+}
+
 /// What is left of budgets that something is spent of, for people.
 pub async fn left(connection: &DatabaseConnection, now_ms: i64) -> Result<Vec<BudgetLeft>, DbErr> {
     let rows = connection.query_all_raw(statement(connection, ALL, [])).await?;

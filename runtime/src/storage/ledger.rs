@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, QueryResult, TransactionTrait,
+};
 
 use super::sql::statement;
 use crate::queue::history::{LedgerLine, LedgerMismatch};
@@ -116,6 +118,10 @@ fn line(row: &QueryResult) -> Result<LedgerLine, DbErr> {
     Ok(line)
 }
 
+/// The longest that the server may take for a whole count, for PostgreSQL: hours of rows, where a statement of ours has
+/// half a minute otherwise.
+const VERIFY_TIMEOUT: &str = "SET LOCAL statement_timeout = '6h'";
+
 /// Counts the rows themselves. One statement, so one snapshot.
 const MISMATCHES: &str = "
 WITH counted (connection, name, rows) AS (
@@ -137,15 +143,20 @@ said (connection, name, rows) AS (
     UNION ALL SELECT connection, 'parked', parked FROM ledger
     UNION ALL SELECT connection, 'discarded', discarded FROM ledger
 )
-SELECT c.name, said.name, said.rows, coalesce(counted.rows, 0)
-FROM said JOIN connection c ON c.id = said.connection
-LEFT JOIN counted ON counted.connection = said.connection AND counted.name = said.name
-WHERE said.rows <> coalesce(counted.rows, 0)
+SELECT coalesce(c.name, ''), coalesce(said.name, counted.name), coalesce(said.rows, 0), coalesce(counted.rows, 0)
+FROM said FULL JOIN counted ON counted.connection = said.connection AND counted.name = said.name
+LEFT JOIN connection c ON c.id = coalesce(said.connection, counted.connection)
+WHERE coalesce(said.rows, 0) <> coalesce(counted.rows, 0)
 ORDER BY 1, 2";
 
 /// Counters that differ from the rows they count. Reads every narrow row: for checks, not for a page.
 pub async fn mismatches(connection: &DatabaseConnection) -> Result<Vec<LedgerMismatch>, DbErr> {
-    let rows = connection.query_all_raw(statement(connection, MISMATCHES, [])).await?;
+    let tx = connection.begin().await?;
+    if tx.get_database_backend() == DbBackend::Postgres {
+        tx.execute_unprepared(VERIFY_TIMEOUT).await?;
+    }
+    let rows = tx.query_all_raw(statement(&tx, MISMATCHES, [])).await?;
+    tx.commit().await?;
     rows.iter()
         .map(|row| {
             Ok(LedgerMismatch {

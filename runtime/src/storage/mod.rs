@@ -8,6 +8,7 @@ pub mod database;
 mod gates;
 pub(crate) mod head;
 mod history;
+pub mod horizon;
 mod identity;
 mod lanes;
 mod ledger;

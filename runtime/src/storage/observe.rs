@@ -12,7 +12,10 @@ use super::{
 use crate::queue::{
     gate::{GateId, Stand},
     lane::lane_gate,
-    observe::{PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, Waiting, WaitingFor},
+    observe::{
+        PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, REFUSED_EXAMPLES_MIN, Waiting,
+        WaitingFor,
+    },
 };
 
 /// Due, and not taken: in the order of the index on due times, so the first of each connection is its oldest.
@@ -31,24 +34,24 @@ FROM (SELECT connection, due_ms FROM queue WHERE gate = ",
 JOIN connection c ON c.id = q.connection GROUP BY c.name ORDER BY c.name"
 );
 
-/// Not due yet and never refused, in the order of ids, which is the order they were made in.
+/// Not due yet and never refused, in the order of ids, which is the order they were made in. Nobody is told of these, so they
+/// may be hidden by older ones that wait for something else.
 const DELAYED: &str = "
 SELECT c.name, count(*), min(q.id) >> 22, min(q.id)
 FROM (SELECT id, connection, attempt, due_ms, owner, gate FROM queue ORDER BY id LIMIT ?1) q
 JOIN connection c ON c.id = q.connection
 WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 AND q.gate IS NULL GROUP BY c.name ORDER BY c.name";
 
-/// Refused before. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
+/// Refused before, by an index of these alone: any number may be delayed before them. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
 /// An attempt that was an end (outcomes 0 and 1) is of a time before a replay, with all that were before it.
-const RETRYING: &str = "
+pub const RETRYING: &str = "
 SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run = w.oldest AND started_ms > 0
         AND fence > coalesce((SELECT max(fence) FROM attempt WHERE run = w.oldest AND outcome < 2), -1)), w.oldest >> 22),
     w.oldest
 FROM (
     SELECT c.name AS name, count(*) AS count, min(q.id) AS oldest
-    FROM (SELECT id, connection, attempt, gate FROM queue ORDER BY id LIMIT ?1) q
-    JOIN connection c ON c.id = q.connection
-    WHERE q.attempt > 0 AND q.gate IS NULL GROUP BY c.name
+    FROM (SELECT id, connection FROM queue WHERE attempt > 0 AND gate IS NULL ORDER BY id LIMIT ?1) q
+    JOIN connection c ON c.id = q.connection GROUP BY c.name
 ) w ORDER BY w.name";
 
 /// Pending runs by connection and what they wait for. Looks at no more than `rows_max` rows of each, from the oldest on.
@@ -167,7 +170,8 @@ fn versions(backend: DbBackend) -> &'static str {
     }
 }
 
-/// Parked runs by version and class, each with its newest examples; and whether that is all of them.
+/// Parked runs by version and class, each with its newest examples, see [`REFUSED_EXAMPLES_MIN`]; and whether that is all of
+/// them.
 pub async fn parked(
     connection: &DatabaseConnection,
     examples_max: u32,
@@ -190,7 +194,9 @@ pub async fn parked(
                 since_ms: row.try_get_by_index(4)?,
                 newest_ms: row.try_get_by_index(5)?,
             };
-            let examples = examples(connection, version, &parked.class, examples_max).await?;
+            let refused = parked.class == Class::AuthBroken.name();
+            let limit = if refused { examples_max.max(REFUSED_EXAMPLES_MIN) } else { examples_max };
+            let examples = examples(connection, version, &parked.class, limit).await?;
             found.push((parked, examples));
         }
     }

@@ -1,6 +1,6 @@
 //! Reading the database, and what people do to it: beside a serving process or without one.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use sea_orm::DatabaseConnection;
 use sheaf_bundles::{
@@ -10,18 +10,19 @@ use sheaf_bundles::{
 use tokio::sync::OnceCell;
 
 use super::{
-    budgets, database::Database, gates, history, lanes, ledger, note, observe, recount, replay, versions,
+    budgets, database::Database, gates, history, horizon, lanes, ledger, note, observe, recount, replay,
+    versions,
 };
 use crate::{
     clock::Clock,
     queue::{
         QueueError,
-        gate::{BudgetLeft, ClosedGate, GateKind},
+        gate::{BudgetLeft, ClosedGate, GateId, GateKind},
         history::{
             EventDetail, EventFilter, EventSummary, LedgerLine, LedgerMismatch, RunDetail, RunFilter,
             RunSummary,
         },
-        observe::{Chunk, Counters, Note, Parked, ParkedExample, Waiting},
+        observe::{Chunk, Counters, Horizon, Note, Parked, ParkedExample, Waiting},
         types::{Discarded, Replay, Replayed, Version},
     },
 };
@@ -230,12 +231,31 @@ impl Store {
         Ok(gates::closed(&self.0.readers).await?)
     }
 
+    /// What the database still keeps old rows for: the oldest transaction or snapshot that is open. Always `None` of a file.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn horizon(&self) -> Result<Option<Horizon>, QueueError> {
+        Ok(horizon::oldest(&self.0.readers).await?)
+    }
+
     /// What is left of the budgets that something was spent of.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn budgets_left(&self) -> Result<Vec<BudgetLeft>, QueueError> {
         Ok(budgets::left(&self.0.readers, self.0.clock.now_ms()).await?)
+    }
+
+    /// Forgets what was spent of the budgets of these connections: the files name none any more.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn forget_budgets(&self, free: &HashSet<GateId>) -> Result<(), QueueError> {
+        for gate in budgets::noted(&self.0.readers, free).await? {
+            budgets::forget(self.writer().await?, gate).await?;
+        }
+        Ok(())
     }
 
     /// Closes the database.

@@ -2,6 +2,7 @@
 
 use std::{fs, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sheaf_bundles::alerts::decide::{OVER_AFTER_MS, State};
@@ -251,6 +252,29 @@ async fn a_refused_authorisation_is_told_of_the_connection_it_belongs_to() {
 }
 
 #[tokio::test]
+async fn a_refused_authorisation_is_told_when_its_runs_go_on_without_the_step_too() {
+    const BUNDLE: &str = include_str!("../../../examples/calltouch-mindbox/bundles/mindbox-dynamic.yaml");
+    let bundle = BUNDLE.replace("  - name: send\n", "  - name: send\n    on_failure: continue\n");
+    let receiver = Receiver::start().await.expect("a receiver");
+    let to = receiver.origin();
+    let files = [("alerts.yaml", WEBHOOK), ("bundles/mindbox-dynamic.yaml", bundle.as_str())];
+    let world = World::start_set("calltouch-mindbox", &files, &SECRETS, |config| {
+        config.egress_override.push(format!("https://ops.example={to}").parse().expect("an override"));
+    })
+    .await;
+    let refusal = || Answer::ProtocolError { status: 401, message: PHONE.to_owned() };
+    world.mindbox.script((0..10).map(|_| refusal()));
+    let call = Payload::call(Moment::CallEnded, 1);
+    world.calltouch(Method::Post).happens(Moment::CallEnded, &call).await.expect("an answer");
+    world.until(|ledger| ledger.delivered == 1).await;
+    world.look_for(LOOK).await;
+    let messages = told(&world, &receiver, 1).await;
+    let (kind, data) = (&messages[0].1["type"], &messages[0].1["data"]);
+    assert_eq!((kind, &data["connection"]), (&"authorisation_broken.opened".into(), &"mindbox-main".into()));
+    assert!(data["parts"]["refused"].is_u64(), "{data}");
+}
+
+#[tokio::test]
 async fn a_run_that_is_refused_for_too_long_is_told_of_and_a_delay_is_not() {
     let receiver = Receiver::start().await.expect("a receiver");
     let world = world_told_by(&receiver).await;
@@ -442,14 +466,31 @@ async fn a_test_says_what_happened_at_each_channel() {
 
 #[tokio::test]
 async fn a_mail_server_that_refuses_is_quoted_without_our_password_and_nothing_is_called_sent() {
-    for (refuses, said) in [(Refuses::Login, "[secret]"), (Refuses::Receiver, "550"), (Refuses::Data, "451")]
-    {
+    let login = STANDARD.encode(format!("\0sheaf\0{PASSWORD}"));
+    let inside = &login[12..login.len() - 4];
+    for (refuses, said) in [
+        (Refuses::Login, "[secret]"),
+        (Refuses::LoginLine, "[secret]"),
+        (Refuses::Receiver, "550"),
+        (Refuses::Data, "451"),
+    ] {
         let smtp = Smtp::start(mail_server(Protection::Tls, refuses)).await.expect("a mail server");
         let [(_, sent)] =
             tested(&mailing(&smtp, "tls"), allowing(&smtp)).await.try_into().expect("one channel");
         let why = sent.expect_err("it was refused");
-        assert!(why.contains(said) && !why.contains(PASSWORD), "{why}");
+        assert!(why.contains(said) && !why.contains(PASSWORD) && !why.contains(inside), "{why}");
         assert_eq!(smtp.taken(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_mail_server_that_never_ends_a_line_is_not_listened_to_for_long() {
+    for (protection, security) in [(Protection::Plain, "plain"), (Protection::StartTls, "starttls")] {
+        let smtp = Smtp::start(mail_server(protection, Refuses::End)).await.expect("a mail server");
+        let [(_, sent)] =
+            tested(&mailing(&smtp, security), allowing(&smtp)).await.try_into().expect("one channel");
+        let why = sent.expect_err("it says no end");
+        assert!(why.contains("said more than 1048576 bytes"), "{why}");
     }
 }
 

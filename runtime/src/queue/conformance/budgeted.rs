@@ -123,6 +123,20 @@ pub async fn runs_of_a_spent_budget_wait_and_no_other_connection_does<P: Place>(
     assert_eq!(bench.sent_now().await, 39);
 }
 
+pub async fn what_was_spent_of_a_budget_that_is_taken_out_of_the_files_is_forgotten<P: Place>() {
+    let mut bench = Bench::<P>::new(4).await;
+    bench.budgets(&[a_day(1)]).await;
+    for identity in 0..2 {
+        bench.accept(bench.event(identity, 0)).await;
+    }
+    assert_eq!(bench.sent_now().await, 1);
+    assert_eq!(bench.left().await, [("day".to_owned(), 0)]);
+    bench.budgets(&[]).await;
+    assert_eq!(bench.left().await, []);
+    assert_eq!(bench.sent_now().await, 1);
+    assert_eq!(bench.left().await, []);
+}
+
 pub async fn what_was_not_sent_or_not_charged_is_given_back<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     bench.budgets(&[Budget { charge: Charge::OnSuccess, ..a_day(2) }]).await;
@@ -243,6 +257,7 @@ macro_rules! budgeted {
         $crate::queue::conformance::budgeted::budgeted! { $place:
             a_budget_is_never_passed_and_comes_back_and_a_restart_forgets_nothing
             runs_of_a_spent_budget_wait_and_no_other_connection_does
+            what_was_spent_of_a_budget_that_is_taken_out_of_the_files_is_forgotten
             what_was_not_sent_or_not_charged_is_given_back
             a_bill_counts_only_with_its_settle
             replays_leave_a_share_to_new_events

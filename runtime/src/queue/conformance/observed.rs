@@ -88,6 +88,22 @@ pub async fn runs_of_a_spent_budget_are_held<P: Place>() {
     assert_eq!((waiting.waiting_for, waiting.count), (WaitingFor::Gate, 2));
 }
 
+pub async fn no_older_runs_hide_one_that_is_refused_again_and_again<P: Place>() {
+    let mut bench = Bench::<P>::new(2).await;
+    for identity in 0..20 {
+        bench.accept(bench.event(identity, START_MS + 60 * MINUTE_MS)).await;
+    }
+    bench.accept(bench.event(20, 0)).await;
+    let refused = bench.claim().await;
+    let run = refused.run;
+    let again = Outcome::Retry { due_ms: START_MS + 30 * MINUTE_MS, state: Vec::new() };
+    refused.settle(Settle { started_ms: START_MS + 7, ..settle(again) });
+    bench.queue.flush().await.unwrap();
+    let waiting = bench.queue.store().waiting(5).await.unwrap();
+    let refused = waiting.iter().find(|it| it.waiting_for == WaitingFor::Vendor);
+    assert_eq!(refused, Some(&waits(WaitingFor::Vendor, 1, START_MS + 7, Some(run))));
+}
+
 pub async fn ages_are_told_from_the_oldest_rows_on<P: Place>() {
     let bench = Bench::<P>::new(1).await;
     for identity in 0..20 {
@@ -232,6 +248,18 @@ pub async fn a_whole_recount_finds_nothing_where_nothing_is_wrong<P: Place>() {
     assert_eq!(recount.step(store, START_MS + 1).await.unwrap(), None, "the next one is due later");
 }
 
+pub async fn rows_that_no_counter_knows_of_are_found<P: Place>() {
+    let bench = Bench::<P>::new(1).await;
+    bench.accept(bench.event(1, START_MS + MINUTE_MS)).await;
+    assert_eq!(bench.queue.store().verify_ledger().await.unwrap(), []);
+    bench.place.harm("UPDATE event SET connection = 99").await;
+    let found = bench.queue.store().verify_ledger().await.unwrap();
+    let found: Vec<_> =
+        found.iter().map(|it| (it.connection.as_str(), it.counter.as_str(), it.counted, it.rows)).collect();
+    let calls = [("calls", "accepted", 1, 0), ("calls", "filtered", 1, 0)];
+    assert_eq!(found, [[("", "accepted", 0, 1), ("", "filtered", 0, 1)], calls].concat());
+}
+
 pub async fn of_two_who_change_a_note_at_once_one_wins<P: Place>() {
     let bench = Bench::<P>::new(1).await;
     let (ours, theirs) = (bench.queue.store(), bench.place.store(bench.clock.clone()).await.unwrap());
@@ -284,12 +312,14 @@ macro_rules! observed {
             who_waits_is_told_by_what_for_and_since_when
             runs_at_open_gates_wait_for_a_slot_and_no_gate_hides_another
             runs_of_a_spent_budget_are_held
+            no_older_runs_hide_one_that_is_refused_again_and_again
             ages_are_told_from_the_oldest_rows_on
             parked_runs_are_told_by_bundle_and_class_with_their_newest
             a_replayed_run_that_is_refused_again_waits_since_its_replay
             an_answer_with_a_nul_hides_no_parked_run
             rows_come_to_what_the_counters_say_while_runs_go_on
             a_whole_recount_finds_nothing_where_nothing_is_wrong
+            rows_that_no_counter_knows_of_are_found
             of_two_who_change_a_note_at_once_one_wins
             of_two_nodes_that_decide_at_once_one_tells
         }

@@ -206,6 +206,13 @@ CREATE TABLE budget (gate bigint PRIMARY KEY, name text NOT NULL, accounts text 
 ",
         usable_by: 1,
     },
+    Migration {
+        script: r"
+-- Runs that were refused before, oldest first, for those who are told of them. A run that is delivered at once is never in it.
+CREATE INDEX queue_again ON queue (id) WHERE attempt > 0 AND gate IS NULL;
+",
+        usable_by: 1,
+    },
 ];
 
 /// The lock under which the schema changes, so that nodes which start at once do it one after the other. Any number will

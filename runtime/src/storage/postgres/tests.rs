@@ -3,6 +3,7 @@
 mod gates;
 mod halves;
 mod lanes;
+mod sights;
 
 use std::{
     collections::HashMap,

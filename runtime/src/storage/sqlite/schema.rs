@@ -166,6 +166,10 @@ CREATE TABLE budget (gate INTEGER PRIMARY KEY, name TEXT NOT NULL, accounts TEXT
 CREATE TABLE dedupe_filter (id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL, bits BLOB NOT NULL);
 INSERT INTO meta SELECT 'dedupe_unfiltered', value FROM meta WHERE key = 'dedupe_bucket';
 ",
+    r"
+-- Runs that were refused before, oldest first, for those who are told of them. A run that is delivered at once is never in it.
+CREATE INDEX queue_again ON queue (id) WHERE attempt > 0 AND gate IS NULL;
+",
 ];
 
 /// Brings the database to this binary's schema, one transaction for each step.

@@ -196,6 +196,8 @@ async fn a_look_reads_no_more_than_its_limits_of_queue_and_history() {
     super::schema::migrate(&connection).await.unwrap();
     let ready = plan(&connection, observe::READY, &[1, 5]).await;
     assert!(ready.contains("queue USING INDEX queue_due (due_ms<?)"), "{ready}");
+    let retrying = plan(&connection, observe::RETRYING, &[5]).await;
+    assert!(retrying.contains("queue_again") && !retrying.contains("SCAN queue\n"), "{retrying}");
     let parked = plan(&connection, &observe::parked_sql(sea_orm::DbBackend::Sqlite), &[5, 5]).await;
     assert!(!parked.contains("SCAN run"), "{parked}");
     assert!(parked.matches("run_parked").count() >= 5, "{parked}");
