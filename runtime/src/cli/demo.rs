@@ -149,7 +149,7 @@ impl Stage<'_> {
         }
         let (status, body) = send(&self.url(&hook), sample).await?;
         if status != 200 {
-            return Err(Failure::new(
+            return Err(Failure::error(
                 format!("the hook answered {status}: {body}"),
                 format!("хук ответил {status}: {body}"),
             ));

@@ -25,7 +25,7 @@ pub struct Failure(Words);
 
 impl Failure {
     /// Both languages at once.
-    pub fn new(en: impl Into<String>, ru: impl Into<String>) -> anyhow::Error {
+    pub fn error(en: impl Into<String>, ru: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Failure(Words::new(en, ru)))
     }
 }

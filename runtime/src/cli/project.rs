@@ -45,7 +45,7 @@ impl Project {
             && !path.is_file()
         {
             let path = path.display();
-            return Err(Failure::new(
+            return Err(Failure::error(
                 format!(
                     "{path} is not there: has `sheaf serve` run here? (--dir, --data and --database say where to look)"
                 ),
@@ -79,7 +79,7 @@ impl Project {
             Ok(key) => key,
             Err(KeyError::Absent(path)) => {
                 let path = path.display();
-                return Err(Failure::new(
+                return Err(Failure::error(
                     format!(
                         "there is no {path}: has `sheaf serve` run here? (--dir and --data say where to look, {MASTER_KEY_VARIABLE} gives the key itself)"
                     ),
@@ -100,7 +100,7 @@ impl Project {
         hooks.iter().find(|hook| hook.connection.name == connection).cloned().ok_or_else(|| {
             let names: Vec<&str> = hooks.iter().map(|hook| hook.connection.name.as_str()).collect();
             let names = names.join(", ");
-            Failure::new(
+            Failure::error(
                 format!("no connection {connection:?} with a hook here; there are: {names}"),
                 format!("здесь нет подключения {connection:?} с хуком; есть: {names}"),
             )
@@ -129,7 +129,7 @@ pub fn integration<'c>(directory: &Path, compiled: &'c Compiled) -> anyhow::Resu
 /// The files of a directory are wrong.
 pub fn does_not_compile(directory: &Path) -> anyhow::Error {
     let directory = directory.display();
-    Failure::new(
+    Failure::error(
         format!("{directory} does not compile; `sheaf check` says why"),
         format!("{directory} не компилируется; почему, скажет `sheaf check`"),
     )

@@ -91,7 +91,7 @@ pub fn read(path: &Path) -> anyhow::Result<Sample> {
         Some("json") => Ok(Sample::json(bytes)),
         Some(_) | None => {
             let path = path.display();
-            Err(Failure::new(
+            Err(Failure::error(
                 format!("{path}: a sample ends in .form, .query or .json"),
                 format!("{path}: имя примера кончается на .form, .query или .json"),
             ))

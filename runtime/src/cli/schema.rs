@@ -53,7 +53,7 @@ fn write(folder: &Path, documents: &[(String, String)]) -> anyhow::Result<()> {
     let found = files(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     if let Some(foreign) = found.iter().find(|below| !ours.contains(below.as_str()) && !was_ours(below)) {
         let folder = folder.display();
-        return Err(Failure::new(
+        return Err(Failure::error(
             format!("{folder} holds {foreign}, which is no schema of ours: nothing was written"),
             format!("в {folder} есть {foreign}, это не наша схема: ничего не записано"),
         ));

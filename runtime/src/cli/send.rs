@@ -26,7 +26,7 @@ pub struct Send {
     #[arg(value_name = "FILE", required_unless_present = "sample", conflicts_with = "sample")]
     file: Option<PathBuf>,
     /// The connector's own example of this trigger instead of a file; without a name, list those there are.
-    #[arg(long, value_name = "TRIGGER", num_args = 0..=1, require_equals = false)]
+    #[arg(long, value_name = "TRIGGER", num_args = 0..=1)]
     sample: Option<Option<String>>,
     #[command(flatten)]
     project: Project,
@@ -58,7 +58,7 @@ impl Send {
 fn of_trigger(hook: &Hook, name: &str) -> anyhow::Result<Sample> {
     hook.trigger(name).and_then(|trigger| sample::of_trigger(hook, trigger)).ok_or_else(|| {
         let connection = &hook.connection.name;
-        Failure::new(
+        Failure::error(
             format!(
                 "there is no sample of {name:?}; `sheaf send {connection} --sample` lists those there are"
             ),
@@ -102,7 +102,7 @@ pub async fn send(url: &str, sample: Sample) -> anyhow::Result<(u16, String)> {
     let answer = own_listener(origin)?.send(outgoing).await;
     let answer = answer.map_err(|error| {
         let why = error.detail;
-        Failure::new(format!("the hook did not answer: {why}"), format!("хук не ответил: {why}"))
+        Failure::error(format!("the hook did not answer: {why}"), format!("хук не ответил: {why}"))
     })?;
     Ok((answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
 }

@@ -41,7 +41,7 @@ impl Serve {
 /// The diagnostics of files are there in either language.
 fn in_words(error: AppError) -> anyhow::Error {
     match error {
-        AppError::Invalid(found) => Failure::new(
+        AppError::Invalid(found) => Failure::error(
             format!("the files have errors:\n{}", found.en),
             format!("в файлах ошибки:\n{}", found.ru),
         ),

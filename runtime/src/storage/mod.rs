@@ -11,6 +11,7 @@ mod history;
 mod identity;
 mod lanes;
 mod ledger;
+mod names;
 mod note;
 mod numbers;
 mod observe;
