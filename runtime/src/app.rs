@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::artefact::ArtefactError;
+use sheaf_bundles::{artefact::ArtefactError, words::Words};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
 use tracing::warn;
 use validator::Validate;
@@ -49,8 +49,8 @@ pub enum AppError {
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The files do not compile; holds the diagnostics as text.
-    #[error("the files have errors:\n{0}")]
-    Invalid(String),
+    #[error("the files have errors:\n{}", .0.en)]
+    Invalid(Words),
     /// The data directory cannot be made or written.
     #[error("data directory {path}: {error}", path = .path.display())]
     Data {
@@ -315,7 +315,8 @@ fn local(listener: &TcpListener, address: std::net::SocketAddr) -> Result<std::n
     listener.local_addr().map_err(|error| AppError::Listen { address, error })
 }
 
-/// Makes the data directory readable by its owner only: it holds events and the master key.
+/// Makes the data directory, readable by its owner only. One that is there may be anybody's and keeps its rights: the files in
+/// it that hold events or the master key are private by themselves.
 fn make_private(path: &Path) -> Result<(), AppError> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| AppError::Data { path: path.to_owned(), error })

@@ -105,7 +105,12 @@ fn collect(folder: &Path, only: Option<&str>, paths: &mut Vec<PathBuf>) -> Resul
     }
     let failed = |error| DirectoryError::Read { path: folder.to_owned(), error };
     for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        // Of an editor: what it is in the middle of writing, or a lock that leads nowhere.
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, only, paths)?;
         } else if counts(&path, only) {
@@ -149,11 +154,14 @@ mod tests {
             "bundles/b.yaml",
             "bundles/a/a.yml",
             "bundles/notes.txt",
+            "bundles/.b.yaml.swp.yaml",
+            "connections/.old/c.yaml",
             "connections/c.yaml",
             "connectors/acme/connector.yaml",
             "connectors/acme/tests/case.yaml",
             "events/e.json",
         ]);
+        std::os::unix::fs::symlink("me@here.4711", folder.path().join("bundles/.#b.yaml")).unwrap();
         let paths: Vec<String> = read(folder.path()).unwrap().into_iter().map(|(path, _)| path).collect();
         assert_eq!(
             paths,

@@ -35,6 +35,9 @@ use crate::{
 /// How much of an answer history keeps, bytes.
 pub const ANSWER_BYTES_KEPT_MAX: usize = 4 * 1024;
 
+/// The same of an answer that later steps read: their requests can be rendered again with it.
+pub const READ_BYTES_KEPT_MAX: usize = 64 * 1024;
+
 /// An exchange ends this long before the lease of its run, milliseconds: nothing may be under way when another may take it.
 pub const LEASE_MARGIN_MS: i64 = 500;
 /// How long a run whose lease is over before its request is sent waits for the queue to extend it.
@@ -99,7 +102,7 @@ impl Executor {
                         break self.given_back(&state, &deliveries);
                     }
                     let (judgement, delivery) =
-                        self.deliver(plan, (step, Purpose::Act), &request, attempt).await;
+                        self.deliver(plan, (step, Purpose::Act), (&request, state.generation), attempt).await;
                     sent = sent.or_else(|| paid_for(plan, step, attempt.pass, &judgement, &delivery));
                     deliveries.push(delivery);
                     contacts.note(self.contact(plan, (step, Purpose::Act), &judgement));
@@ -110,7 +113,7 @@ impl Executor {
                         break self.given_back(&state, &deliveries);
                     }
                     let (judgement, delivery) =
-                        self.deliver(plan, (step, Purpose::Ask), &request, attempt).await;
+                        self.deliver(plan, (step, Purpose::Ask), (&request, state.generation), attempt).await;
                     sent = sent.or_else(|| paid_for(plan, step, attempt.pass, &judgement, &delivery));
                     deliveries.push(delivery);
                     contacts.note(self.contact(plan, (step, Purpose::Ask), &judgement));
@@ -163,7 +166,7 @@ impl Executor {
         &self,
         plan: &Plan,
         (step, purpose): (usize, Purpose),
-        request: &Request,
+        (request, generation): (&Request, u32),
         attempt: Attempt<'_>,
     ) -> (Judgement, DeliveryRecord) {
         let started_ms = self.clock.now_ms();
@@ -181,6 +184,7 @@ impl Executor {
         let done = purpose == Purpose::Act && judgement.class.disposition() == Disposition::Delivered;
         let record = DeliveryRecord {
             step: plan.step_names().nth(step).unwrap_or_default().to_owned(),
+            generation,
             probe: purpose == Purpose::Ask,
             started_ms,
             took_ms,
@@ -189,7 +193,7 @@ impl Executor {
             } else {
                 SentRequest::Stored(Box::new(request.clone()))
             },
-            answer: answer(&exchange, done),
+            answer: answer(&exchange, kept_max(done, &judgement)),
             class: judgement.class,
             message: Some(judgement.message.en.clone()).filter(|message| !message.is_empty()),
         };
@@ -330,13 +334,21 @@ fn hash_text(hash: &mut Hasher, text: &str) {
     hash.update(text.as_bytes());
 }
 
-/// What history keeps of an answer: the body of a delivery that went well says nothing a person needs.
-fn answer(exchange: &Exchange, done: bool) -> Answer {
+/// How much of an answer's body history keeps: of a delivery that went well only what later steps read.
+fn kept_max(done: bool, judgement: &Judgement) -> Option<usize> {
+    match (done, &judgement.body) {
+        (false, _) => Some(ANSWER_BYTES_KEPT_MAX),
+        (true, Some(_)) => Some(READ_BYTES_KEPT_MAX),
+        (true, None) => None,
+    }
+}
+
+fn answer(exchange: &Exchange, kept_max: Option<usize>) -> Answer {
     match exchange {
         Ok(response) => Answer::Response {
             status: response.status,
-            body: (!done).then(|| {
-                let kept = &response.body[..response.body.len().min(ANSWER_BYTES_KEPT_MAX)];
+            body: kept_max.map(|kept_max| {
+                let kept = &response.body[..response.body.len().min(kept_max)];
                 BodyText {
                     text: String::from_utf8_lossy(kept).into_owned(),
                     cut: kept.len() < response.body.len(),

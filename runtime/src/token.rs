@@ -38,6 +38,9 @@ pub enum KeyError {
     /// Neither 64 hexadecimal digits nor anything else we accept.
     #[error("the master key in {0} must be 64 hexadecimal digits")]
     Malformed(String),
+    /// There is none yet.
+    #[error("there is no master key in {path}", path = .0.display())]
+    Absent(PathBuf),
     /// The file cannot be read or made.
     #[error("the master key file {path}: {error}", path = .path.display())]
     File {
@@ -53,21 +56,31 @@ pub enum KeyError {
 
 impl MasterKey {
     /// The key given by the operator, else the one in the data directory, which is made at first use (mode 0600, fsynced).
+    /// For the server alone: a key that nothing serves gives URLs that lead nowhere.
     ///
     /// # Errors
     /// The key is malformed, or its file cannot be read or made.
     pub fn load(given: Option<String>, data_directory: &Path) -> Result<MasterKey, KeyError> {
-        if let Some(given) = given {
-            return MasterKey::from_hex(&given)
-                .ok_or_else(|| KeyError::Malformed(crate::config::MASTER_KEY_VARIABLE.to_owned()));
+        match MasterKey::existing(given, data_directory) {
+            Err(KeyError::Absent(_)) => MasterKey::of_file(make, &data_directory.join(KEY_FILE)),
+            found => found,
         }
-        let path = data_directory.join(KEY_FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(&path)?,
-            Err(error) => return Err(KeyError::File { path, error }),
-        };
-        MasterKey::from_hex(&text).ok_or_else(|| KeyError::Malformed(path.display().to_string()))
+    }
+
+    /// The key given by the operator, else the one that a server left in the data directory.
+    ///
+    /// # Errors
+    /// `Absent` when there is none; the key is malformed, or its file cannot be read.
+    pub fn existing(given: Option<String>, data_directory: &Path) -> Result<MasterKey, KeyError> {
+        match given {
+            Some(given) => MasterKey::from_hex(&given)
+                .ok_or_else(|| KeyError::Malformed(crate::config::MASTER_KEY_VARIABLE.to_owned())),
+            None => MasterKey::of_file(read, &data_directory.join(KEY_FILE)),
+        }
+    }
+
+    fn of_file(text: fn(&Path) -> Result<String, KeyError>, path: &Path) -> Result<MasterKey, KeyError> {
+        MasterKey::from_hex(&text(path)?).ok_or_else(|| KeyError::Malformed(path.display().to_string()))
     }
 
     fn from_hex(text: &str) -> Option<MasterKey> {
@@ -146,6 +159,13 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+fn read(path: &Path) -> Result<String, KeyError> {
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => KeyError::Absent(path.to_owned()),
+        _ => KeyError::File { path: path.to_owned(), error },
+    })
 }
 
 /// Makes the key file and returns its text. Another process may have made it in between: then that one counts.
@@ -236,6 +256,16 @@ mod tests {
         assert!(first.is(&again));
         let mode = fs::metadata(data.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_only_looks_for_a_key_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        assert!(matches!(MasterKey::existing(None, &data), Err(KeyError::Absent(_))));
+        assert!(!data.exists());
+        let made = MasterKey::load(None, &data).unwrap().token("a", 0);
+        assert!(MasterKey::existing(None, &data).unwrap().token("a", 0).is(&made));
     }
 
     #[test]

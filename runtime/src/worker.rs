@@ -247,6 +247,7 @@ mod tests {
         let said = "Invalid phone 79990000001";
         let delivery = DeliveryRecord {
             step: "send".to_owned(),
+            generation: 0,
             probe: false,
             started_ms: 0,
             took_ms: 1,

@@ -1,6 +1,7 @@
 //! Rules of the repository itself.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -39,6 +40,21 @@ fn every_place_of_the_code_map_exists() {
     assert!(places.len() >= 6, "the code map names the top level: {places:?}");
     for place in places {
         assert!(root().join(place).exists(), "the code map names {place}, which is not there");
+    }
+    let mut known = BTreeSet::new();
+    for krate in ["bundles", "runtime"] {
+        visit(&root().join(krate).join("src"), &mut |path| {
+            let below = path.strip_prefix(root()).expect("below the root").with_extension("");
+            known.extend(below.iter().map(|part| part.to_string_lossy().into_owned()));
+        });
+    }
+    let prose: Vec<&str> = map.lines().filter(|line| !line.starts_with('|')).collect();
+    let prose = prose.join(" ");
+    let named = prose.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let parts =
+        named.flat_map(|name| name.trim_end_matches(".rs").split('/')).filter(|part| !part.is_empty());
+    for part in parts {
+        assert!(known.contains(part), "the code map names `{part}`, which is not there");
     }
 }
 

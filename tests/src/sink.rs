@@ -22,6 +22,7 @@ struct Counted {
     repeats: u64,
     unreadable: u64,
     latencies: Latencies,
+    first_ns: Option<i64>,
     last_ns: i64,
 }
 
@@ -98,6 +99,11 @@ impl Sink {
         lock(&self.counted).latencies.clone()
     }
 
+    /// When the first call came since the last reset, nanoseconds since 1970.
+    pub fn first_ns(&self) -> Option<i64> {
+        lock(&self.counted).first_ns
+    }
+
     /// When the last new call came, nanoseconds since 1970.
     pub fn last_ns(&self) -> i64 {
         lock(&self.counted).last_ns
@@ -111,6 +117,7 @@ impl Counted {
             None => self.unreadable += 1,
             Some(id) if self.ids.insert(id) => {
                 self.latencies.record_ns(now_ns - id);
+                self.first_ns.get_or_insert(now_ns);
                 self.last_ns = now_ns;
             }
             Some(_) => self.repeats += 1,

@@ -12,9 +12,14 @@ use std::{
 };
 
 use sheaf_bundles::{
-    compile::Integration, connection::Connection, hook::Hook, id::VersionId, plan::Plan, words::Language,
+    compile::Integration,
+    connection::Connection,
+    hook::Hook,
+    id::VersionId,
+    plan::Plan,
+    words::{Language, Words},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::watch, task::JoinError, time::Instant};
 use tracing::{error, info, warn};
 
 use super::AppError;
@@ -52,11 +57,13 @@ pub async fn compiled(directory: &Path) -> Result<Integration, AppError> {
     let owned = directory.to_owned();
     let read = tokio::task::spawn_blocking(move || Ok(directory::compile(&directory::read(&owned)?))).await;
     // A compiler that panicked says so in the log; the files are as good as wrong.
-    let compiled = read.unwrap_or_else(|panicked| Err(AppError::Invalid(panicked.to_string())))?;
-    let text = compiled.diagnostics.has_errors().then(|| compiled.text(Language::En, false));
-    match (text, compiled.integration) {
+    let panicked = |error: JoinError| AppError::Invalid(Words::new(error.to_string(), error.to_string()));
+    let compiled = read.unwrap_or_else(|error| Err(panicked(error)))?;
+    let text = |language| compiled.text(language, false);
+    let wrong = compiled.diagnostics.has_errors().then(|| Words::new(text(Language::En), text(Language::Ru)));
+    match (wrong, compiled.integration) {
         (None, Some(integration)) => Ok(integration),
-        (text, _) => Err(AppError::Invalid(text.unwrap_or_default())),
+        (wrong, _) => Err(AppError::Invalid(wrong.unwrap_or_default())),
     }
 }
 

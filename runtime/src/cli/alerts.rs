@@ -2,7 +2,6 @@
 
 use std::{process::ExitCode, sync::Arc};
 
-use anyhow::bail;
 use serde_json::json;
 use sheaf_bundles::{
     alerts::{decide::State, message::time},
@@ -10,20 +9,20 @@ use sheaf_bundles::{
 };
 
 use super::{
-    output::{Output, table},
-    project::Project,
+    output::{Failure, Output, table},
+    project::{self, Project},
 };
 use crate::{
     alerts::{self, Told, channel::Sender},
     clock::Clock,
     config::Environment,
-    directory,
     egress::{Egress, Rules, address::Allowed, origin::Override},
     secrets::Secrets,
 };
 
 /// Show what people are told of right now, or test every channel of alerts.yaml.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AlertsCommand {
     #[command(subcommand)]
     command: Option<Command>,
@@ -69,13 +68,15 @@ impl AlertsCommand {
 }
 
 fn test(project: &Project, rules: Rules, output: &Output) -> anyhow::Result<ExitCode> {
-    let compiled = directory::compile(&directory::read(&project.directory)?);
-    let Some(integration) = compiled.sound() else {
-        bail!("{} does not compile; `sheaf check` says why", project.directory.display());
-    };
+    let compiled = project.compile()?;
+    let integration = compiled.sound().ok_or_else(|| project::does_not_compile(&project.directory))?;
     let told = Told::of(integration);
     if told.alerts.channels.is_empty() {
-        bail!("nobody is told: {} has no channels in alerts.yaml", project.directory.display());
+        let directory = project.directory.display();
+        return Err(Failure::error(
+            format!("nobody is told: {directory} has no channels in alerts.yaml"),
+            format!("оповещать некого: в alerts.yaml каталога {directory} нет каналов"),
+        ));
     }
     let sender = Sender {
         egress: Arc::new(Egress::new(rules)?),

@@ -31,9 +31,13 @@ fn in_words(compiled: &Compiled, output: &Output) -> String {
     let mut text = compiled.text(output.language, output.color());
     if let Some(integration) = compiled.sound() {
         let (bundles, connections) = (integration.plans.len(), integration.connections.len());
+        let verdict = match compiled.diagnostics.is_empty() {
+            true => output.words("Nothing is wrong.", "Всё в порядке."),
+            false => output.words("No errors.", "Ошибок нет."),
+        };
         text.push_str(&match output.language {
-            Language::En => format!("Nothing is wrong. Bundles: {bundles}, connections: {connections}."),
-            Language::Ru => format!("Ошибок нет. Связок: {bundles}, подключений: {connections}."),
+            Language::En => format!("{verdict} Bundles: {bundles}, connections: {connections}."),
+            Language::Ru => format!("{verdict} Связок: {bundles}, подключений: {connections}."),
         });
     }
     text

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
-use sheaf_bundles::{manifest::Manifest, words::Words};
+use sheaf_bundles::{diagnostic::render, manifest::Manifest, words::Words};
 
 use super::output::{Output, table};
 use crate::directory;
@@ -17,14 +17,19 @@ pub struct Connectors {
 }
 
 impl Connectors {
-    /// Exit code 0.
+    /// Exit code 0; 1 when a connector of the directory is wrong, which is then said on standard error.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let files = self.directory.as_deref().map(directory::read).transpose()?.unwrap_or_default();
-        let (catalog, _, _) = sheaf_connectors::catalog(&files);
+        let (catalog, sources, diagnostics) = sheaf_connectors::catalog(&files);
         let manifests: Vec<&Manifest> = catalog.iter().map(|connector| &connector.manifest).collect();
         let listed = manifests.iter().map(|manifest| as_json(manifest)).collect();
         output.print(&Value::Array(listed), || in_words(&manifests, output));
-        Ok(ExitCode::SUCCESS)
+        if output.json && !diagnostics.is_empty() {
+            eprintln!("{}", json!({"diagnostics": render::json(&sources, &diagnostics, output.language)}));
+        } else {
+            eprint!("{}", render::text(&sources, &diagnostics, output.language, false));
+        }
+        Ok(if diagnostics.has_errors() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 }
 

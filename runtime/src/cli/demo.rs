@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::json;
 use sheaf_bundles::{
     event::{Event, Received},
@@ -19,7 +19,8 @@ use sheaf_connectors::decode::decode;
 use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use super::{
-    output::Output,
+    output::{Failure, Output},
+    project,
     receiver::{self, Got},
     sample::{self, Sample},
     send::send,
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     app::{self, Running},
     clock::Clock,
-    config::{Config, Environment, LogFormat},
+    config::{Config, Environment, LogFormat, MASTER_KEY_VARIABLE},
     directory,
     live::LiveHook,
     telemetry,
@@ -43,7 +44,7 @@ const SHOWN: [&str; 3] = ["dynamic.form", "static.form", "session-without-cookie
 /// Serve an example against a local receiver, show events routed, and stay up for more.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// The example.
+    /// An example of calls, with dynamic.form, static.form and session-without-cookie.form in its events/.
     #[arg(value_name = "DIR", default_value = "examples/calltouch-mindbox")]
     directory: PathBuf,
     /// End after the events were shown.
@@ -66,8 +67,10 @@ impl Demo {
             config.egress_override.push(format!("{origin}=http://{receiver}").parse()?);
         }
         let key_folder = config.data_directory();
-        let running = app::serve(config, Environment::of_process(), Clock::system()).await?;
-        let stage = Stage { running: &running, key: MasterKey::load(None, &key_folder)?, output };
+        let environment = Environment::of_process();
+        let running = app::serve(config, environment.clone(), Clock::system()).await?;
+        let key = MasterKey::existing(environment.get(MASTER_KEY_VARIABLE), &key_folder)?;
+        let stage = Stage { running: &running, key, output };
         stage.introduce(&self.directory);
         for (number, file) in SHOWN.iter().enumerate() {
             stage.show(number + 1, &self.directory.join("events").join(file), &mut got).await?;
@@ -90,8 +93,7 @@ impl Demo {
 /// Every origin the example's bundles send to: all of them go to the receiver instead.
 fn origins(directory: &std::path::Path) -> anyhow::Result<BTreeSet<String>> {
     let compiled = directory::compile(&directory::read(directory)?);
-    let integration =
-        compiled.integration.with_context(|| format!("{} does not compile", directory.display()))?;
+    let integration = project::integration(directory, &compiled)?;
     Ok(integration.connections.iter().flat_map(|connection| connection.secret_origins.clone()).collect())
 }
 
@@ -147,7 +149,10 @@ impl Stage<'_> {
         }
         let (status, body) = send(&self.url(&hook), sample).await?;
         if status != 200 {
-            bail!("the hook answered {status}: {body}");
+            return Err(Failure::error(
+                format!("the hook answered {status}: {body}"),
+                format!("хук ответил {status}: {body}"),
+            ));
         }
         let taken =
             hook.plans.iter().filter(|(_, plan)| matches!(plan.decide(&event), Verdict::Take { .. })).count();
@@ -192,7 +197,7 @@ fn fresh(mut sample: Sample, number: usize) -> Sample {
 fn event(hook: &LiveHook, sample: &Sample) -> anyhow::Result<Event> {
     let content_type = sample.content_type.map(|kind| ("content-type".into(), kind.into()));
     let received = Received {
-        method: sample.method.into(),
+        method: sample.method.as_str().into(),
         query: sample.query.as_str().into(),
         headers: content_type.into_iter().collect(),
         body: sample.body.clone(),

@@ -1,33 +1,30 @@
 //! `sheaf events`: what came in.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode};
 
-use anyhow::Context;
 use serde_json::{Value, json};
 use sheaf_bundles::{
     event::{Event, Received},
-    hook::Hook,
     id::EventId,
-    value::Map,
 };
 use sheaf_connectors::decode::{Note, decode};
 
 use super::{
-    output::{Output, table, time},
+    masked::{clear, masked},
+    output::{Failure, Output, table, time},
     project::Project,
 };
 use crate::{
     directory,
-    queue::history::{EventDetail, EventFilter, EventSummary},
+    queue::history::{EventDetail, EventFilter, EventSummary, PAGE_MAX},
 };
 
 /// Rows shown when no other number is asked for.
 pub const ROWS: u32 = 30;
-/// What stands for a value that only those with the permission may see.
-const MASK: &str = "••••";
 
 /// List events, newest first, or show one.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Events {
     #[command(subcommand)]
     command: Option<Command>,
@@ -41,7 +38,7 @@ enum Command {
     Show {
         /// Its id: evt_….
         id: EventId,
-        /// Show personal and sensitive fields, and the request as received.
+        /// Show personal, sensitive and undeclared fields, and the request as received.
         #[arg(long)]
         reveal: bool,
         #[command(flatten)]
@@ -60,8 +57,8 @@ struct List {
     /// Only older ones than this: the last id of the page before.
     #[arg(long, value_name = "ID")]
     before: Option<EventId>,
-    /// How many.
-    #[arg(long, default_value_t = ROWS)]
+    /// How many, at most 1000.
+    #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
     limit: u32,
     #[command(flatten)]
     project: Project,
@@ -116,8 +113,9 @@ fn summary(event: &EventSummary) -> Value {
 }
 
 fn show(id: EventId, reveal: bool, project: &Project, output: &Output) -> anyhow::Result<ExitCode> {
+    let event = project.read(async |store| store.event(id).await)?;
     let event =
-        project.read(async |store| store.event(id).await)?.with_context(|| format!("there is no {id}"))?;
+        event.ok_or_else(|| Failure::error(format!("there is no {id}"), format!("{id} не найдено")))?;
     let read = Reading::of(&project.directory, &event, reveal, output);
     let runs: Vec<Value> = event
         .runs
@@ -167,7 +165,7 @@ impl Reading {
             .map(|plan| json!({"bundle": plan.bundle, "said": plan.explain(&event).in_language(output.language)}))
             .collect();
         let notes = decoded.notes.iter().map(|note| in_words(note, output)).collect();
-        let fields = shown_fields(hook, Arc::new(event.fields), reveal);
+        let fields = if reveal { clear(&event.fields) } else { masked(hook, &event.fields) };
         Reading { fields, notes, bundles }
     }
 }
@@ -187,18 +185,6 @@ fn in_words(note: &Note, output: &Output) -> String {
             format!("{field}: {} {expected}", output.words("is not of its type:", "не того типа:"))
         }
     }
-}
-
-/// The decoded fields; personal and sensitive ones masked unless they are asked for.
-fn shown_fields(hook: &Hook, fields: Arc<Map>, reveal: bool) -> Value {
-    let masked = |name: &str| {
-        hook.fields.iter().any(|own| own.field.name == name && (own.field.personal || own.field.sensitive))
-    };
-    let shown = fields.iter().map(|(name, value)| {
-        let value = if !reveal && !value.is_empty() && masked(name) { json!(MASK) } else { json!(value) };
-        (name.to_string(), value)
-    });
-    Value::Object(shown.collect())
 }
 
 fn raw(received: &Received) -> Value {

@@ -77,13 +77,25 @@ fn held(gates: &[ClosedGate], output: &Output) -> String {
         [
             gate.kind.name().to_owned(),
             gate.name.clone(),
-            gate.why.to_owned(),
+            why(gate.why, output).to_owned(),
             time(gate.since_ms),
             gate.until_ms.map(time).unwrap_or_default(),
             gate.waiting.to_string(),
         ]
     });
     table(header, rows)
+}
+
+/// Why a gate is closed.
+fn why<'w>(name: &'w str, output: &Output) -> &'w str {
+    match (output.language, name) {
+        (Language::Ru, "paused") => "на паузе",
+        (Language::Ru, "failing") => "сервис сбоит",
+        (Language::Ru, "refused") => "доступ отклонён",
+        (Language::Ru, "busy") => "просит подождать",
+        (Language::Ru, "quota") => "лимит исчерпан",
+        (_, name) => name,
+    }
 }
 
 /// What is left of the connections' budgets.

@@ -3,11 +3,13 @@
 mod again;
 mod alerts;
 mod check;
+mod chosen;
 mod connectors;
 mod demo;
 mod events;
 mod hook;
 mod ledger;
+mod masked;
 mod output;
 mod pause;
 mod project;
@@ -18,9 +20,13 @@ mod schema;
 mod send;
 mod serve;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use serde_json::json;
 use sheaf_bundles::words::Language;
 
 use self::output::Output;
@@ -55,7 +61,7 @@ enum Command {
     Check(check::Check),
     /// Print the URL to paste into the vendor's settings. / Показать URL для настроек сервиса.
     Hook(hook::Hook),
-    /// Send a sample file to a connection's hook. / Отправить пример на хук подключения.
+    /// Send a sample or a file to a connection's hook. / Отправить пример или файл на хук подключения.
     Send(send::Send),
     /// What came in. / Что пришло.
     Events(events::Events),
@@ -79,7 +85,11 @@ enum Command {
 
 /// Runs the command line and says how the process should end.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match parse(&words) {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error, words.iter().any(|word| word == "--json")),
+    };
     let output = Output::new(cli.json, language(cli.lang));
     match run(cli.command, &output) {
         Ok(code) => code,
@@ -88,6 +98,28 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Reads the command line. The URL of a database is not repeated when it is refused: it may hold a password, and what is
+/// printed here goes to the log of whoever supervises the server.
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(words).map_err(|mut error| {
+        let of = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+        if error.kind() == ErrorKind::ValueValidation && of.starts_with("--database") {
+            error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+        }
+        error
+    })
+}
+
+fn not_understood(error: &clap::Error, json: bool) -> ExitCode {
+    if json && error.use_stderr() {
+        eprintln!("{}", json!({"error": error.to_string().trim_end()}));
+    } else {
+        // Nobody reads it when that fails.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
 }
 
 fn run(command: Command, output: &Output) -> anyhow::Result<ExitCode> {
@@ -113,5 +145,38 @@ fn language(asked: Option<Lang>) -> Language {
         Some(Lang::Ru) => Language::Ru,
         Some(Lang::En) => Language::En,
         None => Environment::of_process().language(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(line: &[&str]) -> clap::Error {
+        parse(&line.iter().map(OsString::from).collect::<Vec<_>>()).expect_err("refused")
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_not_repeated() {
+        for url in ["postgres://sheaf:canary/4711@db/sheaf", "postgresql+ssl://sheaf:canary@db/sheaf"] {
+            for command in
+                [&["sheaf", "serve", "."][..], &["sheaf", "ledger"], &["sheaf", "pause", "bundle", "x"]]
+            {
+                let said = error(&[command, &["--database", url]].concat()).to_string();
+                assert!(!said.contains("canary") && said.contains("--database"), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_option_before_the_subcommand_is_refused_not_ignored() {
+        for line in [
+            &["sheaf", "runs", "--bundle", "x", "replay", "--parked"][..],
+            &["sheaf", "runs", "--dir", "/srv/shop", "discard", "--parked"],
+            &["sheaf", "events", "--dir", "/srv/shop", "show", "evt_1"],
+            &["sheaf", "alerts", "--dir", "/srv/shop", "test"],
+        ] {
+            assert_eq!(error(line).kind(), ErrorKind::ArgumentConflict, "{line:?}");
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! Printing: a table or sentence for people, JSON for scripts. One place decides which.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 use chrono::DateTime;
 use comfy_table::{Table, presets::NOTHING};
@@ -15,6 +18,25 @@ pub struct Output {
     /// Language of the words.
     pub language: Language,
 }
+
+/// An error of a command, in every language the product speaks.
+#[derive(Debug)]
+pub struct Failure(Words);
+
+impl Failure {
+    /// Both languages at once.
+    pub fn error(en: impl Into<String>, ru: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Failure(Words::new(en, ru)))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.en)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl Output {
     /// As asked on the command line.
@@ -43,10 +65,14 @@ impl Output {
 
     /// A failure with its causes.
     pub fn error(&self, error: &anyhow::Error) {
+        let text = match error.downcast_ref::<Failure>() {
+            Some(Failure(words)) => words.in_language(self.language).to_owned(),
+            None => format!("{error:#}"),
+        };
         if self.json {
-            eprintln!("{}", json!({"error": format!("{error:#}")}));
+            eprintln!("{}", json!({"error": text}));
         } else {
-            eprintln!("{}: {error:#}", self.words("error", "ошибка"));
+            eprintln!("{}: {text}", self.words("error", "ошибка"));
         }
     }
 

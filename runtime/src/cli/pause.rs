@@ -3,12 +3,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
 use serde_json::json;
 use sheaf_bundles::words::Words;
 
-use super::{output::Output, project::Project};
-use crate::{directory, queue::gate::GateKind};
+use super::{
+    output::{Failure, Output},
+    project::Project,
+};
+use crate::queue::gate::GateKind;
 
 /// What is held or let go.
 #[derive(Debug, clap::Args)]
@@ -48,22 +50,48 @@ impl Pause {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// A misspelt name would hold nothing, and nobody would notice.
+    /// A misspelt name would hold nothing, and nobody would notice. The file may be broken or gone: what it said last runs on.
     fn is_there(&self, kind: GateKind) -> anyhow::Result<()> {
-        let compiled = directory::compile(&directory::read(&self.project.directory)?);
-        let Some(integration) = &compiled.integration else {
-            bail!("{} does not compile; `sheaf check` says why", self.project.directory.display());
-        };
-        let names: Vec<&str> = match kind {
-            GateKind::Bundle => integration.plans.iter().map(|plan| plan.bundle.as_str()).collect(),
-            GateKind::Connection | GateKind::Source => {
-                integration.connections.iter().map(|connection| connection.name.as_str()).collect()
-            }
-        };
-        if !names.contains(&self.name.as_str()) {
-            bail!("no {} {:?} here; there are: {}", kind.name(), self.name, names.join(", "));
+        let named = self.named(kind);
+        if named.contains(&self.name) || self.is_live(kind)? {
+            return Ok(());
         }
-        Ok(())
+        let (kind, name, named) = (kind.name(), &self.name, named.join(", "));
+        Err(Failure::error(
+            format!("no {kind} {name:?} here; there are: {named}"),
+            format!("здесь нет {kind} {name:?}; есть: {named}"),
+        ))
+    }
+
+    /// What the files of now name, as far as they can be read.
+    fn named(&self, kind: GateKind) -> Vec<String> {
+        let Some(integration) = self.project.compile().ok().and_then(|compiled| compiled.integration) else {
+            return Vec::new();
+        };
+        match kind {
+            GateKind::Bundle => integration.plans.iter().map(|plan| plan.bundle.clone()).collect(),
+            GateKind::Connection | GateKind::Source => {
+                integration.connections.iter().map(|connection| connection.name.clone()).collect()
+            }
+        }
+    }
+
+    /// Whether the server knows it: from events, runs, or the bundles in force.
+    fn is_live(&self, kind: GateKind) -> anyhow::Result<bool> {
+        self.project.read(async |store| {
+            if store.knows(kind, &self.name).await? {
+                return Ok(true);
+            }
+            let (_, in_force) = store.versions_in_force().await?;
+            let plans =
+                in_force.into_iter().filter_map(|it| sheaf_connectors::plan_of_artefact(it.artefact).ok());
+            Ok(kind == GateKind::Connection
+                && plans
+                    .flat_map(|plan| {
+                        plan.step_connections().map(|(it, _)| it.name.clone()).collect::<Vec<_>>()
+                    })
+                    .any(|name| name == self.name))
+        })
     }
 }
 

@@ -1,17 +1,21 @@
 //! The directory a command is about, and what its server left beside it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use anyhow::{Context, bail};
+use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook};
 
+use super::output::Failure;
 use crate::{
     addresses::Addresses,
     clock::Clock,
     config::{self, Environment, HOOKS_ADDRESS, MANAGEMENT_ADDRESS, MASTER_KEY_VARIABLE},
-    directory,
+    directory::{self, Compiled},
     queue::QueueError,
     storage::{database::Database, postgres::url::DatabaseUrl, store::Store},
-    token::{MasterKey, Token},
+    token::{KeyError, MasterKey, Token},
 };
 
 /// Which directory of integrations, and where its data lie.
@@ -40,10 +44,15 @@ impl Project {
         if let Database::File(path) = &database
             && !path.is_file()
         {
-            bail!(
-                "{} is not there: has `sheaf serve` run here? (--dir, --data and --database say where to look)",
-                path.display()
-            );
+            let path = path.display();
+            return Err(Failure::error(
+                format!(
+                    "{path} is not there: has `sheaf serve` run here? (--dir, --data and --database say where to look)"
+                ),
+                format!(
+                    "{path} не найден: запускался ли здесь `sheaf serve`? (где искать, говорят --dir, --data и --database)"
+                ),
+            ));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -63,32 +72,65 @@ impl Project {
         })
     }
 
-    /// The token of a connection's hook.
-    pub fn token(&self, connection: &str) -> anyhow::Result<Token> {
-        let generation = self.generation(connection)?;
+    /// The token of a connection's hook. Only a server makes a master key: one made here would give a URL that nobody serves.
+    pub fn token(&self, connection: &Connection) -> anyhow::Result<Token> {
         let given = Environment::of_process().get(MASTER_KEY_VARIABLE);
-        let key = MasterKey::load(given, &self.data_directory())
-            .context("the hook's token comes from the master key")?;
-        Ok(key.token(connection, generation))
+        let key = match MasterKey::existing(given, &self.data_directory()) {
+            Ok(key) => key,
+            Err(KeyError::Absent(path)) => {
+                let path = path.display();
+                return Err(Failure::error(
+                    format!(
+                        "there is no {path}: has `sheaf serve` run here? (--dir and --data say where to look, {MASTER_KEY_VARIABLE} gives the key itself)"
+                    ),
+                    format!(
+                        "{path} не найден: запускался ли здесь `sheaf serve`? (где искать, говорят --dir и --data, сам ключ задаёт {MASTER_KEY_VARIABLE})"
+                    ),
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(key.token(&connection.name, connection.hook_generation))
     }
 
-    fn generation(&self, connection: &str) -> anyhow::Result<u32> {
-        let compiled = directory::compile(&directory::read(&self.directory)?);
-        let Some(integration) = &compiled.integration else {
-            bail!("{} does not compile; `sheaf check` says why", self.directory.display());
-        };
-        let connections = || integration.hooks.iter().map(|hook| &hook.connection);
-        match connections().find(|own| own.name == connection) {
-            Some(own) => Ok(own.hook_generation),
-            None => {
-                let names: Vec<&str> = connections().map(|own| own.name.as_str()).collect();
-                bail!("no connection {connection:?} with a hook here; there are: {}", names.join(", "))
-            }
-        }
+    /// The hook of a connection, as the files of now say.
+    pub fn hook(&self, connection: &str) -> anyhow::Result<Arc<Hook>> {
+        let compiled = self.compile()?;
+        let hooks = &integration(&self.directory, &compiled)?.hooks;
+        hooks.iter().find(|hook| hook.connection.name == connection).cloned().ok_or_else(|| {
+            let names: Vec<&str> = hooks.iter().map(|hook| hook.connection.name.as_str()).collect();
+            let names = names.join(", ");
+            Failure::error(
+                format!("no connection {connection:?} with a hook here; there are: {names}"),
+                format!("здесь нет подключения {connection:?} с хуком; есть: {names}"),
+            )
+        })
+    }
+
+    /// What the files of now compile to, with all that is wrong in them.
+    pub fn compile(&self) -> anyhow::Result<Compiled> {
+        Ok(directory::compile(&directory::read(&self.directory)?))
     }
 
     /// A file as given, or below the project's directory.
     pub fn file(&self, path: &Path) -> PathBuf {
         if path.exists() { path.to_owned() } else { self.directory.join(path) }
     }
+}
+
+/// What can run of a directory, also when some of its files are wrong.
+///
+/// # Errors
+/// Nothing can.
+pub fn integration<'c>(directory: &Path, compiled: &'c Compiled) -> anyhow::Result<&'c Integration> {
+    compiled.integration.as_ref().ok_or_else(|| does_not_compile(directory))
+}
+
+/// The files of a directory are wrong.
+pub fn does_not_compile(directory: &Path) -> anyhow::Error {
+    let directory = directory.display();
+    Failure::error(
+        format!("{directory} does not compile; `sheaf check` says why"),
+        format!("{directory} не компилируется; почему, скажет `sheaf check`"),
+    )
 }

@@ -1,8 +1,7 @@
-//! `sheaf runs`: what became of events; replay.
+//! `sheaf runs`: what became of events.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use sheaf_bundles::{
     id::RunId,
@@ -10,18 +9,21 @@ use sheaf_bundles::{
 };
 
 use super::{
+    again::Again,
+    chosen::{Chosen, Why},
     events::ROWS,
-    output::{Output, table, time},
+    output::{Failure, Output, table, time},
     project::Project,
 };
 use crate::queue::{
     delivery::{Answer, DeliveryRecord, SentRequest},
-    history::{AttemptRecord, RunDetail, RunFilter, RunStateName, RunSummary},
-    types::{Replay, ReplayRefusal},
+    history::{AttemptRecord, PAGE_MAX, RunDetail, RunFilter, RunStateName, RunSummary},
+    types::Replay,
 };
 
-/// List runs, newest first, show one with every request and answer, or replay some.
+/// List runs, newest first, show one with every request and answer, replay or discard some.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Runs {
     #[command(subcommand)]
     command: Option<Command>,
@@ -31,7 +33,7 @@ pub struct Runs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// One run: every attempt, request and answer, secrets masked.
+    /// One run: every attempt, request and answer. Secrets are masked; personal data stand there as they were sent.
     Show {
         /// Its id: run_….
         id: RunId,
@@ -40,21 +42,19 @@ enum Command {
     },
     /// Make runs due again: from the step they stopped at, with the same idempotency keys, unless --new.
     Replay {
-        /// Their ids.
-        #[arg(value_name = "ID", required_unless_present = "parked")]
-        ids: Vec<RunId>,
-        /// Every parked run, of --bundle when given.
-        #[arg(long)]
-        parked: bool,
-        /// With --parked: only of this bundle.
-        #[arg(long, requires = "parked")]
-        bundle: Option<String>,
+        #[command(flatten)]
+        chosen: Chosen,
         /// From the first step with new idempotency keys: the vendor acts again even if it had acted before. The only way
         /// for a delivered run.
         #[arg(long)]
         new: bool,
+    },
+    /// Give up parked runs for good: they are told of no more, and stay in the ledger as discarded.
+    Discard {
         #[command(flatten)]
-        project: Project,
+        chosen: Chosen,
+        #[command(flatten)]
+        why: Why,
     },
 }
 
@@ -72,8 +72,8 @@ struct List {
     /// Only older ones than this: the last id of the page before.
     #[arg(long, value_name = "ID")]
     before: Option<RunId>,
-    /// How many.
-    #[arg(long, default_value_t = ROWS)]
+    /// How many, at most 1000.
+    #[arg(long, default_value_t = ROWS, value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
     limit: u32,
     #[command(flatten)]
     project: Project,
@@ -88,14 +88,14 @@ enum State {
 }
 
 impl Runs {
-    /// Exit code 0; 1 when a run is not there or was not replayed.
+    /// Exit code 0; 1 when a run is not there, or was not replayed or discarded.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         match self.command {
             Some(Command::Show { id, project }) => show(id, &project, output),
-            Some(Command::Replay { ids, parked, bundle, new, project }) => {
-                let how = if new { Replay::New { version: None } } else { Replay::Retry };
-                replay(ids, parked.then_some(bundle), how, &project, output)
+            Some(Command::Replay { chosen, new }) => {
+                chosen.replay(if new { Replay::New { version: None } } else { Replay::Retry }, output)
             }
+            Some(Command::Discard { chosen, why }) => chosen.discard(&why, output),
             None => list(self.list, output),
         }
     }
@@ -177,8 +177,8 @@ fn summary(run: &RunSummary) -> Value {
 }
 
 fn show(id: RunId, project: &Project, output: &Output) -> anyhow::Result<ExitCode> {
-    let run =
-        project.read(async |store| store.run(id).await)?.with_context(|| format!("there is no {id}"))?;
+    let run = project.read(async |store| store.run(id).await)?;
+    let run = run.ok_or_else(|| Failure::error(format!("there is no {id}"), format!("{id} не найден")))?;
     let shown = detail(&run, project);
     output.print(&shown, || format!("{shown:#}"));
     Ok(ExitCode::SUCCESS)
@@ -186,25 +186,31 @@ fn show(id: RunId, project: &Project, output: &Output) -> anyhow::Result<ExitCod
 
 fn detail(run: &RunDetail, project: &Project) -> Value {
     let mut shown = summary(&run.summary);
-    let again = super::again::Again::of(project, &run.summary);
-    shown["attempts"] = run.attempts.iter().map(|attempt| attempt_json(attempt, again.as_ref())).collect();
+    let again = Again::of(project, run);
+    let attempts = run.attempts.iter().enumerate().map(|(number, attempt)| {
+        attempt_json(attempt, |delivery| again.as_ref().and_then(|again| again.request(number, delivery)))
+    });
+    shown["attempts"] = attempts.collect();
+    shown["asked"] = json!(run.asked);
     shown
 }
 
-fn attempt_json(attempt: &AttemptRecord, again: Option<&super::again::Again>) -> Value {
+fn attempt_json<'a>(attempt: &AttemptRecord, again: impl Fn(usize) -> Option<&'a Request>) -> Value {
+    let deliveries = attempt.deliveries.iter().enumerate();
+    let deliveries = deliveries.map(|(number, delivery)| delivery_json(delivery, again(number)));
     json!({
         "outcome": attempt.outcome,
         "started_ms": attempt.started_ms,
         "finished_ms": attempt.finished_ms,
         "reason": attempt.reason,
-        "deliveries": attempt.deliveries.iter().map(|delivery| delivery_json(delivery, again)).collect::<Vec<_>>(),
+        "deliveries": deliveries.collect::<Vec<_>>(),
     })
 }
 
-fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>) -> Value {
+fn delivery_json(delivery: &DeliveryRecord, again: Option<&Request>) -> Value {
     let request = match &delivery.request {
         SentRequest::Stored(request) => request_json(request),
-        SentRequest::Hash(hash) => match again.and_then(|again| again.request(&delivery.step)) {
+        SentRequest::Hash(hash) => match again {
             Some(request) if crate::executor::hash(request) == *hash => request_json(request),
             Some(_) => json!({"hash": hash, "note": "rendered again it differs from what was sent"}),
             None => json!({"hash": hash}),
@@ -218,6 +224,7 @@ fn delivery_json(delivery: &DeliveryRecord, again: Option<&super::again::Again>)
     };
     json!({
         "step": delivery.step,
+        "generation": delivery.generation,
         "probe": delivery.probe,
         "started_ms": delivery.started_ms,
         "took_ms": delivery.took_ms,
@@ -245,55 +252,6 @@ fn masked(pieces: &[Piece]) -> String {
         Piece::Secret { name, .. } => format!("[{name}]"),
     };
     pieces.iter().map(show).collect()
-}
-
-fn replay(
-    mut ids: Vec<RunId>,
-    parked: Option<Option<String>>,
-    how: Replay,
-    project: &Project,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
-    let replayed = project.read(async |store| {
-        if let Some(bundle) = &parked {
-            ids.extend(store.parked(bundle.as_deref()).await?);
-        }
-        store.replay(&ids, how).await
-    })?;
-    let refused: Vec<Value> = replayed
-        .refused
-        .iter()
-        .map(|(run, why)| json!({"id": run.to_string(), "why": refusal_words(*why, output)}))
-        .collect();
-    let count = replayed.runs.len();
-    let runs: Vec<String> = replayed.runs.iter().map(ToString::to_string).collect();
-    output.print(&json!({"replayed": runs, "refused": refused}), || {
-        let mut text = format!("{}: {count}", output.words("due now", "поставлено в очередь"));
-        for line in &refused {
-            text.push_str(&format!(
-                "\n{}: {}",
-                line["id"].as_str().unwrap_or(""),
-                line["why"].as_str().unwrap_or("")
-            ));
-        }
-        text
-    });
-    if count == 0 && replayed.refused.is_empty() {
-        bail!("{}", output.words("nothing to replay", "повторять нечего"));
-    }
-    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn refusal_words<'a>(refusal: ReplayRefusal, output: &Output) -> &'a str {
-    match refusal {
-        ReplayRefusal::Unknown => output.words("there is no such run", "такого запуска нет"),
-        ReplayRefusal::Pending => output.words("it is pending and runs by itself", "он ждёт и пойдёт сам"),
-        ReplayRefusal::Delivered => output.words(
-            "it is delivered and would do every step again: say --new if that is meant",
-            "он доставлен и повторил бы все шаги: если это и нужно, добавьте --new",
-        ),
-        ReplayRefusal::UnknownVersion => output.words("its version is not known", "его версия неизвестна"),
-    }
 }
 
 #[cfg(test)]

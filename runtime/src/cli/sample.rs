@@ -1,22 +1,80 @@
-//! A sample file as the request a vendor would send: `.form` is a form body, `.query` a query string, `.json` a JSON body.
+//! A sample as the request a vendor would send, of a connector's trigger or of a file: `.form` is a form body, `.query` a
+//! query string, `.json` a JSON body.
 //!
 //! Forms and queries may be broken into lines for reading, as `curl --data @file` allows: line breaks are not sent.
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use serde_json::json;
+use sheaf_bundles::{
+    hook::{Content, Hook, Trigger},
+    json,
+    outgoing::url::percent,
+    value::Value,
+};
+
+use super::output::Failure;
 
 /// A request ready to be sent to a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
-    /// `POST` or `GET`.
-    pub method: &'static str,
+    /// `POST`, or another that the hook takes.
+    pub method: String,
     /// What goes behind `?`; empty for none.
     pub query: String,
     /// The `Content-Type`, where there is a body.
     pub content_type: Option<&'static str>,
     /// The body.
     pub body: Vec<u8>,
+}
+
+impl Sample {
+    fn form(body: Vec<u8>) -> Sample {
+        Sample {
+            method: "POST".to_owned(),
+            query: String::new(),
+            content_type: Some("application/x-www-form-urlencoded"),
+            body,
+        }
+    }
+
+    fn query(query: String) -> Sample {
+        Sample { method: "GET".to_owned(), query, content_type: None, body: Vec::new() }
+    }
+
+    fn json(body: Vec<u8>) -> Sample {
+        Sample { content_type: Some("application/json"), ..Sample::form(body) }
+    }
+}
+
+/// The example of a trigger by the first of the ways that its hook reads; `None` when the manifest has none.
+pub fn of_trigger(hook: &Hook, trigger: &Trigger) -> Option<Sample> {
+    if trigger.sample.is_empty() {
+        return None;
+    }
+    let pairs = || {
+        let pair = |(name, value): &(String, Value)| format!("{}={}", percent(name), percent(&text(value)));
+        trigger.sample.iter().map(pair).collect::<Vec<_>>().join("&")
+    };
+    let sample = match hook.content.first()? {
+        Content::Form => Sample::form(pairs().into_bytes()),
+        Content::Query => Sample::query(pairs()),
+        Content::Json => {
+            let object: serde_json::Map<_, _> =
+                trigger.sample.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+            Sample::json(serde_json::Value::Object(object).to_string().into_bytes())
+        }
+    };
+    let method = match hook.methods.contains(&sample.method) {
+        true => sample.method,
+        false => hook.methods.first()?.clone(),
+    };
+    Some(Sample { method, ..sample })
+}
+
+fn text(value: &Value) -> String {
+    value.as_text().map_or_else(|| json::to_text(value), str::to_owned)
 }
 
 /// Reads a sample file.
@@ -26,25 +84,18 @@ pub struct Sample {
 pub fn read(path: &Path) -> anyhow::Result<Sample> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("form") => Ok(Sample {
-            method: "POST",
-            query: String::new(),
-            content_type: Some("application/x-www-form-urlencoded"),
-            body: one_line(bytes),
-        }),
-        Some("query") => Ok(Sample {
-            method: "GET",
-            query: String::from_utf8(one_line(bytes)).context("a query string is ASCII")?,
-            content_type: None,
-            body: Vec::new(),
-        }),
-        Some("json") => Ok(Sample {
-            method: "POST",
-            query: String::new(),
-            content_type: Some("application/json"),
-            body: bytes,
-        }),
-        Some(_) | None => bail!("{}: a sample ends in .form, .query or .json", path.display()),
+        Some("form") => Ok(Sample::form(one_line(bytes))),
+        Some("query") => {
+            Ok(Sample::query(String::from_utf8(one_line(bytes)).context("a query string is ASCII")?))
+        }
+        Some("json") => Ok(Sample::json(bytes)),
+        Some(_) | None => {
+            let path = path.display();
+            Err(Failure::error(
+                format!("{path}: a sample ends in .form, .query or .json"),
+                format!("{path}: имя примера кончается на .form, .query или .json"),
+            ))
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use serde_json::json;
 use sheaf_bundles::words::Words;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::output::Output;
+use super::output::{Failure, Output};
 use crate::{
-    app::{self, Running},
+    app::{self, AppError, Running},
     clock::Clock,
     config::{Config, Environment},
     telemetry,
@@ -17,6 +17,9 @@ use crate::{
 
 /// Run the bundles of a directory. Stops on SIGTERM or Ctrl-C, after what is in hand is done.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "SHEAF_MASTER_KEY, a variable only, is the master key as 64 hexadecimal digits, in place of the one in the data directory."
+)]
 pub struct Serve {
     #[command(flatten)]
     config: Config,
@@ -27,10 +30,22 @@ impl Serve {
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         telemetry::start(self.config.log_format, &self.config.log).context("--log")?;
         tokio::runtime::Runtime::new()?.block_on(async {
-            let running = app::serve(self.config, Environment::of_process(), Clock::system()).await?;
+            let started = app::serve(self.config, Environment::of_process(), Clock::system()).await;
+            let running = started.map_err(in_words)?;
             announce(&running, output);
             until_stopped(running).await
         })
+    }
+}
+
+/// The diagnostics of files are there in either language.
+fn in_words(error: AppError) -> anyhow::Error {
+    match error {
+        AppError::Invalid(found) => Failure::error(
+            format!("the files have errors:\n{}", found.en),
+            format!("в файлах ошибки:\n{}", found.ru),
+        ),
+        error => error.into(),
     }
 }
 

@@ -84,7 +84,8 @@ impl<P: Place> Bench<P> {
         self.queue.limit(self.limits.clone()).await.unwrap();
     }
 
-    /// As after kill -9: nothing is settled, nothing is stopped in order; the claims in hand stay with the caller.
+    /// As after a stop in the middle of work: nothing that is in hand is settled; those claims stay with the caller. (Processes that are
+    /// killed are the fault harness's.)
     async fn restart(self, slots: usize) -> Bench<P> {
         let bench = self.reopened(slots).await;
         bench.queue.limit(bench.limits.clone()).await.unwrap();
@@ -195,6 +196,7 @@ fn quarantine() -> Publish {
 fn delivery(class: Class) -> DeliveryRecord {
     DeliveryRecord {
         step: "send".to_owned(),
+        generation: 0,
         probe: false,
         started_ms: START_MS,
         took_ms: 12,
@@ -632,7 +634,7 @@ pub async fn a_discarded_run_leaves_the_parked_ones_and_stays_in_the_ledger<P: P
     let run = claim.run;
     claim.settle(parked());
     bench.queue.flush().await.unwrap();
-    assert_eq!(bench.queue.store().discard(&[run, RunId(5)]).await.unwrap().refused, [RunId(5)]);
+    assert_eq!(bench.queue.store().discard(&[run, RunId(5)], "by a test").await.unwrap().refused, [RunId(5)]);
     let line = bench.line().await;
     assert_eq!((line.parked, line.discarded), (0, 1));
 }

@@ -11,6 +11,9 @@ use sheaf_bundles::{
 pub struct DeliveryRecord {
     /// The step's path in the bundle.
     pub step: String,
+    /// How often its run had been replayed as new: its idempotency key hangs on it.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: u32,
     /// Whether it asked the vendor about an earlier one whose answer was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub probe: bool,
@@ -27,6 +30,10 @@ pub struct DeliveryRecord {
     /// What the vendor said, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+fn is_first(generation: &u32) -> bool {
+    *generation == 0
 }
 
 /// A request in history: a delivered one can be rendered again, so only its hash is kept.

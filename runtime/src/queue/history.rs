@@ -127,6 +127,17 @@ pub struct RunDetail {
     pub attempts: Vec<AttemptRecord>,
     /// What the next attempt or a replay starts from, opaque to the queue.
     pub state: Option<Vec<u8>>,
+    /// What people did to it, oldest first.
+    pub asked: Vec<AuditRecord>,
+}
+
+/// What a person did to a run.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct AuditRecord {
+    /// When; unix milliseconds.
+    pub at_ms: i64,
+    /// What, and where it is known who, and why.
+    pub action: String,
 }
 
 /// How an attempt ended.

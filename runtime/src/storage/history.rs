@@ -14,8 +14,8 @@ use super::{
 use crate::queue::{
     delivery::DeliveryRecord,
     history::{
-        AttemptOutcome, AttemptRecord, EventDetail, EventFilter, EventSummary, PAGE_MAX, RunDetail,
-        RunFilter, RunStateName, RunSummary,
+        AttemptOutcome, AttemptRecord, AuditRecord, EventDetail, EventFilter, EventSummary, PAGE_MAX,
+        RunDetail, RunFilter, RunStateName, RunSummary,
     },
     lane::lane_gate,
 };
@@ -178,10 +178,13 @@ ORDER BY 1";
     let attempts = tx.query_all_raw(statement(&tx, ATTEMPTS, [id.0.into(), id.0.into()])).await?;
     let left = statement(&tx, "SELECT state FROM run_state WHERE run = ?", [id.0.into()]);
     let state = tx.query_one_raw(left).await?;
+    let asked = statement(&tx, "SELECT at_ms, action FROM audit WHERE run = ? ORDER BY id", [id.0.into()]);
+    let asked = tx.query_all_raw(asked).await?;
     let detail = RunDetail {
         summary: run(&row)?,
         attempts: attempts.iter().map(attempt).collect::<Result<_, _>>()?,
         state: state.map(|row| row.try_get_by_index(0)).transpose()?,
+        asked: asked.iter().map(audit).collect::<Result<_, _>>()?,
     };
     tx.commit().await?;
     Ok(Some(detail))
@@ -237,6 +240,10 @@ fn attempt(row: &QueryResult) -> Result<AttemptRecord, DbErr> {
         reason: row.try_get_by_index(4)?,
         deliveries,
     })
+}
+
+fn audit(row: &QueryResult) -> Result<AuditRecord, DbErr> {
+    Ok(AuditRecord { at_ms: row.try_get_by_index(0)?, action: row.try_get_by_index(1)? })
 }
 
 /// The name of a stored state.

@@ -12,6 +12,7 @@ pub mod horizon;
 mod identity;
 mod lanes;
 mod ledger;
+mod names;
 mod note;
 mod numbers;
 mod observe;

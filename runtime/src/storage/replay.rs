@@ -122,14 +122,16 @@ async fn through(tx: &DatabaseTransaction, run: RunId, how: Replay) -> Result<Ga
     }
 }
 
-/// Gives up parked runs.
+/// Gives up parked runs; `said` is who, and why.
 pub async fn discard(
     connection: &DatabaseConnection,
     runs: &[RunId],
+    said: &str,
     now_ms: i64,
 ) -> Result<Discarded, DbErr> {
     const GIVE_UP: &str = "UPDATE run SET state = ? WHERE id = ?";
     let mut discarded = Discarded::default();
+    let action = format!("discard {said}");
     for chunk in runs.chunks(CHUNK) {
         let tx = connection.begin_with_options(immediate()).await?;
         let mut tally = Tally::default();
@@ -141,7 +143,7 @@ pub async fn discard(
             tx.execute_raw(statement(&tx, GIVE_UP, [RUN_DISCARDED.into(), run.0.into()])).await?;
             tally.add(number, Count::Parked, -1);
             tally.add(number, Count::Discarded, 1);
-            audit(&tx, *run, "discard", now_ms).await?;
+            audit(&tx, *run, &action, now_ms).await?;
             discarded.runs.push(*run);
         }
         ledger::write(&tx, tally).await?;

@@ -10,7 +10,7 @@ use sheaf_bundles::{
 use tokio::sync::OnceCell;
 
 use super::{
-    budgets, database::Database, gates, history, horizon, lanes, ledger, note, observe, recount, replay,
+    budgets, database::Database, gates, history, horizon, lanes, ledger, names, note, observe, recount, replay,
     versions,
 };
 use crate::{
@@ -198,7 +198,7 @@ impl Store {
         Ok(replay::parked(&self.0.readers, bundle).await?)
     }
 
-    /// Makes finished runs due again and notes who asked for what in the audit log. A serving process takes them within a second.
+    /// Makes finished runs due again, noted in the audit log. A serving process takes them within a second.
     ///
     /// # Errors
     /// `Storage`; chunks committed before it stay replayed.
@@ -206,12 +206,12 @@ impl Store {
         Ok(replay::replay(self.writer().await?, runs, how, self.0.clock.now_ms()).await?)
     }
 
-    /// Gives up parked runs, noted in the audit log.
+    /// Gives up parked runs; `said` (who, and why) is noted in the audit log.
     ///
     /// # Errors
     /// `Storage`; chunks committed before it stay discarded.
-    pub async fn discard(&self, runs: &[RunId]) -> Result<Discarded, QueueError> {
-        Ok(replay::discard(self.writer().await?, runs, self.0.clock.now_ms()).await?)
+    pub async fn discard(&self, runs: &[RunId], said: &str) -> Result<Discarded, QueueError> {
+        Ok(replay::discard(self.writer().await?, runs, said, self.0.clock.now_ms()).await?)
     }
 
     /// Holds the runs of a bundle, or those that a connection brought or that go through it, or lets them go on; `false` when
@@ -221,6 +221,14 @@ impl Store {
     /// `Storage`.
     pub async fn pause(&self, kind: GateKind, name: &str, paused: bool) -> Result<bool, QueueError> {
         Ok(gates::pause(self.writer().await?, kind, name, paused, self.0.clock.now_ms()).await?)
+    }
+
+    /// Whether a bundle was ever in force, or a connection brought an event or has runs that go through it now.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn knows(&self, kind: GateKind, name: &str) -> Result<bool, QueueError> {
+        Ok(names::known(&self.0.readers, kind, name).await?)
     }
 
     /// Gates that hold runs back.

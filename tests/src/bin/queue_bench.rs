@@ -195,6 +195,7 @@ async fn settle_all(mut claims: Claims, events: u64) {
     for _ in 0..events {
         let Some(claim) = claims.recv().await else { return };
         let delivery = DeliveryRecord {
+            generation: 0,
             probe: false,
             step: "send".to_owned(),
             started_ms: 1_772_694_930_000,

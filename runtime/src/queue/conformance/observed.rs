@@ -151,7 +151,7 @@ pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place
     assert_eq!((examples[0].step.as_str(), examples[0].status), ("send", Some(200)));
 
     store.replay(&[runs[2]], Replay::Retry).await.unwrap();
-    store.discard(&[runs[3]]).await.unwrap();
+    store.discard(&[runs[3]], "by a test").await.unwrap();
     let (groups, _) = store.parked_groups(1).await.unwrap();
     assert_eq!(groups.iter().map(|(parked, _)| parked.class.as_str()).collect::<Vec<_>>(), ["bad_request"]);
 }

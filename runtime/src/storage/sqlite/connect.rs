@@ -1,6 +1,12 @@
 //! Connections to the database file, and the settings that durability rests on.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode,
@@ -43,8 +49,36 @@ fn synchronous() -> i64 {
     SYNCHRONOUS_FULL
 }
 
+/// Rights of the database's files: they hold people's phones and e-mails.
+const OWNER_ONLY: u32 = 0o600;
+
+/// Makes the database file before SQLite does, and takes one that others may read from them, whatever the folder it lies in.
+/// SQLite gives its log and its index of it the rights of the database.
+fn make_private(path: &Path) -> io::Result<()> {
+    // One that is there is not opened: closing it would drop this process's locks on it.
+    match fs::OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    for ending in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(ending);
+        match fs::metadata(&file) {
+            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
+                fs::set_permissions(&file, fs::Permissions::from_mode(OWNER_ONLY))?;
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
 /// The one connection that writes.
 pub async fn writer(path: &Path, create: bool) -> Result<DatabaseConnection, QueueError> {
+    if create && let Err(error) = make_private(path) {
+        // What makes it useless SQLite says better.
+        tracing::warn!(%error, path = %path.display(), "the database may be readable by others");
+    }
     let path = path.to_owned();
     let mut options = ConnectOptions::new("sqlite://sheaf");
     options.max_connections(1).sqlx_logging(false).test_before_acquire(false);
