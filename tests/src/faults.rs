@@ -3,6 +3,7 @@
 //! A scenario is a number of cycles. Each cycle says whether its fault bit; a run in which one did not, or in which nothing
 //! was acknowledged, proves nothing and is called invalid.
 
+pub mod callers;
 pub mod calls;
 pub mod clocks;
 pub mod database;

@@ -48,6 +48,7 @@ enum Kind {
     Clocks,
     Duplicates,
     Stop,
+    Rolling,
 }
 
 /// All of them, in the order they are run.
@@ -222,11 +223,19 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "stop",
-        about: "F15 SIGTERM under load: what was accepted is delivered, once",
+        about: "F15 SIGTERM under load: what was taken is answered and delivered, once",
         short: 5,
         long: 100,
         fault: None,
         kind: Kind::Stop,
+    },
+    Scenario {
+        name: "rolling",
+        about: "F15 two nodes are restarted one after the other under load: no call finds nobody, the same",
+        short: 4,
+        long: 100,
+        fault: None,
+        kind: Kind::Rolling,
     },
 ];
 
@@ -293,6 +302,7 @@ impl Scenario {
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
             Kind::Duplicates => duplicates::run(plan, cycles).await,
             Kind::Stop => stop::run(lab, plan, cycles).await,
+            Kind::Rolling => stop::rolling(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
             Kind::PostgresZombie => {
                 zombie::on_postgres(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await
