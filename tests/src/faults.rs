@@ -17,6 +17,7 @@ pub mod kills;
 pub mod lab;
 pub mod ledger;
 pub mod nodes;
+pub mod old;
 pub mod overload;
 pub mod poison;
 pub mod postgres;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{
     calls, clocks, duplicates, errors, kills,
     lab::Lab,
-    nodes, overload, poison, postgres, power,
+    nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
     rig::Plan,
     stop, switch, two, vendor, zombie,
@@ -49,6 +49,7 @@ enum Kind {
     Duplicates,
     Stop,
     Rolling,
+    OldAndNew,
 }
 
 /// All of them, in the order they are run.
@@ -237,6 +238,14 @@ pub const SCENARIOS: &[Scenario] = &[
         fault: None,
         kind: Kind::Rolling,
     },
+    Scenario {
+        name: "old-and-new",
+        about: "F14 servers of a former commit are replaced by these on the same database: nothing acknowledged is lost",
+        short: 0,
+        long: 10,
+        fault: None,
+        kind: Kind::OldAndNew,
+    },
 ];
 
 /// What a person asks for, as `NAME` or `NAME=COUNT`; all there are when nothing.
@@ -302,6 +311,7 @@ impl Scenario {
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
             Kind::Duplicates => duplicates::run(plan, cycles).await,
             Kind::Stop => stop::run(lab, plan, cycles).await,
+            Kind::OldAndNew => old::run(lab, plan, cycles).await,
             Kind::Rolling => stop::rolling(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
             Kind::PostgresZombie => {

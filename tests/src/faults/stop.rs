@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -30,8 +30,9 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 const CALLERS: usize = 24;
 
 /// A server that is stopped and started at the same address.
-struct Node {
-    setup: Setup,
+pub struct Node {
+    /// How it is started the next time.
+    pub setup: Setup,
     product: Product,
 }
 
@@ -40,7 +41,8 @@ pub async fn run(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outcome>
     let mut outcome = Outcome::default();
     let rig = Rig::new(Plan { senders: 0, ..plan }).await?;
     let node = Node::start(rig.setup.clone()).await?;
-    stopped_in_turns(lab, rig, vec![node], stops, &mut outcome).await?;
+    let met = stopped_in_turns(lab, rig, vec![node], stops, &mut outcome).await?;
+    uncut(&met, &mut outcome);
     Ok(outcome)
 }
 
@@ -56,18 +58,25 @@ pub async fn rolling(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outc
     let second = Setup { data: rig.folder().join("second-data"), ..rig.setup.clone() };
     let nodes = vec![first, Node::start(second).await?];
     let met = stopped_in_turns(lab, rig, nodes, stops, &mut outcome).await?;
+    uncut(&met, &mut outcome);
     let nobody = met.nobody.load(Ordering::Relaxed);
     outcome.expect(nobody == 0, || format!("{nobody} times a call found nobody at any address"));
     Ok(outcome)
 }
 
-async fn stopped_in_turns(
+fn uncut(met: &Met, outcome: &mut Outcome) {
+    let cut = met.cut.load(Ordering::Relaxed);
+    outcome.expect(cut == 0, || format!("{cut} calls were cut on a connection that was made for them"));
+}
+
+/// Stops the nodes in turns so often under load, puts what their setup says in their place, and judges.
+pub async fn stopped_in_turns(
     lab: &Lab,
     rig: Rig,
     mut nodes: Vec<Node>,
     stops: usize,
     outcome: &mut Outcome,
-) -> anyhow::Result<std::sync::Arc<Met>> {
+) -> anyhow::Result<Arc<Met>> {
     let mut randomness = StdRng::seed_from_u64(lab.seed);
     let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.product.hooks).collect();
     let callers = Callers::start(&rig, CALLERS, &addresses, lab.seed)?;
@@ -85,7 +94,9 @@ async fn stopped_in_turns(
     rig.ripe(Duration::ZERO).await;
     outcome.figure("longest stop, ms", longest.as_secs_f64() * 1_000.0);
     let met = callers.end().await;
-    tell(&met, outcome);
+    outcome.count("calls that one address refused and another took", met.elsewhere.load(Ordering::Relaxed));
+    let again = met.cut_when_kept.load(Ordering::Relaxed);
+    outcome.count("calls sent again: their kept connection was just closed", again);
     rig.drain().await?;
     // A call that was taken and not answered was sent again, and known.
     let ledger = equations::read(&rig.setup.ledger(false)?)?;
@@ -99,17 +110,9 @@ async fn stopped_in_turns(
     Ok(met)
 }
 
-fn tell(met: &Met, outcome: &mut Outcome) {
-    let read = |count: &std::sync::atomic::AtomicUsize| count.load(Ordering::Relaxed);
-    outcome.count("calls that one address refused and another took", read(&met.elsewhere));
-    outcome.count("calls sent again: their kept connection was just closed", read(&met.cut_when_kept));
-    let cut = read(&met.cut);
-    outcome.expect(cut == 0, || format!("{cut} calls were cut on a connection that was made for them"));
-}
-
 impl Node {
     /// Starts it; it keeps the address that it gets.
-    async fn start(setup: Setup) -> anyhow::Result<Node> {
+    pub async fn start(setup: Setup) -> anyhow::Result<Node> {
         let product = setup.start().await?;
         let setup = setup.with("SHEAF_HOOKS_ADDRESS", &product.hooks.to_string());
         Ok(Node { setup, product })
