@@ -16,6 +16,7 @@ pub mod judge;
 pub mod kills;
 pub mod lab;
 pub mod ledger;
+pub mod migrations;
 pub mod nodes;
 pub mod old;
 pub mod overload;

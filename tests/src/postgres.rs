@@ -46,6 +46,23 @@ while sleep 3; do
 done
 "#;
 
+/// See [`TestDatabase::take_back`].
+const TAKE_BACK: &str = "
+DO $$ DECLARE name text; columns text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'sheaf_schema' LOOP
+        SELECT string_agg(quote_ident(column_name), ', ') INTO columns FROM (
+            SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = name
+            INTERSECT
+            SELECT column_name FROM information_schema.columns WHERE table_schema = 'present' AND table_name = name
+        ) shared;
+        EXECUTE format('INSERT INTO public.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM present.%I',
+            name, columns, columns, name);
+    END LOOP;
+END $$;
+SELECT setval('public.node_epoch', nextval('present.node_epoch'));
+SELECT setval(pg_get_serial_sequence('public.connection', 'id'), (SELECT max(id) FROM public.connection));
+DROP SCHEMA present CASCADE;";
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -81,6 +98,13 @@ pub fn is_installed() -> bool {
 /// What is missing to start one.
 pub fn missing() -> Option<String> {
     programs().is_none().then(|| "PostgreSQL".to_owned())
+}
+
+/// What would be started: `PostgreSQL 17.2 (Debian …)`.
+pub fn version() -> Option<String> {
+    let output = run(Command::new(programs()?.join("postgres")).arg("--version")).ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    Some(said.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
 }
 
 impl TestDatabase {
@@ -136,6 +160,16 @@ impl TestDatabase {
     /// Runs statements as a person would, apart from any connection of the product; the answer's rows as text.
     pub fn sql(&self, sql: &str) -> String {
         self.server.sql(&self.name, sql).expect("it runs")
+    }
+
+    /// Sets aside the tables and all that they hold: an older sheaf may make its own.
+    pub fn set_aside(&self) {
+        self.sql("ALTER SCHEMA public RENAME TO present; CREATE SCHEMA public;");
+    }
+
+    /// Takes back the rows that were set aside, by the columns that the tables have now.
+    pub fn take_back(&self) {
+        self.sql(TAKE_BACK);
     }
 
     /// Its server.

@@ -1,6 +1,7 @@
 //! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
 //! again; a backend instantiates them all with `conformance!`.
 
+pub mod aged;
 pub mod budgeted;
 pub mod gated;
 pub mod laned;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{
     calls, clocks, duplicates, errors, kills,
     lab::Lab,
-    nodes, old, overload, poison, postgres, power,
+    migrations, nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
     rig::Plan,
     stop, switch, two, vendor, zombie,
@@ -50,6 +50,7 @@ enum Kind {
     Stop,
     Rolling,
     OldAndNew,
+    Migrations,
 }
 
 /// All of them, in the order they are run.
@@ -239,6 +240,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Rolling,
     },
     Scenario {
+        name: "migrations",
+        about: "F14 a server is killed while it brings an older database up to date: the next finishes it, nothing is lost",
+        short: 3,
+        long: 60,
+        fault: None,
+        kind: Kind::Migrations,
+    },
+    Scenario {
         name: "old-and-new",
         about: "F14 servers of a former commit are replaced by these on the same database: nothing acknowledged is lost",
         short: 0,
@@ -311,6 +320,7 @@ impl Scenario {
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
             Kind::Duplicates => duplicates::run(plan, cycles).await,
             Kind::Stop => stop::run(lab, plan, cycles).await,
+            Kind::Migrations => migrations::run(lab, plan, cycles).await,
             Kind::OldAndNew => old::run(lab, plan, cycles).await,
             Kind::Rolling => stop::rolling(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
