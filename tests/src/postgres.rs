@@ -14,6 +14,8 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Where Debian and its kin keep the server's programs, one folder for each major version.
@@ -32,6 +34,9 @@ const PRIVATE_CONNECTIONS_MAX: u16 = 40;
 const TEST_BUFFERS_MIB: u32 = 64;
 /// The same where speed is measured: the server's manual advises a quarter of the machine, this is one of 4 GiB.
 const MEASURED_BUFFERS_MIB: u32 = 1024;
+/// How long a fresh standby may take to have all that its server has, and how often that is looked at.
+const IN_SYNC_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Ends a shared server once no test process is left. `$1` is the folder.
 const WATCHDOG: &str = r#"
 exec 9>>"$1/users.lock"
@@ -172,6 +177,11 @@ impl TestDatabase {
         self.sql(TAKE_BACK);
     }
 
+    /// The same on a standby of its server, in sync: from then on no commit is answered that the standby has not on its disk.
+    pub fn standby(&self) -> io::Result<TestDatabase> {
+        Ok(TestDatabase { name: self.name.clone(), server: self.server.standby()? })
+    }
+
     /// Its server.
     pub fn server(&self) -> &Server {
         &self.server
@@ -268,6 +278,52 @@ impl Server {
             "-N",
         ]);
         run(&mut initdb).map(drop)
+    }
+
+    fn standby(&self) -> io::Result<Server> {
+        let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
+        let folder = home.path().to_owned();
+        give(&folder)?;
+        let standby = Server {
+            programs: self.programs.clone(),
+            folder,
+            port: free_port()?,
+            connections_max: self.connections_max,
+            buffers_mib: self.buffers_mib,
+            private: Some(home),
+        };
+        let mut copy = standby.program("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            USER,
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+        ]);
+        run(copy.args(["-R", "-D"]).arg(standby.data()))?;
+        standby.start()?;
+        // Not before: the copy would wait for a standby of its own.
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        let begun = Instant::now();
+        while self.sql("postgres", "SELECT sync_state FROM pg_stat_replication")? != "sync" {
+            if begun.elapsed() > IN_SYNC_WITHIN {
+                return Err(io::Error::other("the standby is not in sync"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(standby)
+    }
+
+    /// Makes a standby the server, and waits until it takes writes.
+    pub fn promote(&self) -> io::Result<()> {
+        let mut promote = self.program("pg_ctl");
+        run(promote.arg("-D").arg(self.data()).args(["-w", "promote"])).map(drop)
     }
 
     /// Where it listens.

@@ -10,7 +10,7 @@ use super::{
     migrations, nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
     rig::Plan,
-    stop, switch, two, vendor, zombie,
+    standby, stop, switch, two, vendor, zombie,
 };
 
 /// A kind of fault, or a broken build that must be caught by one.
@@ -42,6 +42,7 @@ enum Kind {
     Zombie,
     PostgresKills,
     PostgresAway,
+    PostgresStandby,
     PostgresZombie,
     Nodes,
     Switch,
@@ -142,6 +143,14 @@ pub const SCENARIOS: &[Scenario] = &[
         long: 15,
         fault: None,
         kind: Kind::PostgresAway,
+    },
+    Scenario {
+        name: "postgres-standby",
+        about: "F6 PostgreSQL is killed -9 under load and its synchronous standby takes over: the same",
+        short: 1,
+        long: 20,
+        fault: None,
+        kind: Kind::PostgresStandby,
     },
     Scenario {
         name: "nodes",
@@ -329,6 +338,7 @@ impl Scenario {
             }
             Kind::PostgresKills => postgres::kills(lab, plan, cycles).await,
             Kind::PostgresAway => postgres::away(lab, plan, cycles).await,
+            Kind::PostgresStandby => standby::run(lab, plan, cycles).await,
             Kind::Nodes => {
                 nodes::run(lab, plan.with("SHEAF_LEASE_MS", nodes::LEASE.as_millis()), cycles).await
             }
