@@ -5,6 +5,7 @@
 
 pub mod callers;
 pub mod calls;
+pub mod certificates;
 pub mod clocks;
 pub mod database;
 pub mod disk;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::{
-    calls, clocks, duplicates, errors, kills,
+    calls, certificates, clocks, duplicates, errors, kills,
     lab::Lab,
     migrations, nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
@@ -37,6 +37,7 @@ enum Kind {
     Errors,
     Two,
     Vendor,
+    Certificates,
     Overload,
     Poison,
     Zombie,
@@ -201,6 +202,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Vendor,
     },
     Scenario {
+        name: "certificates",
+        about: "F8 a vendor's certificate is signed by itself, of another name, expired: nothing is sent, said why, repeated",
+        short: 1,
+        long: 5,
+        fault: None,
+        kind: Kind::Certificates,
+    },
+    Scenario {
         name: "clocks",
         about: "F9 the clock jumps forward and back: nothing is sent before its time, and nothing twice",
         short: 4,
@@ -323,6 +332,7 @@ impl Scenario {
             Kind::Power => power::run(lab, plan, cycles).await,
             Kind::Errors => errors::run(lab, plan, cycles).await,
             Kind::Vendor => vendor::run(plan, cycles).await,
+            Kind::Certificates => certificates::run(plan, cycles).await,
             Kind::Overload => overload::run(plan, cycles).await,
             Kind::Poison => poison::run(plan, cycles).await,
             Kind::Two => two::run(plan, cycles).await,
