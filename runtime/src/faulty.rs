@@ -28,6 +28,8 @@ pub enum Fault {
     StaleEpoch,
     /// No promise is broken, but executing an event with the mark panics.
     Poison,
+    /// The database is made as a sheaf of that schema made it, and not served.
+    Schema(u8),
 }
 
 /// The mark: the value of a field.
@@ -41,7 +43,7 @@ impl Fault {
             "no-fence" => Some(Fault::NoFence),
             "stale-epoch" => Some(Fault::StaleEpoch),
             "poison" => Some(Fault::Poison),
-            _ => None,
+            _ => name.strip_prefix("schema-")?.parse().ok().map(Fault::Schema),
         }
     }
 }
@@ -54,6 +56,14 @@ pub fn switch_on(name: &str) -> bool {
 /// Whether this promise is broken.
 pub fn has(fault: Fault) -> bool {
     FAULT.get() == Some(&fault)
+}
+
+/// The schema that is to be made and no newer one.
+pub fn schema() -> Option<u8> {
+    match FAULT.get() {
+        Some(Fault::Schema(schema)) => Some(*schema),
+        _ => None,
+    }
 }
 
 /// Says that the event is stored, and stores it some time later.

@@ -14,6 +14,8 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Where Debian and its kin keep the server's programs, one folder for each major version.
@@ -32,6 +34,9 @@ const PRIVATE_CONNECTIONS_MAX: u16 = 40;
 const TEST_BUFFERS_MIB: u32 = 64;
 /// The same where speed is measured: the server's manual advises a quarter of the machine, this is one of 4 GiB.
 const MEASURED_BUFFERS_MIB: u32 = 1024;
+/// How long a fresh standby may take to have all that its server has, and how often that is looked at.
+const IN_SYNC_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Ends a shared server once no test process is left. `$1` is the folder.
 const WATCHDOG: &str = r#"
 exec 9>>"$1/users.lock"
@@ -45,6 +50,23 @@ while sleep 3; do
     fi
 done
 "#;
+
+/// See [`TestDatabase::take_back`].
+const TAKE_BACK: &str = "
+DO $$ DECLARE name text; columns text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'sheaf_schema' LOOP
+        SELECT string_agg(quote_ident(column_name), ', ') INTO columns FROM (
+            SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = name
+            INTERSECT
+            SELECT column_name FROM information_schema.columns WHERE table_schema = 'present' AND table_name = name
+        ) shared;
+        EXECUTE format('INSERT INTO public.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM present.%I',
+            name, columns, columns, name);
+    END LOOP;
+END $$;
+SELECT setval('public.node_epoch', nextval('present.node_epoch'));
+SELECT setval(pg_get_serial_sequence('public.connection', 'id'), (SELECT max(id) FROM public.connection));
+DROP SCHEMA present CASCADE;";
 
 /// A running server.
 #[derive(Debug)]
@@ -81,6 +103,13 @@ pub fn is_installed() -> bool {
 /// What is missing to start one.
 pub fn missing() -> Option<String> {
     programs().is_none().then(|| "PostgreSQL".to_owned())
+}
+
+/// What would be started: `PostgreSQL 17.2 (Debian …)`.
+pub fn version() -> Option<String> {
+    let output = run(Command::new(programs()?.join("postgres")).arg("--version")).ok()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    Some(said.trim().replace("postgres (PostgreSQL)", "PostgreSQL"))
 }
 
 impl TestDatabase {
@@ -136,6 +165,21 @@ impl TestDatabase {
     /// Runs statements as a person would, apart from any connection of the product; the answer's rows as text.
     pub fn sql(&self, sql: &str) -> String {
         self.server.sql(&self.name, sql).expect("it runs")
+    }
+
+    /// Sets aside the tables and all that they hold: an older sheaf may make its own.
+    pub fn set_aside(&self) {
+        self.sql("ALTER SCHEMA public RENAME TO present; CREATE SCHEMA public;");
+    }
+
+    /// Takes back the rows that were set aside, by the columns that the tables have now.
+    pub fn take_back(&self) {
+        self.sql(TAKE_BACK);
+    }
+
+    /// The same on a standby of its server, in sync: from then on no commit is answered that the standby has not on its disk.
+    pub fn standby(&self) -> io::Result<TestDatabase> {
+        Ok(TestDatabase { name: self.name.clone(), server: self.server.standby()? })
     }
 
     /// Its server.
@@ -234,6 +278,52 @@ impl Server {
             "-N",
         ]);
         run(&mut initdb).map(drop)
+    }
+
+    fn standby(&self) -> io::Result<Server> {
+        let home = tempfile::Builder::new().prefix("sheaf-pg").tempdir()?;
+        let folder = home.path().to_owned();
+        give(&folder)?;
+        let standby = Server {
+            programs: self.programs.clone(),
+            folder,
+            port: free_port()?,
+            connections_max: self.connections_max,
+            buffers_mib: self.buffers_mib,
+            private: Some(home),
+        };
+        let mut copy = standby.program("pg_basebackup");
+        copy.args([
+            "-h",
+            "127.0.0.1",
+            "-p",
+            &self.port.to_string(),
+            "-U",
+            USER,
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+        ]);
+        run(copy.args(["-R", "-D"]).arg(standby.data()))?;
+        standby.start()?;
+        // Not before: the copy would wait for a standby of its own.
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'")?;
+        self.sql("postgres", "SELECT pg_reload_conf()")?;
+        let begun = Instant::now();
+        while self.sql("postgres", "SELECT sync_state FROM pg_stat_replication")? != "sync" {
+            if begun.elapsed() > IN_SYNC_WITHIN {
+                return Err(io::Error::other("the standby is not in sync"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+        Ok(standby)
+    }
+
+    /// Makes a standby the server, and waits until it takes writes.
+    pub fn promote(&self) -> io::Result<()> {
+        let mut promote = self.program("pg_ctl");
+        run(promote.arg("-D").arg(self.data()).args(["-w", "promote"])).map(drop)
     }
 
     /// Where it listens.

@@ -169,10 +169,13 @@ impl Setup {
 
     /// What `sheaf ledger --json` says, while the product runs; `verify` has it count every row as well.
     pub fn ledger(&self, verify: bool) -> anyhow::Result<serde_json::Value> {
-        let mut command = self.command(&["ledger", "--json", "--dir"]);
-        command.arg(&self.directory).args(verify.then_some("--verify"));
-        let text = self.output(&mut command)?;
-        serde_json::from_str(&text).with_context(|| format!("`sheaf ledger` printed {text:?}"))
+        if verify { self.printed(&["ledger", "--verify"]) } else { self.printed(&["ledger"]) }
+    }
+
+    /// What a command prints as JSON.
+    pub fn printed(&self, arguments: &[&str]) -> anyhow::Result<serde_json::Value> {
+        let text = self.output(self.command(arguments).args(["--json", "--dir"]).arg(&self.directory))?;
+        serde_json::from_str(&text).with_context(|| format!("`sheaf {arguments:?}` printed {text:?}"))
     }
 
     /// Where a process that runs serves health and metrics.

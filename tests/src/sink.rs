@@ -22,8 +22,9 @@ struct Counted {
     repeats: u64,
     unreadable: u64,
     latencies: Latencies,
-    first_ns: Option<i64>,
     last_ns: i64,
+    due_ns: i64,
+    early: u64,
 }
 
 /// The sink, running.
@@ -73,6 +74,16 @@ impl Sink {
         *lock(&self.counted) = Counted::default();
     }
 
+    /// From now on nothing may come before this time, nanoseconds since 1970.
+    pub fn expect_none_before(&self, due_ns: i64) {
+        lock(&self.counted).due_ns = due_ns;
+    }
+
+    /// How many requests came before that time.
+    pub fn early(&self) -> u64 {
+        lock(&self.counted).early
+    }
+
     /// How many different calls came.
     pub fn unique(&self) -> usize {
         lock(&self.counted).ids.len()
@@ -99,11 +110,6 @@ impl Sink {
         lock(&self.counted).latencies.clone()
     }
 
-    /// When the first call came since the last reset, nanoseconds since 1970.
-    pub fn first_ns(&self) -> Option<i64> {
-        lock(&self.counted).first_ns
-    }
-
     /// When the last new call came, nanoseconds since 1970.
     pub fn last_ns(&self) -> i64 {
         lock(&self.counted).last_ns
@@ -112,12 +118,15 @@ impl Sink {
 
 impl Counted {
     fn count(&mut self, body: &[u8]) {
-        let now_ns = unix_ns();
+        self.count_at(unix_ns(), body);
+    }
+
+    fn count_at(&mut self, now_ns: i64, body: &[u8]) {
+        self.early += u64::from(now_ns < self.due_ns);
         match call_id(body) {
             None => self.unreadable += 1,
             Some(id) if self.ids.insert(id) => {
                 self.latencies.record_ns(now_ns - id);
-                self.first_ns.get_or_insert(now_ns);
                 self.last_ns = now_ns;
             }
             Some(_) => self.repeats += 1,
@@ -146,7 +155,16 @@ fn lock(counted: &Mutex<Counted>) -> MutexGuard<'_, Counted> {
 
 #[cfg(test)]
 mod tests {
-    use super::call_id;
+    use super::{Counted, call_id};
+
+    #[test]
+    fn each_request_that_comes_before_its_time_is_counted() {
+        let mut counted = Counted { due_ns: 100, ..Counted::default() };
+        for (now_ns, body) in [(98, r#"{"callId":1}"#), (99, r#"{"callId":1}"#), (100, r#"{"callId":2}"#)] {
+            counted.count_at(now_ns, body.as_bytes());
+        }
+        assert_eq!((counted.early, counted.ids.len(), counted.repeats), (2, 2, 1));
+    }
 
     #[test]
     fn a_call_id_is_read_quoted_and_bare() {

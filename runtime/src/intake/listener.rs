@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,6 +34,9 @@ pub const CONNECTIONS_MAX: u32 = 4_096;
 const READ_BYTES: usize = 16 * 1024;
 /// How long to wait after the system refused a connection for want of descriptors or memory, milliseconds.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// How long after the order to stop a connection without a request is still listened to, milliseconds: a request may be on
+/// its way, and whoever meets a closed connection with it may never repeat it.
+const LAST_REQUEST_MS: u64 = 500;
 
 /// Whoever makes an answer of a request.
 pub trait Handler: Send + Sync + 'static {
@@ -41,8 +44,8 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Reply> + Send;
 }
 
-/// Serves until asked to stop; then takes no more connections and returns when the open ones have finished
-/// what they were doing. A head must come within `head_limit`.
+/// Serves until asked to stop; then takes no more connections than the system has let in, answers what is on its way over the
+/// open ones, each for the last time, and returns when all are closed. A head must come within `head_limit`.
 pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit: Duration, mut stop: Stop) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
     loop {
@@ -67,9 +70,25 @@ pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit
             (Err(_), _) => break,
         }
     }
-    drop(listener);
+    for (stream, peer) in let_in(listener) {
+        let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { break };
+        let connection = Connection { stream, peer: peer.ip(), handler: Arc::clone(&handler), head_limit };
+        tokio::spawn(connection.serve(stop.clone(), permit));
+    }
     // Every connection holds one permit until it ends.
     let _ = connections.acquire_many(CONNECTIONS_MAX).await;
+}
+
+/// Closes a listener; the connections that the system had made by then. They would be cut off, and for the sender each of them
+/// was made.
+fn let_in(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accepted = std::iter::from_fn(|| listener.accept().ok());
+    let usable = accepted.filter_map(|(stream, peer)| {
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    });
+    usable.collect()
 }
 
 /// One sender's connection.
@@ -85,10 +104,10 @@ impl<H: Handler> Connection<H> {
         // Answers are one packet; without this the kernel may hold them back.
         let _ = self.stream.set_nodelay(true);
         let (stream, conflict) = Watched::new(self.stream);
-        let requests = AtomicU64::new(0);
+        let (requests, stopping) = (AtomicU64::new(0), stop.clone());
         let service = service_fn(|request| {
             let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
-            answer(&*self.handler, request, self.peer, &conflict, number)
+            answer(&*self.handler, request, self.peer, &conflict, number, &stopping)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -101,8 +120,14 @@ impl<H: Handler> Connection<H> {
         let _ = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stop.ordered() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                let last = Duration::from_millis(LAST_REQUEST_MS);
+                match tokio::time::timeout(last, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
     }
@@ -114,13 +139,14 @@ async fn answer(
     peer: IpAddr,
     conflict: &Conflict,
     number: u64,
+    stopping: &Stop,
 ) -> Result<Reply, Infallible> {
     if conflict.reached(number) {
         return Ok(Refusal::Framing.reply());
     }
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut reply = handler.handle(request, peer).await;
-    if chunked {
+    if chunked || stopping.is_ordered() {
         // Heads after a chunked body are not watched, so there are none.
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,6 +1,7 @@
 //! What every backend of the queue must do. Each case is generic over a place where queues can be opened again and
 //! again; a backend instantiates them all with `conformance!`.
 
+pub mod aged;
 pub mod budgeted;
 pub mod gated;
 pub mod laned;
@@ -84,8 +85,7 @@ impl<P: Place> Bench<P> {
         self.queue.limit(self.limits.clone()).await.unwrap();
     }
 
-    /// As after a stop in the middle of work: nothing that is in hand is settled; those claims stay with the caller. (Processes that are
-    /// killed are the fault harness's.)
+    /// As after kill -9: the writer ends in the middle of what it does; the claims in hand stay with the caller.
     async fn restart(self, slots: usize) -> Bench<P> {
         let bench = self.reopened(slots).await;
         bench.queue.limit(bench.limits.clone()).await.unwrap();
@@ -95,8 +95,8 @@ impl<P: Place> Bench<P> {
     /// The same, before the files are read.
     async fn reopened(self, slots: usize) -> Bench<P> {
         let Bench { place, queue, claims, clock, .. } = self;
+        queue.kill().await;
         drop(claims);
-        queue.stop().await;
         let (queue, claims) = place.serve(slots, clock.clone()).await.unwrap();
         Bench { place, queue, claims, clock, ..self }
     }
@@ -696,6 +696,54 @@ pub async fn many_at_once_are_each_answered_once_and_the_ledger_balances<P: Plac
     assert_eq!((line.delivered, line.parked, line.pending, line.filtered), (675, 75, 0, 750));
 }
 
+pub async fn a_kill_at_any_moment_loses_nothing_that_was_answered<P: Place>() {
+    const KILLS: u64 = 12;
+    const SENDERS: u64 = 4;
+    const EACH: u64 = 8;
+    let mut bench = Bench::<P>::new(8).await;
+    let (mut answered, mut unanswered) = (Vec::new(), 0);
+    for kill in 0..KILLS {
+        let (answers, mut of_senders) = tokio::sync::mpsc::unbounded_channel();
+        for sender in 0..SENDERS {
+            let (queue, answers) = (bench.queue.clone(), answers.clone());
+            let from = (kill * SENDERS + sender) * EACH;
+            let events: Vec<_> = (from..from + EACH).map(|it| (it, bench.event(it, 0))).collect();
+            tokio::spawn(async move {
+                for (identity, event) in events {
+                    let is_stored = queue.publish(event).await.is_ok();
+                    let _ = answers.send((identity, is_stored));
+                }
+            });
+        }
+        drop(answers);
+        // The others are under way, somewhere in a commit.
+        for _ in 0..=kill * 2 {
+            answered.extend(of_senders.recv().await);
+            if let Ok(claim) = bench.claims.try_recv() {
+                claim.settle(delivered());
+            }
+        }
+        bench = bench.restart(8).await;
+        while let Some((identity, is_stored)) = of_senders.recv().await {
+            if is_stored { answered.push((identity, true)) } else { unanswered += 1 }
+        }
+    }
+    assert!(unanswered >= KILLS, "kills came when all was done");
+    for (identity, is_stored) in answered {
+        let again = bench.queue.publish(bench.event(identity, 0)).await.unwrap();
+        assert!(is_stored && matches!(again, Published::Duplicate { .. }), "{identity}: {again:?}");
+    }
+    loop {
+        let claims = bench.claims_now().await;
+        if claims.is_empty() {
+            break;
+        }
+        claims.into_iter().for_each(|claim| claim.settle(delivered()));
+    }
+    let line = bench.line().await;
+    assert_eq!((line.pending, line.delivered), (0, line.accepted));
+}
+
 pub async fn a_second_server_is_refused<P: Place>() {
     let bench = Bench::<P>::new(1).await;
     let second = bench.place.serve(1, bench.clock.clone()).await;
@@ -755,6 +803,7 @@ macro_rules! conformance {
             a_discarded_run_leaves_the_parked_ones_and_stays_in_the_ledger
             lists_page_by_cursor_and_filter
             many_at_once_are_each_answered_once_and_the_ledger_balances
+            a_kill_at_any_moment_loses_nothing_that_was_answered
             a_second_server_is_refused
             a_stopped_queue_says_so
         }

@@ -117,6 +117,8 @@ pub struct Queue {
     epoch: watch::Receiver<u64>,
     stats: Arc<Stats>,
     store: Store,
+    #[cfg(test)]
+    kill: Arc<tokio::sync::Notify>,
 }
 
 impl Queue {
@@ -163,12 +165,16 @@ impl Queue {
         let (claims, claim_receiver) = mpsc::channel(settings.slots.max(1));
         let (health, epoch) = (watch::Sender::new(Health::Ready), watch::Sender::new(0));
         let stats = Arc::new(Stats::default());
+        #[cfg(test)]
+        let kill = Arc::new(tokio::sync::Notify::new());
         let queue = Queue {
             commands,
             health: health.subscribe(),
             epoch: epoch.subscribe(),
             stats: stats.clone(),
             store,
+            #[cfg(test)]
+            kill: kill.clone(),
         };
         let ends = Ends {
             commands: command_receiver,
@@ -179,6 +185,8 @@ impl Queue {
             epoch,
             stats,
             stopping: false,
+            #[cfg(test)]
+            kill,
         };
         Ok((queue, ends, claim_receiver))
     }
@@ -265,6 +273,15 @@ impl Queue {
         // The writer may be gone already; then it is stopped.
         let _ = self.ask(Command::Stop).await;
         self.store.close().await;
+    }
+
+    /// Ends the writer as kill -9 ends its process: wherever it waits, also in the middle of a commit, and nothing is put in
+    /// order. Returns once its hold of the database is gone.
+    #[cfg(test)]
+    pub(crate) async fn kill(mut self) {
+        self.kill.notify_one();
+        // The sender goes with the writer.
+        let _ = self.health.wait_for(|_| false).await;
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, QueueError> {

@@ -53,6 +53,8 @@ pub(super) struct Ends {
     pub stats: Arc<Stats>,
     /// The writer was told to stop, or nobody is left to tell it.
     pub stopping: bool,
+    #[cfg(test)]
+    pub kill: Arc<Notify>,
 }
 
 impl Drop for Ends {
@@ -125,7 +127,18 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Runs until it is told to stop or every handle is gone.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        #[cfg(test)]
+        let killed = self.ends.kill.clone();
+        let served = self.serve();
+        #[cfg(test)]
+        let served = async {
+            tokio::select! { () = killed.notified() => {}, () = served => {} }
+        };
+        served.await;
+    }
+
+    async fn serve(mut self) {
         loop {
             let mut gathered = Gathered::default();
             let open = self.gather(&mut gathered).await;

@@ -22,7 +22,7 @@ use super::{
 use crate::{process::Process, product::Ended};
 
 /// What reaches a disk or a network.
-const CALLS: [&str; 9] =
+pub const CALLS: [&str; 9] =
     ["pwrite64", "fdatasync", "fsync", "ftruncate", "unlink", "rename", "sendto", "writev", "sendmsg"];
 /// The signal's number.
 const SIGKILL: i32 = 9;
@@ -70,7 +70,7 @@ async fn counted(plan: &Plan) -> anyhow::Result<Vec<(&'static str, usize)>> {
 }
 
 /// So many of the numbers from 1, evenly, from a place that the seed chooses; every one when there are no more.
-fn spread(count: usize, wanted: usize, seed: u64) -> impl Iterator<Item = usize> {
+pub fn spread(count: usize, wanted: usize, seed: u64) -> impl Iterator<Item = usize> {
     let wanted = wanted.min(count);
     let step = count as f64 / wanted.max(1) as f64;
     let from = (seed % 1_000) as f64 / 1_000.0 * step;
@@ -110,11 +110,13 @@ async fn played(rig: &Rig) -> anyhow::Result<bool> {
     gone(&mut product.process).await
 }
 
-fn was_killed(status: ExitStatus) -> bool {
+/// Whether it ended by that signal.
+pub fn was_killed(status: ExitStatus) -> bool {
     status.signal() == Some(SIGKILL)
 }
 
-async fn gone(process: &mut Process) -> anyhow::Result<bool> {
+/// Whether it was killed by now; one that was not is killed, which does not count.
+pub async fn gone(process: &mut Process) -> anyhow::Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < GONE_WITHIN {
         if let Some(status) = process.ended()? {

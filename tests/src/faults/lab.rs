@@ -9,6 +9,7 @@ use anyhow::Context;
 use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 
 use super::report::Versions;
+use crate::postgres;
 
 /// The product, and places to hurt it in.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub async fn versions(sheaf: &Path) -> anyhow::Result<Versions> {
         commit: said(Command::new("git").args(["rev-parse", "--short", "HEAD"])),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned(),
         sqlite: sqlite_version().await?,
+        postgres: postgres::version(),
     })
 }
 

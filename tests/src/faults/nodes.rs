@@ -1,19 +1,10 @@
 //! F7: one of two nodes on a PostgreSQL dies, or is cut from the database but not from its vendors. The other takes its runs
 //! when their lease ends; what the first had in hand may come twice, never more of it than it had slots.
 
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
 
 use super::{
     judge::Rules,
@@ -21,6 +12,7 @@ use super::{
     ledger::Entry,
     report::Outcome,
     rig::{Plan, Rig, SENDERS, SLOTS, Struck},
+    way::Way,
 };
 use crate::{
     clock::unix_ns,
@@ -42,15 +34,6 @@ const CUT: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often something is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// What is passed on at once, bytes.
-const PIECE_BYTES: usize = 16 * 1024;
-
-/// A way to the database that can be cut: bytes wait, and nobody hears of it.
-struct Way {
-    address: SocketAddr,
-    open: watch::Sender<bool>,
-    accepting: JoinHandle<()>,
-}
 
 /// Kills and cuts, in turns.
 pub async fn run(lab: &Lab, plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
@@ -60,7 +43,7 @@ pub async fn run(lab: &Lab, plan: Plan, cycles: usize) -> anyhow::Result<Outcome
     }
     let mut randomness = StdRng::seed_from_u64(lab.seed);
     let database = TestDatabase::new();
-    let way = Way::to(&database).await?;
+    let way = Way::to(database.server()).await?;
     let rig = Rig::new(Plan { senders: SENDERS, ..plan.on(&database) }).await?;
     let behind = Setup { data: rig.folder().join("first-data"), ..rig.setup.clone() };
     let behind = behind.with("SHEAF_DATABASE", &way.url(&database)?);
@@ -119,11 +102,11 @@ async fn cut(
 ) -> anyhow::Result<()> {
     let (kept, stale) =
         (first.metric("sheaf_spooled_total").await?, first.metric("sheaf_queue_stale_total").await?);
-    way.open.send_replace(false);
+    way.cut();
     tokio::time::sleep(IN_HAND).await;
     rig.pen().write(Entry::Killed(number, unix_ns()));
     tokio::time::sleep(CUT).await;
-    way.open.send_replace(true);
+    way.open();
     let begun = Instant::now();
     while first.metric("sheaf_queue_ready").await? == 0 || first.metric("sheaf_spool_bytes").await? > 0 {
         ensure!(begun.elapsed() < PATIENCE, "the spool was not emptied in {} s", PATIENCE.as_secs());
@@ -136,55 +119,4 @@ async fn cut(
     let fault = format!("cut off: {} in flight, {kept} kept, {stale} settles were stale", struck.in_flight);
     outcome.cycle(fault, struck.bit() && kept > 0);
     Ok(())
-}
-
-impl Way {
-    async fn to(database: &TestDatabase) -> anyhow::Result<Way> {
-        let server = SocketAddr::from(([127, 0, 0, 1], database.server().port()));
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let (open, watching) = watch::channel(true);
-        let accepting = tokio::spawn(async move {
-            while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(pass(near, server, watching.clone()));
-            }
-        });
-        Ok(Way { address, open, accepting })
-    }
-
-    fn url(&self, database: &TestDatabase) -> anyhow::Result<String> {
-        let url = database.url();
-        let port = format!(":{}/", database.server().port());
-        ensure!(url.contains(&port), "{url} has no port");
-        Ok(url.replace(&port, &format!(":{}/", self.address.port())))
-    }
-}
-
-impl Drop for Way {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-async fn pass(near: TcpStream, server: SocketAddr, open: watch::Receiver<bool>) {
-    let Ok(far) = TcpStream::connect(server).await else { return };
-    let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-    let there = one_way(near_in, far_out, open.clone());
-    let back = one_way(far_in, near_out, open);
-    tokio::join!(there, back);
-}
-
-async fn one_way(
-    mut from: tokio::net::tcp::OwnedReadHalf,
-    mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut open: watch::Receiver<bool>,
-) {
-    let mut piece = vec![0; PIECE_BYTES];
-    while let Ok(length) = from.read(&mut piece).await {
-        // The end of a connection does not pass either while the way is cut.
-        let way = open.wait_for(|open| *open).await.is_ok();
-        if length == 0 || !way || to.write_all(&piece[..length]).await.is_err() {
-            return;
-        }
-    }
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Senders: a spool takes calls faster than the product delivers them, and what is kept has to be delivered in the end.
-const SENDERS: usize = 4;
+pub const SENDERS: usize = 4;
 /// Longest random wait between an acknowledgement and the fault.
 const AFTER_MS_MAX: u64 = 150;
 /// Longest random time from a kill to the next start.
@@ -152,7 +152,7 @@ async fn crowd(url: &str) -> anyhow::Result<()> {
 }
 
 /// Waits until it commits again and all that was kept meanwhile is in the database; calls keep coming.
-async fn recovered(product: &Product) -> anyhow::Result<()> {
+pub async fn recovered(product: &Product) -> anyhow::Result<()> {
     let begun = Instant::now();
     while number(product, "sheaf_queue_ready").await? == 0 || number(product, "sheaf_spool_bytes").await? > 0
     {

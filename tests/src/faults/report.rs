@@ -27,6 +27,8 @@ pub struct Versions {
     pub kernel: String,
     /// The SQLite inside.
     pub sqlite: String,
+    /// The PostgreSQL that is started for it, if there is one on this machine.
+    pub postgres: Option<String>,
 }
 
 /// What a scenario came to.
@@ -62,6 +64,15 @@ pub enum Verdict {
     Invalid,
     /// A tool is missing on this machine.
     Skipped,
+}
+
+/// What else counts as a failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strict {
+    /// A missing tool: every one must be there.
+    pub tools: bool,
+    /// A speed that was not reached: the machine is known to be fast enough, and at rest.
+    pub speeds: bool,
 }
 
 /// What a scenario found, before anyone judges whether that is good.
@@ -101,7 +112,7 @@ impl Report {
     }
 
     /// Scenarios that did not come to what one wants.
-    pub fn not_good(&self, strict: bool) -> Vec<&str> {
+    pub fn not_good(&self, strict: Strict) -> Vec<&str> {
         let bad = self.findings.iter().filter(|it| !it.verdict.is_good(strict));
         bad.map(|it| it.scenario.as_str()).collect()
     }
@@ -164,11 +175,12 @@ impl Outcome {
 }
 
 impl Verdict {
-    /// Whether this is what one wants; a missing tool is only where every tool must be there (`strict`) a failure.
-    pub fn is_good(self, strict: bool) -> bool {
+    /// Whether this is what one wants.
+    pub fn is_good(self, strict: Strict) -> bool {
         match self {
-            Verdict::Held | Verdict::Slow | Verdict::Caught => true,
-            Verdict::Skipped => !strict,
+            Verdict::Held | Verdict::Caught => true,
+            Verdict::Slow => !strict.speeds,
+            Verdict::Skipped => !strict.tools,
             Verdict::Broken | Verdict::Unnoticed | Verdict::Invalid => false,
         }
     }
@@ -188,9 +200,10 @@ impl Verdict {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Versions { sheaf, commit, kernel, sqlite } = &self.versions;
+        let Versions { sheaf, commit, kernel, sqlite, postgres } = &self.versions;
         let commit = commit.as_deref().unwrap_or("unknown commit");
-        writeln!(f, "{sheaf} ({commit}), SQLite {sqlite}, Linux {kernel}, seed {}", self.seed)?;
+        let postgres = postgres.as_deref().unwrap_or("no PostgreSQL");
+        writeln!(f, "{sheaf} ({commit}), SQLite {sqlite}, {postgres}, Linux {kernel}, seed {}", self.seed)?;
         for finding in &self.findings {
             write!(f, "{finding}")?;
         }
@@ -266,7 +279,31 @@ mod tests {
 
     #[test]
     fn a_missing_tool_is_a_failure_only_where_every_tool_must_be() {
-        assert!(Verdict::Skipped.is_good(false) && !Verdict::Skipped.is_good(true));
-        assert!(!Verdict::Invalid.is_good(false) && !Verdict::Unnoticed.is_good(false));
+        let strict = Strict { tools: true, ..Strict::default() };
+        assert!(Verdict::Skipped.is_good(Strict::default()) && !Verdict::Skipped.is_good(strict));
+        assert!(
+            !Verdict::Invalid.is_good(Strict::default()) && !Verdict::Unnoticed.is_good(Strict::default())
+        );
+    }
+
+    #[test]
+    fn a_speed_that_was_not_reached_is_a_failure_only_where_it_was_asked_for() {
+        let strict = Strict { speeds: true, ..Strict::default() };
+        assert!(Verdict::Slow.is_good(Strict::default()) && !Verdict::Slow.is_good(strict));
+        assert!(Verdict::Held.is_good(strict));
+    }
+
+    #[test]
+    fn the_report_names_the_databases_it_was_made_with() {
+        let versions = Versions {
+            sheaf: "sheaf 1".to_owned(),
+            commit: None,
+            kernel: "6.1".to_owned(),
+            sqlite: "3.51".to_owned(),
+            postgres: Some("PostgreSQL 17.2".to_owned()),
+        };
+        let report = Report { versions, seed: 7, findings: Vec::new() };
+        let expected = "sheaf 1 (unknown commit), SQLite 3.51, PostgreSQL 17.2, Linux 6.1, seed 7\n";
+        assert_eq!(report.to_string(), expected);
     }
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::{
-    calls, clocks, duplicates, errors, kills,
+    calls, certificates, clocks, duplicates, errors, kills,
     lab::Lab,
-    nodes, overload, poison, postgres, power,
+    migrations, nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
     rig::Plan,
-    stop, switch, two, vendor, zombie,
+    standby, stop, switch, two, vendor, zombie,
 };
 
 /// A kind of fault, or a broken build that must be caught by one.
@@ -37,17 +37,22 @@ enum Kind {
     Errors,
     Two,
     Vendor,
+    Certificates,
     Overload,
     Poison,
     Zombie,
     PostgresKills,
     PostgresAway,
+    PostgresStandby,
     PostgresZombie,
     Nodes,
     Switch,
     Clocks,
     Duplicates,
     Stop,
+    Rolling,
+    OldAndNew,
+    Migrations,
 }
 
 /// All of them, in the order they are run.
@@ -141,6 +146,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::PostgresAway,
     },
     Scenario {
+        name: "postgres-standby",
+        about: "F6 PostgreSQL is killed -9 under load and its synchronous standby takes over: the same",
+        short: 1,
+        long: 20,
+        fault: None,
+        kind: Kind::PostgresStandby,
+    },
+    Scenario {
         name: "nodes",
         about: "F7 one of two nodes is killed, or cut from the database: the other takes its runs, nothing acknowledged is lost",
         short: 2,
@@ -189,6 +202,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Vendor,
     },
     Scenario {
+        name: "certificates",
+        about: "F8 a vendor's certificate is signed by itself, of another name, expired: nothing is sent, said why, repeated",
+        short: 1,
+        long: 5,
+        fault: None,
+        kind: Kind::Certificates,
+    },
+    Scenario {
         name: "clocks",
         about: "F9 the clock jumps forward and back: nothing is sent before its time, and nothing twice",
         short: 4,
@@ -222,11 +243,35 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "stop",
-        about: "F15 SIGTERM under load: what was accepted is delivered, once",
+        about: "F15 SIGTERM under load: what was taken is answered and delivered, once",
         short: 5,
         long: 100,
         fault: None,
         kind: Kind::Stop,
+    },
+    Scenario {
+        name: "rolling",
+        about: "F15 two nodes are restarted one after the other under load: no call finds nobody, the same",
+        short: 4,
+        long: 100,
+        fault: None,
+        kind: Kind::Rolling,
+    },
+    Scenario {
+        name: "migrations",
+        about: "F14 a server is killed while it brings an older database up to date: the next finishes it, nothing is lost",
+        short: 3,
+        long: 60,
+        fault: None,
+        kind: Kind::Migrations,
+    },
+    Scenario {
+        name: "old-and-new",
+        about: "F14 servers of a former commit are replaced by these on the same database: nothing acknowledged is lost",
+        short: 0,
+        long: 10,
+        fault: None,
+        kind: Kind::OldAndNew,
     },
 ];
 
@@ -287,18 +332,23 @@ impl Scenario {
             Kind::Power => power::run(lab, plan, cycles).await,
             Kind::Errors => errors::run(lab, plan, cycles).await,
             Kind::Vendor => vendor::run(plan, cycles).await,
+            Kind::Certificates => certificates::run(plan, cycles).await,
             Kind::Overload => overload::run(plan, cycles).await,
             Kind::Poison => poison::run(plan, cycles).await,
             Kind::Two => two::run(plan, cycles).await,
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
             Kind::Duplicates => duplicates::run(plan, cycles).await,
             Kind::Stop => stop::run(lab, plan, cycles).await,
+            Kind::Migrations => migrations::run(lab, plan, cycles).await,
+            Kind::OldAndNew => old::run(lab, plan, cycles).await,
+            Kind::Rolling => stop::rolling(lab, plan, cycles).await,
             Kind::Zombie => zombie::run(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await,
             Kind::PostgresZombie => {
                 zombie::on_postgres(plan.with("SHEAF_LEASE_MS", zombie::LEASE.as_millis()), cycles).await
             }
             Kind::PostgresKills => postgres::kills(lab, plan, cycles).await,
             Kind::PostgresAway => postgres::away(lab, plan, cycles).await,
+            Kind::PostgresStandby => standby::run(lab, plan, cycles).await,
             Kind::Nodes => {
                 nodes::run(lab, plan.with("SHEAF_LEASE_MS", nodes::LEASE.as_millis()), cycles).await
             }

@@ -64,8 +64,9 @@ const ORIGINS: [&str; 2] = ["https://sick.example", "https://api.mindbox.ru"];
 /// The longest exchange that connector allows.
 const TIMEOUT_MS: i64 = 2_000;
 /// The first wait of the schedule, and how much later the repeat may come for jitter and a busy machine.
-const WAIT_MS: i64 = 5_000;
-const LATE_MS_MAX: i64 = 1_500;
+pub const WAIT_MS: i64 = 5_000;
+/// See above.
+pub const LATE_MS_MAX: i64 = 1_500;
 /// A wait that a vendor asks for, seconds.
 const RETRY_AFTER_S: i64 = 3;
 /// How often a healthy call is sent, and for how long at a time.
@@ -182,7 +183,7 @@ pub async fn run(plan: Plan, rounds: usize) -> anyhow::Result<Outcome> {
         ORIGINS.iter().zip(origins).map(|(from, to)| format!("{from}={to}")).collect();
     let setup =
         plan.with("SHEAF_EGRESS_OVERRIDE", overrides.join(",")).setup(folder.path(), String::new())?;
-    write_files(&setup.directory)?;
+    write_files(&setup.directory, (0..=FLOODED).map(|number| (campaign(number), String::new())))?;
     let product = setup.start().await?;
     let path = setup.hook_path()?;
     for _ in 0..rounds {
@@ -351,8 +352,12 @@ async fn vendor(book: Arc<Mutex<Book>>) -> anyhow::Result<Server> {
     Ok(server)
 }
 
-/// The calls of known visitors go to the sick vendor, each campaign's through a connection of its own.
-fn write_files(directory: &Path) -> anyhow::Result<()> {
+/// The calls of known visitors go to the sick vendor, each campaign's through a connection of its own; by name, with what its
+/// file says beside.
+pub fn write_files(
+    directory: &Path,
+    connections: impl Iterator<Item = (String, String)>,
+) -> anyhow::Result<()> {
     let connector = directory.join("connectors/sick");
     fs::create_dir_all(&connector)?;
     fs::write(connector.join("connector.yaml"), CONNECTOR)?;
@@ -360,8 +365,8 @@ fn write_files(directory: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string(&bundle)?;
     let (before, _) = text.split_once("filter:").context("a bundle has a filter")?;
     fs::remove_file(&bundle)?;
-    for name in (0..=FLOODED).map(campaign) {
-        let connection = format!("{{kind: connection, name: {name}, connector: sick}}\n");
+    for (name, more) in connections {
+        let connection = format!("kind: connection\nname: {name}\nconnector: sick\n{more}\n");
         fs::write(directory.join(format!("connections/{name}.yaml")), connection)?;
         let before = before.replace("name: mindbox-dynamic", &format!("name: {name}"));
         let filter = format!("filter: sessionId is not empty and utm_campaign = \"{name}\"\n");

@@ -157,19 +157,20 @@ async fn all_at_once(
     let (begun, moved) = (Instant::now(), snapshot.make_due(due_ms).await?);
     snapshot.close().await?;
     tell(&format!("{moved} are due at once, moved in {:.1} s", begun.elapsed().as_secs_f64()));
+    sink.expect_none_before(due_ms * 1_000_000);
     let product = setup.start().await?;
     ready_in_time(&product, outcome);
     let wait_ms = due_ms - unix_ns() / 1_000_000;
     tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))).await;
     volume::arrived(sink, delayed.len(), STUCK).await;
     let seconds = (sink.last_ns() - due_ms * 1_000_000) as f64 / 1e9;
-    let early_ms = sink.first_ns().map_or(0, |first_ns| due_ms - first_ns / 1_000_000);
     let (missing, repeats) = (sink.missing(delayed), sink.repeats());
     let per_second = sink.unique() as f64 / seconds;
     outcome.figure("all due at once: events/s", per_second);
     outcome.figure("all due at once: drained after, s", seconds);
     outcome.figure("all due at once: memory at most, MiB", product.process.memory_kib()?.1 as f64 / 1024.0);
-    outcome.expect(early_ms <= 0, || format!("the first came {early_ms} ms before it was due"));
+    let early = sink.early();
+    outcome.expect(early == 0, || format!("{early} came before they were due"));
     outcome.expect(missing == 0, || format!("{missing} delayed events are missing"));
     outcome.expect(repeats == 0, || format!("{repeats} delayed events came twice"));
     outcome.expect_speed(per_second >= DRAIN_PER_S_MIN, || {

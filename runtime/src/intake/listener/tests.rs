@@ -195,3 +195,49 @@ async fn a_stop_finishes_the_request_in_flight_and_takes_no_other() {
     server.task.await.unwrap();
     assert!(TcpStream::connect(server.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_request_on_its_way_at_a_stop_is_answered_and_is_the_last_of_its_connection() {
+    let server = server().await;
+    let request = post("Content-Length: 2\r\n", "ab");
+    let (mut fresh, mut kept) = (connected(&server).await, connected(&server).await);
+    kept.write_all(&request).await.unwrap();
+    let mut answer = [0; 15];
+    kept.read_exact(&mut answer).await.unwrap();
+    server.stop.order();
+    for stream in [&mut fresh, &mut kept] {
+        stream.write_all(&request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("2 bytes"), "{answer}");
+    }
+    server.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_that_the_system_had_made_before_a_stop_is_served() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (stop, stopping) = crate::stop::channel();
+    stop.order();
+    let handler = Arc::new(Echo(Reader::within(Duration::from_secs(10))));
+    let serving = tokio::spawn(serve(listener, handler, Duration::from_secs(10), stopping));
+    stream.write_all(&post("Content-Length: 2\r\n", "ab")).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("2 bytes"), "{answer}");
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_no_connection_that_says_nothing() {
+    let server = server().await;
+    let mut silent = connected(&server).await;
+    server.stop.order();
+    server.task.await.unwrap();
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+}
+
+async fn connected(server: &Server) -> TcpStream {
+    TcpStream::connect(server.address).await.unwrap()
+}

@@ -224,6 +224,16 @@ const VERSION_TABLE: &str =
 
 /// Brings the database to this binary's schema, one transaction for each step; a step is whole or has not happened.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {
+    #[cfg(feature = "faulty")]
+    if let Some(last) = crate::faulty::schema() {
+        migrate_to(connection, usize::from(last)).await?;
+        return expect_current(connection).await;
+    }
+    migrate_to(connection, MIGRATIONS.len()).await
+}
+
+/// The same up to that schema, as an older sheaf did.
+pub(super) async fn migrate_to(connection: &DatabaseConnection, last: usize) -> Result<(), QueueError> {
     loop {
         let tx = connection.begin().await?;
         tx.execute_unprepared(LOCK).await?;
@@ -231,7 +241,7 @@ pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> 
         let found = version(&tx).await?;
         check(found)?;
         let step = usize::try_from(found.map_or(0, |(version, _)| version)).unwrap_or(usize::MAX);
-        let Some(migration) = MIGRATIONS.get(step) else { return Ok(()) };
+        let Some(migration) = MIGRATIONS[..last].get(step) else { return Ok(()) };
         tx.execute_unprepared(migration.script).await?;
         let write = match found {
             Some(_) => "UPDATE sheaf_schema SET version = ?, usable_by = ?",
@@ -264,7 +274,8 @@ fn check(found: Option<(i64, i64)>) -> Result<(), QueueError> {
     }
 }
 
-fn known() -> i64 {
+/// This binary's schema.
+pub(super) fn known() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 

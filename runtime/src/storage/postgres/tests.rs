@@ -28,6 +28,7 @@ use crate::{
         breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
         conformance::{
             Place, START_MS,
+            aged::{self, Aged},
             budgeted::{self, a_day, a_second, budgeted},
             bundle, conformance, crm, delivered,
             gated::{ended, gated, limits},
@@ -46,7 +47,9 @@ use crate::{
         database::Database,
         postgres::{
             backend::{Membership, PostgresBackend},
+            connect,
             node::SILENCE_MS,
+            schema,
         },
         store::Store,
     },
@@ -139,6 +142,29 @@ impl Place for Shared {
 
     async fn harm(&self, sql: &str) {
         self.database.sql(sql);
+    }
+}
+
+impl Aged for Shared {
+    const LANES_SINCE: i64 = 3;
+
+    fn schema() -> i64 {
+        schema::known()
+    }
+
+    async fn age(&self, schema: i64) {
+        self.database.set_aside();
+        let pool = connect::pool(&self.database.url().parse().unwrap(), connect::Use::Write);
+        schema::migrate_to(&pool, usize::try_from(schema).unwrap()).await.unwrap();
+        pool.close().await.unwrap();
+        self.database.take_back();
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_any_older_schema_goes_on_with_all_that_it_holds() {
+    if Shared::is_there() {
+        aged::a_database_of_any_older_schema_goes_on_with_all_that_it_holds::<Shared>().await;
     }
 }
 

@@ -174,12 +174,21 @@ CREATE INDEX queue_again ON queue (id) WHERE attempt > 0 AND gate IS NULL;
 
 /// Brings the database to this binary's schema, one transaction for each step.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-    let found = user_version(connection).await?;
+    #[cfg(feature = "faulty")]
+    if let Some(last) = crate::faulty::schema() {
+        migrate_to(connection, i64::from(last)).await?;
+        return expect_current(connection).await;
+    }
+    migrate_to(connection, known()).await
+}
+
+/// The same up to that schema, as an older sheaf did.
+pub(super) async fn migrate_to(connection: &DatabaseConnection, last: i64) -> Result<(), QueueError> {
+    let (found, known) = (user_version(connection).await?, known());
     if found > known {
         return Err(QueueError::Newer { found, known });
     }
-    for version in found..known {
+    for version in found..last {
         let script = MIGRATIONS[usize::try_from(version).unwrap_or(0)];
         let tx = connection.begin_with_options(immediate()).await?;
         tx.execute_unprepared(script).await?;
@@ -191,12 +200,17 @@ pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> 
 
 /// Refuses a database of another schema; for those who only read or replay.
 pub async fn expect_current(connection: &DatabaseConnection) -> Result<(), QueueError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = known();
     match user_version(connection).await? {
         found if found == known => Ok(()),
         found if found > known => Err(QueueError::Newer { found, known }),
         found => Err(QueueError::Older { found, known }),
     }
+}
+
+/// This binary's schema.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
 async fn user_version(connection: &DatabaseConnection) -> Result<i64, QueueError> {

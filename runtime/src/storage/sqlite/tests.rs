@@ -10,8 +10,14 @@ use crate::{
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
         conformance::{
-            Bench, Place, START_MS, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
-            observed::observed, shared::shared_by_bundles,
+            Bench, Place, START_MS,
+            aged::{self, Aged},
+            budgeted::budgeted,
+            conformance, delivered,
+            gated::gated,
+            laned::laned,
+            observed::observed,
+            shared::shared_by_bundles,
         },
     },
     storage::{database::Database, observe, recount, store::Store},
@@ -39,6 +45,42 @@ impl Place for Folder {
     async fn harm(&self, sql: &str) {
         self.saboteur().await.execute_unprepared(sql).await.unwrap();
     }
+}
+
+impl Aged for Folder {
+    const LANES_SINCE: i64 = 5;
+
+    fn schema() -> i64 {
+        super::schema::known()
+    }
+
+    async fn age(&self, schema: i64) {
+        let (present, older) = (self.0.path().join("sheaf.db"), self.0.path().join("older.db"));
+        let connection = connect::writer(&older, true).await.unwrap();
+        super::schema::migrate_to(&connection, schema).await.unwrap();
+        connection.execute_unprepared(&format!("ATTACH '{}' AS present", present.display())).await.unwrap();
+        let all = "SELECT name FROM main.sqlite_schema WHERE type = 'table'";
+        for table in texts(&connection, all).await {
+            let shared = format!(
+                "SELECT name FROM pragma_table_info('{table}', 'main') \
+                 INTERSECT SELECT name FROM pragma_table_info('{table}', 'present')"
+            );
+            let columns = texts(&connection, &shared).await.join(", ");
+            let copy = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM present.{table}");
+            connection.execute_unprepared(&copy).await.unwrap();
+        }
+        connection.execute_unprepared("DETACH present").await.unwrap();
+        connection.close().await.unwrap();
+        for left in ["sheaf.db-wal", "sheaf.db-shm"] {
+            let _ = std::fs::remove_file(self.0.path().join(left));
+        }
+        std::fs::rename(older, present).unwrap();
+    }
+}
+
+async fn texts(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let rows = connection.query_all_raw(super::shape::fixed(sql, [])).await.unwrap();
+    rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
 }
 
 conformance!(Folder);
@@ -135,6 +177,11 @@ async fn a_queue_that_is_told_to_stop_claims_nothing_in_its_last_turn() {
     let Bench { queue, mut claims, .. } = bench;
     queue.stop().await;
     assert!(claims.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_database_of_any_older_schema_goes_on_with_all_that_it_holds() {
+    aged::a_database_of_any_older_schema_goes_on_with_all_that_it_holds::<Folder>().await;
 }
 
 #[tokio::test]
