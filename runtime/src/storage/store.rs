@@ -10,8 +10,8 @@ use sheaf_bundles::{
 use tokio::sync::OnceCell;
 
 use super::{
-    budgets, database::Database, gates, history, horizon, lanes, ledger, names, note, observe, recount, replay,
-    versions,
+    budgets, database::Database, gates, history, horizon, lanes, ledger, names, note, observe, recount,
+    replay, versions,
 };
 use crate::{
     clock::Clock,
