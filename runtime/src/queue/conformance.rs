@@ -2,6 +2,7 @@
 //! again; a backend instantiates them all with `conformance!`.
 
 pub mod budgeted;
+pub mod failing;
 pub mod gated;
 pub mod laned;
 pub mod observed;

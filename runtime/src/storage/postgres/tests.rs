@@ -29,6 +29,7 @@ use crate::{
             Place, START_MS,
             budgeted::{self, a_day, a_second, budgeted},
             bundle, conformance, crm, delivered,
+            failing::failing,
             gated::{ended, gated, limits},
             laned::laned,
             observed::observed,
@@ -144,6 +145,7 @@ impl Place for Shared {
 conformance!(Shared);
 observed!(Shared);
 gated!(Shared);
+failing!(Shared);
 laned!(Shared);
 budgeted!(Shared);
 shared_by_bundles!(Shared);

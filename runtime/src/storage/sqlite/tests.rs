@@ -10,8 +10,8 @@ use crate::{
     queue::{
         Claims, Health, LEASE_MS, Queue, QueueError, Settings,
         conformance::{
-            Bench, Place, START_MS, budgeted::budgeted, conformance, delivered, gated::gated, laned::laned,
-            observed::observed, shared::shared_by_bundles,
+            Bench, Place, START_MS, budgeted::budgeted, conformance, delivered, failing::failing,
+            gated::gated, laned::laned, observed::observed, shared::shared_by_bundles,
         },
     },
     storage::{database::Database, observe, recount, store::Store},
@@ -44,6 +44,7 @@ impl Place for Folder {
 conformance!(Folder);
 observed!(Folder);
 gated!(Folder);
+failing!(Folder);
 laned!(Folder);
 budgeted!(Folder);
 shared_by_bundles!(Folder);
