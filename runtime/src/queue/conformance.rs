@@ -3,6 +3,7 @@
 
 pub mod aged;
 pub mod budgeted;
+pub mod failing;
 pub mod gated;
 pub mod laned;
 pub mod observed;

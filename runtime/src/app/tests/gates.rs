@@ -4,6 +4,7 @@ use super::*;
 use crate::queue::{
     breaker::{FAILURES_MAX, OPEN_MS_FIRST},
     gate::GateKind,
+    gates::failing::PARKED_MAX,
 };
 
 /// A connector whose vendor is asked whether it has what was sent.
@@ -127,5 +128,26 @@ async fn a_vendor_that_answers_no_question_about_what_was_sent_is_failing() {
     refused(&running, 2 * (FAILURES_MAX - 2)).await;
     let [held] = running.queue().store().closed_gates().await.unwrap().try_into().expect("one gate");
     assert_eq!((held.kind, held.name.as_str(), held.why), (GateKind::Connection, "crm", "failing"));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_bundle_whose_data_the_vendor_refuses_every_time_is_paused_and_its_events_wait() {
+    let mut world = World::new().await;
+    let running = world.start().await;
+    let store = running.queue().store().clone();
+    world.says.send_replace(Says::Echo);
+    world.send(&running, PARKED_MAX).await;
+    counted(&running, |line| line.parked == i64::from(PARKED_MAX)).await;
+    let [held] = store.closed_gates().await.unwrap().try_into().expect("one gate");
+    assert_eq!((held.kind, held.name.as_str(), held.why), (GateKind::Bundle, "order", "failing"));
+    world.hosts(PARKED_MAX).await;
+    world.says.send_replace(Says::Ok);
+    world.send(&running, 2).await;
+    assert_eq!(store.closed_gates().await.unwrap()[0].waiting, 2);
+    assert!(world.requests.try_recv().is_err(), "its events wait");
+    store.pause(GateKind::Bundle, "order", false).await.unwrap();
+    world.set.advance_ms(1_000);
+    counted(&running, |line| line.delivered == 2).await;
     running.stop().await;
 }

@@ -8,7 +8,6 @@ use super::*;
 use crate::queue::{
     breaker::{Answered, FAILURES_MAX, OPEN_MS_FIRST},
     gate::Limit,
-    gates::failing::PARKED_MAX,
     types::Contact,
 };
 
@@ -419,106 +418,6 @@ pub async fn a_limit_is_never_passed_and_every_place_is_given_again<P: Place>() 
     assert_eq!((line.delivered, line.pending), (7, 0));
 }
 
-/// Runs in a row, all set aside.
-async fn park<P: Place>(bench: &mut Bench<P>, first_identity: u64, runs: u32, end: impl Fn() -> Settle) {
-    for identity in (first_identity..).take(runs as usize) {
-        bench.accept(bench.event(identity, 0)).await;
-        bench.claim().await.settle(end());
-    }
-    bench.queue.flush().await.unwrap();
-}
-
-pub async fn a_bundle_that_keeps_failing_is_paused_and_a_person_lets_it_go_on<P: Place>() {
-    let mut bench = Bench::<P>::new(8).await;
-    let store = bench.queue.store().clone();
-    park(&mut bench, 0, PARKED_MAX - 1, parked).await;
-    bench.accept(bench.event(100, 0)).await;
-    assert_eq!(bench.deliver_all().await.len(), 1);
-    park(&mut bench, 200, PARKED_MAX - 1, parked).await;
-    let refused = || ended(parked().outcome, crm(), Answered::Refused, START_MS - 1);
-    park(&mut bench, 300, 1, refused).await;
-    assert!(store.closed_gates().await.unwrap().iter().all(|gate| gate.kind == GateKind::Connection));
-    let mut bench = bench.restart(8).await;
-    bench.set.advance_ms(OPEN_MS_FIRST);
-    bench.accept(bench.event(400, 0)).await;
-    assert_eq!(bench.deliver_all().await.len(), 1, "the authorisation is all right again");
-
-    // Two more are under way when it is paused: they end as they end.
-    bench.accept(bench.event(500, 0)).await;
-    bench.accept(bench.event(501, 0)).await;
-    let under_way = (bench.claim().await, bench.claim().await);
-    park(&mut bench, 600, PARKED_MAX, parked).await;
-    under_way.0.settle(parked());
-    under_way.1.settle(parked());
-    bench.queue.flush().await.unwrap();
-    for identity in 700..704 {
-        bench.accept(bench.event(identity, 0)).await;
-    }
-    bench.nothing_to_claim().await;
-    // Another bundle that sends through the same connection goes on.
-    let other = Decision { version: bench.versions[1], bundle: bundle("two"), ..bench.take(0) };
-    bench.accept(publish(bench.epoch, None, vec![other])).await;
-    assert_eq!(bench.deliver_all().await.len(), 1);
-    let mut bench = bench.restart(8).await;
-    bench.nothing_to_claim().await;
-    let store = bench.place.store(bench.clock.clone()).await.unwrap();
-    let [held] = store.closed_gates().await.unwrap().try_into().expect("one gate");
-    let told = (held.kind, held.name.as_str(), held.why, held.waiting, held.until_ms);
-    assert_eq!(told, (GateKind::Bundle, "one", "failing", 4, None));
-    assert!(!store.pause(GateKind::Bundle, "one", true).await.unwrap(), "it is paused already");
-
-    assert!(store.pause(GateKind::Bundle, "one", false).await.unwrap());
-    assert_eq!(store.closed_gates().await.unwrap(), []);
-    bench.a_second_later().await;
-    assert_eq!(bench.deliver_all().await.len(), 4);
-    park(&mut bench, 800, PARKED_MAX - 1, parked).await;
-    assert_eq!(store.closed_gates().await.unwrap(), [], "the count starts anew");
-    park(&mut bench, 900, 1, parked).await;
-    assert_eq!(store.closed_gates().await.unwrap().len(), 1);
-    // Those that were set aside wait with the others when they are replayed.
-    let parked = store.parked(Some("one")).await.unwrap();
-    let replayed = store.replay(&parked, Replay::Retry).await.unwrap().runs.len();
-    bench.a_second_later().await;
-    bench.nothing_to_claim().await;
-    assert_eq!(bench.line().await.pending, i64::try_from(replayed).unwrap());
-}
-
-pub async fn runs_that_crash_or_are_lost_count_for_their_bundle_and_a_replaced_version_does_not<P: Place>() {
-    let mut bench = Bench::<P>::new(8).await;
-    let store = bench.queue.store().clone();
-    // Another version has taken its place: how the last runs of this one end is not its fault.
-    let old = bench.take(0);
-    let later = Decision { verdict: Verdict::Take { due_ms: START_MS + 1 }, ..old };
-    let waiting = (0..PARKED_MAX).map(|_| publish(bench.epoch, None, vec![later])).collect::<Vec<_>>();
-    for event in waiting {
-        bench.accept(event).await;
-    }
-    let activated = bench.queue.activate(vec![version("one", 3), version("two", 2)]).await.unwrap();
-    (bench.epoch, bench.versions) = (activated.epoch, activated.versions);
-    bench.set.advance_ms(1);
-    for _ in 0..PARKED_MAX {
-        bench.claim().await.settle(parked());
-    }
-    bench.queue.flush().await.unwrap();
-    assert_eq!(store.closed_gates().await.unwrap(), []);
-
-    bench.accept(bench.event(1, 0)).await;
-    for crash in 1..=CRASHES_MAX {
-        let claim = bench.claim().await;
-        let crashed = tokio::spawn(async move {
-            let _held = claim;
-            panic!("crash {crash}");
-        });
-        assert!(crashed.await.is_err());
-        bench.queue.flush().await.unwrap();
-        bench.set.advance_ms(CRASH_PAUSE_MS);
-    }
-    assert_eq!(bench.line().await.parked, i64::from(PARKED_MAX) + 1);
-    park(&mut bench, 100, PARKED_MAX - 1, parked).await;
-    let [held] = store.closed_gates().await.unwrap().try_into().expect("one gate");
-    assert_eq!((held.name.as_str(), held.why), ("one", "failing"));
-}
-
 /// Instantiates these cases for one kind of place.
 macro_rules! gated {
     ($place:ty: $($case:ident)*) => {
@@ -548,8 +447,6 @@ macro_rules! gated {
             a_connection_that_no_bundle_sends_through_takes_no_slots_from_the_one_in_use
             nothing_is_handed_out_before_it_is_known_what_the_files_say_of_connections
             a_limit_is_never_passed_and_every_place_is_given_again
-            a_bundle_that_keeps_failing_is_paused_and_a_person_lets_it_go_on
-            runs_that_crash_or_are_lost_count_for_their_bundle_and_a_replaced_version_does_not
         }
     };
 }

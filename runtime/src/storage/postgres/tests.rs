@@ -31,6 +31,7 @@ use crate::{
             aged::{self, Aged},
             budgeted::{self, a_day, a_second, budgeted},
             bundle, conformance, crm, delivered,
+            failing::failing,
             gated::{ended, gated, limits},
             laned::laned,
             observed::observed,
@@ -171,6 +172,7 @@ async fn a_database_of_any_older_schema_goes_on_with_all_that_it_holds() {
 conformance!(Shared);
 observed!(Shared);
 gated!(Shared);
+failing!(Shared);
 laned!(Shared);
 budgeted!(Shared);
 shared_by_bundles!(Shared);

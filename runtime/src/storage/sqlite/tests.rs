@@ -14,6 +14,7 @@ use crate::{
             aged::{self, Aged},
             budgeted::budgeted,
             conformance, delivered,
+            failing::failing,
             gated::gated,
             laned::laned,
             observed::observed,
@@ -86,6 +87,7 @@ async fn texts(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
 conformance!(Folder);
 observed!(Folder);
 gated!(Folder);
+failing!(Folder);
 laned!(Folder);
 budgeted!(Folder);
 shared_by_bundles!(Folder);
