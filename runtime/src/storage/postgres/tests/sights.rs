@@ -17,10 +17,14 @@ async fn the_ledger_is_verified_however_long_that_takes() {
     assert!(is_accepted(&a.publish(event(&active, 1, i64::MAX)).await.unwrap()));
     shared.database.sql(
         "ALTER VIEW ledger RENAME TO ledger_of_all;
-         CREATE VIEW ledger AS SELECT * FROM ledger_of_all WHERE current_setting('statement_timeout') = '6h'",
+         CREATE VIEW ledger AS SELECT connection, received,
+             CASE current_setting('statement_timeout') WHEN '6h' THEN accepted ELSE -1 END AS accepted,
+             duplicate, quarantined, unrouted, decisions, delivered, filtered, parked, pending, discarded
+         FROM ledger_of_all",
     );
     assert_eq!(a.store().verify_ledger().await.unwrap(), []);
-    assert_eq!(a.store().ledger().await.unwrap(), [], "and nothing else may take as long");
+    let [line] = a.store().ledger().await.unwrap().try_into().expect("one connection");
+    assert_eq!(line.accepted, -1, "nothing else may take as long");
 }
 
 #[tokio::test]
