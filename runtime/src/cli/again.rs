@@ -94,3 +94,66 @@ fn parsed(status: u16, text: &str) -> Value {
     let response = Response { status, headers: Vec::new(), body: text.as_bytes().to_vec() };
     ResponseEnvironment::new(&response, &Map::default()).into_body()
 }
+
+#[cfg(test)]
+mod tests {
+    use sheaf_bundles::{id::EventId, verdict::Class};
+
+    use super::*;
+    use crate::{
+        directory,
+        queue::{delivery::SentRequest, history::AttemptOutcome},
+    };
+
+    /// The second step is run although the first failed.
+    const FILES: [(&str, &str); 4] = [
+        ("sheaf.yaml", "kind: workspace\nname: shop\ntime_zone: Europe/Moscow\n"),
+        ("connections/site.yaml", "kind: connection\nname: site\nconnector: webhook\n"),
+        (
+            "connections/crm.yaml",
+            "kind: connection\nname: crm\nconnector: http\nsettings: {base_url: 'https://crm.example', parameters: [step]}\n",
+        ),
+        (
+            "bundles/lead.yaml",
+            "kind: bundle\nname: lead\non: {connection: site, trigger: received}\nsteps:\n\
+             - {name: lead, action: http.request, connection: crm, on_failure: continue, with: {parameters: {step: lead}}}\n\
+             - {name: task, action: http.request, connection: crm, with: {parameters: {step: task}}}\n",
+        ),
+    ];
+
+    #[test]
+    fn a_step_that_failed_or_sent_nothing_does_not_hide_what_the_next_one_sent() {
+        let files = FILES.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+        let compiled = directory::compile(&files);
+        let plan = &compiled.sound().expect("sound files").plans[0];
+        let delivery = |step: &str, class| DeliveryRecord {
+            step: step.to_owned(),
+            generation: 0,
+            probe: false,
+            started_ms: 0,
+            took_ms: 0,
+            request: SentRequest::Hash(String::new()),
+            answer: Answer::Response { status: 200, body: None },
+            class,
+            message: None,
+        };
+        let (refused, done) = (delivery("lead", Class::BadRequest), delivery("task", Class::Ok));
+        for deliveries in [vec![refused, done.clone()], vec![done]] {
+            let sent = deliveries.len();
+            let attempt = AttemptRecord {
+                fence: 1,
+                outcome: AttemptOutcome::Delivered,
+                started_ms: 0,
+                finished_ms: 0,
+                reason: None,
+                deliveries,
+            };
+            let event =
+                Event { id: EventId(1), connection: "site".into(), received_ms: 0, fields: Map::default() };
+            let requests = requests(plan, event, &[attempt]);
+            let last = requests[0].last().and_then(Option::as_ref).expect("rendered again");
+            assert_eq!(requests[0].iter().flatten().count(), sent);
+            assert_eq!(last.body, [sheaf_bundles::request::Piece::Text(r#"{"step":"task"}"#.into())]);
+        }
+    }
+}
