@@ -72,7 +72,7 @@ profile:
 	mkdir -p $(dir $(PROFILE))
 	$$(rustc --print target-libdir)/../bin/llvm-profdata merge --sparse --output $(PROFILE) $(RECORDING)/counts
 
-## Every fault the product promises to survive, judged by ledgers outside it; about 5 minutes, FAULTS=--long for hours.
+## Every fault the product promises to survive, judged by ledgers outside it; about 6 minutes, FAULTS=--long for hours.
 faults:
 	@test "$$(id -u)" != 0 || { command -v strace && command -v faketime; } >/dev/null || \
 		{ apt-get update -q && apt-get install -qy --no-install-recommends strace faketime; } >/dev/null || true
@@ -80,7 +80,7 @@ faults:
 	$(CARGO) build --package sheaf-runtime --features faulty --bin sheaf-faulty
 	target/debug/faults $(FAULTS)
 
-## The promised sizes: a million deliveries, a million delayed, many bundles, dead vendors, nodes. ONLY=NAME for one of them.
+## The promised sizes: a million deliveries, a million delayed, many bundles, dead vendors, nodes. ONLY=NAME for one of them, SCALE=--strict to fail for SLOW.
 scale:
 	$(RELEASE) --bins
 	target/release/scale --sheaf $(SHEAF) $(ONLY) $(SCALE)

