@@ -30,12 +30,13 @@ test: postgres
 	$(CARGO) nextest run --workspace
 	$(MAKE) faults
 
-## The programs of PostgreSQL; the tests start a server of their own. Without them their tests are skipped, in CI they fail.
+## The programs of PostgreSQL, of which the tests start a server of their own, and curl. Without them their tests are skipped, in
+## CI they fail.
 postgres:
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+	@{ command -v initdb || ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 && command -v curl >/dev/null || \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			apt-get update -q && apt-get install -qy --no-install-recommends postgresql; \
-		else echo "PostgreSQL is not installed: its tests will be skipped"; fi
+			apt-get update -q && apt-get install -qy --no-install-recommends postgresql curl; \
+		else echo "PostgreSQL or curl is not installed: their tests will be skipped"; fi
 
 ## Formatting, Clippy, purity of the pure crates.
 lint:
@@ -74,8 +75,8 @@ profile:
 
 ## Every fault the product promises to survive, judged by ledgers outside it; about 6 minutes, FAULTS=--long for hours.
 faults:
-	@test "$$(id -u)" != 0 || { command -v strace && command -v faketime; } >/dev/null || \
-		{ apt-get update -q && apt-get install -qy --no-install-recommends strace faketime; } >/dev/null || true
+	@test "$$(id -u)" != 0 || { command -v strace && command -v faketime && command -v python3 && command -v mkfs.ext4; } >/dev/null || \
+		{ apt-get update -q && apt-get install -qy --no-install-recommends strace faketime python3-minimal e2fsprogs; } >/dev/null || true
 	$(CARGO) build --bins
 	$(CARGO) build --package sheaf-runtime --features faulty --bin sheaf-faulty
 	target/debug/faults $(FAULTS)

@@ -101,22 +101,27 @@ impl Resolution {
     ) -> Resolution {
         if segments.is_empty() {
             let fields: Vec<Field> = fields.iter().map(|field| field.borrow().clone()).collect();
-            let private = fields.iter().any(|field| field.personal || field.sensitive);
             let ty = Type::Object { fields, open };
+            let private = ty.holds_marked();
             return Resolution::Known(Known { ty, can_be_empty: false, no_value: Vec::new(), private });
         }
+        let is_marked = |length| match types::find(fields, open, &segments[..length]) {
+            Found::Field(field) => field.is_marked(),
+            Found::Inside { .. } | Found::Unknown { .. } => false,
+        };
+        let on_the_way = (1..=segments.len()).any(is_marked);
         match types::find(fields, open, segments) {
             Found::Field(field) => Resolution::Known(Known {
                 ty: field.ty.clone().in_zone(zone),
                 can_be_empty: !field.always || segments.len() > 1,
                 no_value: field.no_value.clone(),
-                private: field.personal || field.sensitive,
+                private: on_the_way || field.ty.holds_marked(),
             }),
             Found::Inside { field, ty } => Resolution::Known(Known {
                 ty: ty.clone().in_zone(zone),
                 can_be_empty: true,
                 no_value: field.map(|field| field.no_value.clone()).unwrap_or_default(),
-                private: field.is_some_and(|field| field.personal || field.sensitive),
+                private: on_the_way || ty.holds_marked(),
             }),
             Found::Unknown { at, known } => {
                 Resolution::Unknown { at, candidates: known.into_iter().map(str::to_owned).collect() }

@@ -123,6 +123,11 @@ impl Field {
             sample: None,
         }
     }
+
+    /// Whether it is personal or sensitive.
+    pub fn is_marked(&self) -> bool {
+        self.personal || self.sensitive
+    }
 }
 
 /// Where a walk through types ended.
@@ -202,6 +207,17 @@ fn inside<'t>(field: &'t Field, segments: &[Segment], mut at: usize) -> Found<'t
 }
 
 impl Type {
+    /// Whether something in it is personal or sensitive.
+    pub fn holds_marked(&self) -> bool {
+        match self {
+            Type::Object { fields, .. } => {
+                fields.iter().any(|field| field.is_marked() || field.ty.holds_marked())
+            }
+            Type::List(items) | Type::Map(items) => items.holds_marked(),
+            _ => false,
+        }
+    }
+
     /// The word a manifest writes for it.
     pub fn word(&self) -> &'static str {
         match self {

@@ -181,7 +181,9 @@ fn aliases(webhook: &Webhook, settings: &Map) -> Vec<(String, Path)> {
     names
         .filter(|name| webhook.fields.iter().all(|field| field.field.name != *name))
         .map(|name| {
-            let segments = vec![Segment::new(&extra.under), Segment::new(&name)];
+            // The place may be in an object in an object; the name is one, dots and all.
+            let mut segments: Vec<Segment> = extra.under.split('.').map(Segment::new).collect();
+            segments.push(Segment::new(&name));
             (name, Path { root: Root::Event, segments })
         })
         .collect()

@@ -109,9 +109,11 @@ fn check_webhook(webhook: &Webhook, manifest: &Manifest, settings: &[Field], out
 fn check_window(dedupe: &DedupeSpec, out: &mut Diagnostics) {
     let Some(node) = &dedupe.window else { return };
     let ms = node.as_text().and_then(|text| duration::parse(text).ok());
-    if ms.is_some_and(|ms| i64::try_from(ms).map_or(true, |ms| ms > DEDUPE_WINDOW_MS_MAX)) {
-        let message =
-            Words::new("repeats are known for 35 days at most", "повторы узнаются не дольше 35 дней");
+    if ms.is_some_and(|ms| i64::try_from(ms).map_or(true, |ms| !(1..=DEDUPE_WINDOW_MS_MAX).contains(&ms))) {
+        let message = Words::new(
+            "repeats are known for some time, 35 days at most",
+            "повторы узнаются какое-то время, не дольше 35 дней",
+        );
         let hint = Words::new("write `35d`, or leave it out", "укажите `35d` или уберите");
         out.push(Diagnostic::error(Code::BadValue, node.span, message).with_hint(hint));
     }

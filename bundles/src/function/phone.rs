@@ -43,9 +43,7 @@ fn number(text: &str) -> Option<String> {
     } else {
         match (digits.len(), digits.as_bytes().first()?) {
             (RUSSIAN_DIGITS, b'8') => format!("7{}", &digits[1..]),
-            // No area code begins so: it is a mobile number with a digit missing.
-            (10, _) if digits.starts_with("89") => return None,
-            (10, b'3' | b'4' | b'8' | b'9') => format!("7{digits}"),
+            (10, _) if begins_as_russian(&digits) => format!("7{digits}"),
             (..RUSSIAN_DIGITS, _) | (_, b'8') => return None,
             (RUSSIAN_DIGITS.., _) => digits,
         }
@@ -57,6 +55,16 @@ fn number(text: &str) -> Option<String> {
         _ => DIGITS.contains(&number.len()) && !number.starts_with("89"),
     };
     fits.then_some(number)
+}
+
+/// Whether ten digits begin with an area code, the code of a service, or as a mobile number does. What else begins so is a number
+/// abroad without its `+`; `89…` is a mobile number with a digit missing.
+fn begins_as_russian(digits: &str) -> bool {
+    const AREAS: [&str; 20] = [
+        "30", "34", "35", "365", "38", "39", "40", "41", "42", "47", "48", "49", "80", "81", "82", "83",
+        "84", "85", "86", "87",
+    ];
+    digits.starts_with('9') || AREAS.iter().any(|area| digits.starts_with(area))
 }
 
 /// `89990000001`; none when it is not a Russian number.
@@ -98,6 +106,10 @@ mod tests {
             ("0 30 123 456 78", None, None),
             ("000 999 000-00-01", None, None),
             ("123-45-67", None, None),
+            ("4521234567", None, None),
+            ("3725012345", None, None),
+            ("+4521234567", Some("+4521234567"), None),
+            ("8999000001", None, None),
             ("+", None, None),
             ("аноним", None, None),
             ("12", None, None),

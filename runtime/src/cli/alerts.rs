@@ -22,7 +22,6 @@ use crate::{
 
 /// Show what people are told of right now, or test every channel of alerts.yaml.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct AlertsCommand {
     #[command(subcommand)]
     command: Option<Command>,

@@ -24,7 +24,6 @@ pub const ROWS: u32 = 30;
 
 /// List events, newest first, or show one.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Events {
     #[command(subcommand)]
     command: Option<Command>,

@@ -3,7 +3,7 @@
 use serde_json::{Map as Json, Value as Shown, json};
 use sheaf_bundles::{
     hook::Hook,
-    types::Field,
+    types::{Field, Type},
     value::{Map, Value},
 };
 
@@ -15,29 +15,59 @@ pub fn clear(fields: &Map) -> Shown {
     Shown::Object(fields.iter().map(|(name, value)| (name.to_string(), json!(value))).collect())
 }
 
+/// What is said of a value.
+#[derive(Clone, Copy)]
+enum Said<'h> {
+    /// What it is, and that all may see it.
+    Open(&'h Type),
+    /// That it is personal or sensitive.
+    Hidden,
+}
+
+impl<'h> Said<'h> {
+    fn of(field: &'h Field) -> Said<'h> {
+        if field.is_marked() { Said::Hidden } else { Said::Open(&field.ty) }
+    }
+
+    /// Of what an object holds under that name.
+    fn inside(self, name: &str) -> Option<Said<'h>> {
+        match self {
+            Said::Open(Type::Object { fields, .. }) if !fields.is_empty() => {
+                fields.iter().find(|field| field.name == name).map(Said::of)
+            }
+            Said::Open(Type::Map(items)) => Some(Said::Open(items)),
+            Said::Open(_) => Some(Said::Open(&Type::Any)),
+            Said::Hidden => Some(Said::Hidden),
+        }
+    }
+}
+
 /// The fields; masked are those that the hook marks as personal or sensitive, wherever they are nested, and those that it does
 /// not declare: nobody said what is in them.
 pub fn masked(hook: &Hook, fields: &Map) -> Shown {
-    let shown = fields.iter().map(|(name, value)| (name.to_string(), at(hook, name, value)));
+    let shown = fields.iter().map(|(name, value)| (name.to_string(), at(hook, Some(name), None, value)));
     Shown::Object(shown.collect())
 }
 
-fn at(hook: &Hook, path: &str, value: &Value) -> Shown {
-    let declared = field(hook, path);
-    let marked = declared.is_some_and(|field| field.personal || field.sensitive);
-    match value {
-        value if value.is_empty() => json!(value),
-        _ if marked => json!(MASK),
-        Value::Object(inner) if declared.is_some() || leads_on(hook, path) => {
+/// `path`: the name it would be declared under; none for what is in a list.
+fn at(hook: &Hook, path: Option<&str>, said: Option<Said<'_>>, value: &Value) -> Shown {
+    let said = path.and_then(|path| field(hook, path)).map(Said::of).or(said);
+    match (said, value) {
+        (_, value) if value.is_empty() => json!(value),
+        (Some(Said::Hidden), _) => json!(MASK),
+        (said, Value::Object(inner)) if said.is_some() || path.is_some_and(|path| leads_on(hook, path)) => {
             let shown = inner.iter().map(|(name, value)| {
-                let path = format!("{path}.{name}");
-                let own = declared.is_some() && field(hook, &path).is_none() && !leads_on(hook, &path);
-                (name.to_string(), if own { json!(value) } else { at(hook, &path, value) })
+                let path = path.map(|path| format!("{path}.{name}"));
+                let said = said.and_then(|said| said.inside(name));
+                (name.to_string(), at(hook, path.as_deref(), said, value))
             });
             Shown::Object(shown.collect::<Json<_, _>>())
         }
-        value if declared.is_some() => json!(value),
-        _ => json!(MASK),
+        (Some(Said::Open(Type::List(items))), Value::List(values)) => {
+            values.iter().map(|value| at(hook, None, Some(Said::Open(items)), value)).collect()
+        }
+        (Some(_), value) => json!(value),
+        (None, _) => json!(MASK),
     }
 }
 
@@ -60,6 +90,45 @@ mod tests {
     use super::*;
     use crate::directory;
 
+    const NESTED: &str = "kind: connection
+name: shop
+connector: webhook
+settings:
+  fields:
+    customer:
+      type: object
+      fields: {phone: {type: phone, personal: true}, city: {type: text}}
+    guests: {type: list, items: {type: object, fields: {name: {type: text, personal: true}, age: {type: integer}}}}
+    tags: {type: map, items: {type: text}}
+    whole: {type: object, personal: true, fields: {city: {type: text}}}
+";
+
+    #[test]
+    fn a_mark_inside_an_object_or_a_list_masks_what_it_stands_at() {
+        let workspace = "kind: workspace\nname: shop\ntime_zone: Europe/Moscow\n";
+        let files = [("sheaf.yaml", workspace), ("connections/shop.yaml", NESTED)];
+        let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
+        let compiled = directory::compile(&files);
+        let hook = &compiled.sound().expect("sound files").hooks[0];
+        let body = r#"{"customer":{"phone":"79990000001","city":"Уфа","inn":"7707"},"guests":[{"name":"Анна","age":7}],
+            "tags":{"a":"b"},"whole":{"city":"Уфа"}}"#;
+        let shown = masked(hook, &decode(hook, &json_body(body)).unwrap().fields);
+        let customer = json!({"phone": MASK, "city": "Уфа", "inn": MASK});
+        let guests = json!([{"name": MASK, "age": 7}]);
+        assert_eq!(shown, json!({"customer": customer, "guests": guests, "tags": {"a": "b"}, "whole": MASK}));
+    }
+
+    fn json_body(body: &str) -> Received {
+        Received {
+            method: "POST".into(),
+            query: "".into(),
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: body.as_bytes().to_vec(),
+            source: None,
+            received_ms: 0,
+        }
+    }
+
     #[test]
     fn personal_fields_are_masked_also_inside_others_and_so_is_what_nobody_declared() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/webhook-to-http");
@@ -68,15 +137,7 @@ mod tests {
         let hook = &integration.hooks[0];
         let body = r#"{"order":{"number":"17"},"customer":{"phone":"79990000001","name":"Анна","inn":"7707"},
             "note":"allergic","items":[]}"#;
-        let received = Received {
-            method: "POST".into(),
-            query: "".into(),
-            headers: vec![("content-type".into(), "application/json".into())],
-            body: body.as_bytes().to_vec(),
-            source: None,
-            received_ms: 0,
-        };
-        let shown = masked(hook, &decode(hook, &received).unwrap().fields);
+        let shown = masked(hook, &decode(hook, &json_body(body)).unwrap().fields);
         let customer = json!({"phone": MASK, "name": MASK, "inn": MASK});
         assert_eq!(
             shown,

@@ -23,8 +23,9 @@ mod serve;
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
-    Parser, Subcommand, ValueEnum,
+    Arg, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
+    parser::ValueSource,
 };
 use serde_json::json;
 use sheaf_bundles::words::Language;
@@ -100,16 +101,42 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line. The URL of a database is not repeated when it is refused: it may hold a password, and what is
-/// printed here goes to the log of whoever supervises the server.
+/// Reads the command line.
 fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(words).map_err(|mut error| {
-        let of = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-        if error.kind() == ErrorKind::ValueValidation && of.starts_with("--database") {
-            error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
-        }
-        error
-    })
+    let read = Cli::command().try_get_matches_from(words).and_then(|matches| {
+        refuse_misplaced(&matches)?;
+        Cli::from_arg_matches(&matches)
+    });
+    read.map_err(without_password)
+}
+
+/// The URL of a database is not repeated when it is refused: it may hold a password, and what is printed here goes to the log
+/// of whoever supervises the server.
+fn without_password(mut error: clap::Error) -> clap::Error {
+    let of = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == ErrorKind::ValueValidation && of.starts_with("--database") {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
+}
+
+/// `runs --bundle X replay --parked` would replay the runs of every bundle: what stands before a subcommand is not its own,
+/// unless it is for all commands.
+fn refuse_misplaced(matches: &ArgMatches) -> Result<(), clap::Error> {
+    let Some((name, own)) = matches.subcommand() else { return Ok(()) };
+    let Some((below, _)) = own.subcommand() else { return Ok(()) };
+    let mut cli = Cli::command();
+    cli.build();
+    let command = cli.find_subcommand(name).expect("a command that was read");
+    let is_given = |arg: &&Arg| {
+        own.ids().any(|id| id == arg.get_id())
+            && own.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+    };
+    let Some(misplaced) = command.get_arguments().filter(|arg| !arg.is_global_set()).find(is_given) else {
+        return Ok(());
+    };
+    let message = format!("{misplaced} stands before `{below}`, and is not for it: write it after `{below}`");
+    Err(cli.error(ErrorKind::ArgumentConflict, message))
 }
 
 fn not_understood(error: &clap::Error, json: bool) -> ExitCode {
@@ -150,6 +177,8 @@ fn language(asked: Option<Lang>) -> Language {
 
 #[cfg(test)]
 mod tests {
+    use sheaf_bundles::id::EventId;
+
     use super::*;
 
     fn error(line: &[&str]) -> clap::Error {
@@ -170,13 +199,21 @@ mod tests {
 
     #[test]
     fn an_option_before_the_subcommand_is_refused_not_ignored() {
+        let event = EventId(1).to_string();
         for line in [
             &["sheaf", "runs", "--bundle", "x", "replay", "--parked"][..],
             &["sheaf", "runs", "--dir", "/srv/shop", "discard", "--parked"],
-            &["sheaf", "events", "--dir", "/srv/shop", "show", "evt_1"],
+            &["sheaf", "events", "--dir", "/srv/shop", "show", &event],
             &["sheaf", "alerts", "--dir", "/srv/shop", "test"],
         ] {
             assert_eq!(error(line).kind(), ErrorKind::ArgumentConflict, "{line:?}");
+        }
+        for line in ["runs --json replay --parked", "events --lang ru show evt_1", "alerts test --dir shop"] {
+            let words: Vec<OsString> = format!("sheaf {line}").split(' ').map(OsString::from).collect();
+            assert!(
+                !matches!(parse(&words), Err(error) if error.kind() == ErrorKind::ArgumentConflict),
+                "{line}"
+            );
         }
     }
 }

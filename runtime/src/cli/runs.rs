@@ -23,7 +23,6 @@ use crate::queue::{
 
 /// List runs, newest first, show one with every request and answer, replay or discard some.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub struct Runs {
     #[command(subcommand)]
     command: Option<Command>,

@@ -364,6 +364,25 @@ pub async fn an_identity_is_known_for_the_window_of_its_publish_however_long_its
     assert_eq!((line.received, line.accepted, line.duplicate), (8, 2, 6));
 }
 
+pub async fn of_two_that_come_at_once_the_later_is_new_though_the_earlier_is_known<P: Place>() {
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+    let bench = Bench::<P>::new(8).await;
+    bench.accept(bench.event(7, i64::MAX)).await;
+    bench.set.advance_ms(30 * HOUR_MS);
+    let [earlier, later] = [20, 30].map(|hours| {
+        let mut publish = bench.event(7, i64::MAX);
+        publish.received.received_ms = START_MS + hours * HOUR_MS;
+        if let Content::Event(accepted) = &mut publish.content {
+            accepted.window_ms = 24 * HOUR_MS;
+        }
+        bench.queue.publish(publish)
+    });
+    let (earlier, later) = tokio::join!(earlier, later);
+    let is_new = |published: &Published| matches!(published, Published::Accepted { .. });
+    let new = [earlier.unwrap(), later.unwrap()].iter().filter(|one| is_new(one)).count();
+    assert_eq!(new, 1);
+}
+
 pub async fn what_cannot_be_decoded_is_kept_and_counted<P: Place>() {
     let bench = Bench::<P>::new(8).await;
     let published = bench.queue.publish(quarantine()).await.unwrap();
@@ -784,6 +803,7 @@ macro_rules! conformance {
             an_event_without_an_identity_is_always_new
             a_duplicate_is_known_after_a_restart_and_forgotten_after_the_window
             an_identity_is_known_for_the_window_of_its_publish_however_long_its_copy_waited
+            of_two_that_come_at_once_the_later_is_new_though_the_earlier_is_known
             what_cannot_be_decoded_is_kept_and_counted
             what_cannot_be_decoded_and_comes_again_under_its_identity_is_one
             a_stale_epoch_stores_nothing_and_hands_the_event_back

@@ -17,12 +17,12 @@ pub fn key(connection: i64, [h1, h2]: [u64; 2]) -> Key {
     [(h1 ^ connection.unsigned_abs().wrapping_mul(SPREAD)).cast_signed(), h2.cast_signed()]
 }
 
-/// The time after which an event of the same identity has been committed if it is this one. It is reckoned from when the
-/// request was received: however long its copy waits in a spool, it is the event it was.
+/// The time after which an event of the same identity was received if it is this one, among those that are remembered. It is
+/// reckoned from when the request was received: however long its copy waits in a spool, it is the event it was.
 pub fn known_after_ms(publish: &Publish, now_ms: i64) -> i64 {
     let window_ms = match &publish.content {
         Content::Event(accepted) => accepted.window_ms,
         Content::Quarantine { .. } => WINDOW_MS,
     };
-    (publish.received.received_ms.min(now_ms) - window_ms).max(now_ms - WINDOW_MS)
+    publish.received.received_ms.min(now_ms) - window_ms
 }

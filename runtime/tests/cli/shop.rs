@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use regex::Regex;
@@ -138,13 +138,14 @@ impl Shop {
 
     /// Asks again until that holds of what a command prints as JSON.
     pub fn until(&self, words: &[&str], reached: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
-        for _ in 0..400 {
+        let until = Instant::now() + BROKEN_AFTER;
+        loop {
             let found = self.json(words);
             if reached(&found) {
                 return found;
             }
+            assert!(Instant::now() < until, "{words:?} never said so: {found}");
         }
-        panic!("{words:?} never said so: {}", self.json(words));
     }
 
     /// A command of the binary.

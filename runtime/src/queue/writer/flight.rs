@@ -45,14 +45,14 @@ impl<B: Backend> Writer<B> {
             self.bill(&held, settle);
         }
         self.freed(&held);
-        let (settle, last) = match how {
+        let (settle, met_ill) = match how {
             End::Settled(settle) => {
-                let last = settle.contacts.last;
-                (settle_row(held.row, settle), last)
+                let met_ill = settle.contacts.iter().any(|contact| contact.answered != Answered::Well);
+                (settle_row(held.row, settle), met_ill)
             }
-            End::Panicked => (crashed_row(held.row, self.clock.now_ms()), None),
+            End::Panicked => (crashed_row(held.row, self.clock.now_ms()), false),
         };
-        self.push_settle(settle, last);
+        self.push_settle(settle, met_ill);
     }
 
     /// The gates hear what a run found out about each connection that it sent through.
@@ -64,13 +64,12 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// The gates hear how the runs of a bundle end. One that is set aside because its vendor is ill, or refuses the
+    /// The gates hear how the runs of a bundle end. One that is set aside after it met a vendor who is ill, or refuses the
     /// authorisation, says nothing about the bundle.
-    fn count(&mut self, settle: &SettleRow, last: Option<Contact>) {
-        let ill = last.is_some_and(|contact| contact.answered != Answered::Well);
+    fn count(&mut self, settle: &SettleRow, met_ill: bool) {
         match settle.step {
             SettleStep::Delivered { .. } => self.gates.finished(settle.row.version, true),
-            SettleStep::Parked { .. } if !ill => self.gates.finished(settle.row.version, false),
+            SettleStep::Parked { .. } if !met_ill => self.gates.finished(settle.row.version, false),
             _ => {}
         }
     }
@@ -94,8 +93,8 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    fn push_settle(&mut self, settle: SettleRow, last: Option<Contact>) {
-        self.count(&settle, last);
+    fn push_settle(&mut self, settle: SettleRow, met_ill: bool) {
+        self.count(&settle, met_ill);
         // Settles are written before the claim of the same turn, which may then take the run again.
         let now_ms = self.clock.now_ms();
         let next_ms = settle.step.next_due_ms(now_ms);
@@ -184,7 +183,7 @@ impl<B: Backend> Writer<B> {
             let step = SettleStep::Parked { reason, state: None };
             let through = row.through;
             let deliveries = Vec::new();
-            self.push_settle(SettleRow { row, step, through, started_ms: now_ms, deliveries }, None);
+            self.push_settle(SettleRow { row, step, through, started_ms: now_ms, deliveries }, false);
             if let Some(gate) = probe {
                 self.gates.probe_noted(gate, lease_end_ms);
                 self.gates.probing(gate, 0);

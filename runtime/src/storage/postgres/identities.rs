@@ -15,10 +15,12 @@ INSERT INTO dedupe (h1, h2, event) SELECT unnest($1::bigint[]), unnest($2::bigin
 ON CONFLICT (h1, h2) DO UPDATE SET event = excluded.event WHERE dedupe.event < $4";
 
 /// Those that were not taken. With a limit of one each is looked up by its key, whatever the server believes about the
-/// table: a plan from when it was small read all of it.
+/// table: a plan from when it was small read all of it. With when each was received: it may have waited in a spool.
 const KNOWN: &str = "
-SELECT k.candidate, d.event FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (h1, h2, candidate)
-CROSS JOIN LATERAL (SELECT event FROM dedupe WHERE h1 = k.h1 AND h2 = k.h2 LIMIT 1) d WHERE d.event <> k.candidate";
+SELECT k.candidate, d.event, e.received_ms FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) k (h1, h2, candidate)
+CROSS JOIN LATERAL (SELECT event FROM dedupe WHERE h1 = k.h1 AND h2 = k.h2 LIMIT 1) d
+LEFT JOIN LATERAL (SELECT received_ms FROM event WHERE id = d.event LIMIT 1) e ON true
+WHERE d.event <> k.candidate";
 
 /// How the identities of new events are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub fn is_known(error: &sqlx::Error) -> bool {
 pub struct New {
     /// The event.
     pub event: i64,
-    /// An event of this identity that was committed later than this is the same one, milliseconds since 1970.
+    /// An event of this identity that was received later than this is the same one, milliseconds since 1970.
     pub after_ms: i64,
 }
 
@@ -53,9 +55,12 @@ pub struct Identities(BTreeMap<Key, New>);
 pub type Known = HashMap<i64, i64>;
 
 impl Identities {
-    /// Puts one in; the event of that identity, which is another one if it was in already.
+    /// Puts one in; the event of that identity, which is another one if it was in already. Of the two the later says since
+    /// when it is known: an earlier one that is known for longer must not take the later with it.
     pub fn add(&mut self, key: Key, new: New) -> i64 {
-        self.0.entry(key).or_insert(new).event
+        let one = self.0.entry(key).or_insert(new);
+        one.after_ms = one.after_ms.max(new.after_ms);
+        one.event
     }
 
     /// Takes them carefully.
@@ -69,14 +74,17 @@ impl Identities {
         }
         let (h1, h2, events) = self.columns();
         let rows = sqlx::query(KNOWN).bind(h1).bind(h2).bind(events).fetch_all(&mut *connection).await?;
-        let mut known: Known = rows
-            .iter()
-            .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
-            .collect::<Result<_, sqlx::Error>>()?;
+        let (mut known, mut received) = (Known::new(), HashMap::new());
+        for row in rows {
+            let (candidate, of) = (row.try_get(0)?, row.try_get(1)?);
+            let received_ms: Option<i64> = row.try_get(2)?;
+            known.insert(candidate, of);
+            received.insert(candidate, EventId(of).time_ms().min(received_ms.unwrap_or(i64::MAX)));
+        }
         // Those that are remembered longer than their own window, which few are.
-        let is_past =
-            |new: &New| known.get(&new.event).is_some_and(|of| EventId(*of).time_ms() <= new.after_ms);
-        self.0.retain(|_, new| is_past(new));
+        self.0.retain(|_, new| {
+            received.get(&new.event).is_some_and(|received_ms| *received_ms <= new.after_ms)
+        });
         if !self.0.is_empty() {
             self.take_from(connection, i64::MAX).await?;
             self.0.values().for_each(|new| _ = known.remove(&new.event));

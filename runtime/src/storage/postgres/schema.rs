@@ -210,6 +210,8 @@ CREATE TABLE budget (gate bigint PRIMARY KEY, name text NOT NULL, accounts text 
         script: r"
 -- Runs that were refused before, oldest first, for those who are told of them. A run that is delivered at once is never in it.
 CREATE INDEX queue_again ON queue (id) WHERE attempt > 0 AND gate IS NULL;
+-- What people did with a run.
+CREATE INDEX audit_run ON audit (run);
 ",
         usable_by: 1,
     },

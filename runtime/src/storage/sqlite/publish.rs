@@ -25,7 +25,7 @@ use crate::{
     },
     storage::{
         head,
-        identity::{Key, key, known_after_ms},
+        identity::{Key, WINDOW_MS, key, known_after_ms},
         ledger::{Count, Tally},
         numbers::{EVENT_ACCEPTED, EVENT_QUARANTINED},
     },
@@ -71,7 +71,9 @@ pub async fn publish(
                 let known = known.get(&at).copied();
                 let key = content.dedupe().map(|hash| key(numbers[at], hash));
                 tally.add(numbers[at], Count::Received, 1);
-                match work.duplicate(known_after_ms(publish, batch.now_ms), key, known) {
+                // Without a spool an event is committed when it is received.
+                let after_ms = known_after_ms(publish, batch.now_ms).max(batch.now_ms - WINDOW_MS);
+                match work.duplicate(after_ms, key, known) {
                     Some(of) => {
                         tally.add(numbers[at], Count::Duplicate, 1);
                         PublishedRow::Duplicate { of }
