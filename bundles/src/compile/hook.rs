@@ -304,7 +304,11 @@ fn source_check(spec: &CheckSpec, compiled: &Compiled, out: &mut Diagnostics) ->
 
 fn networks(node: &Node, compiled: &Compiled, out: &mut Diagnostics) -> Vec<Network> {
     let mut networks = Vec::new();
-    let Value::List(given) = constant::value(node, &compiled.connection.settings) else { return networks };
+    let given = match constant::value(node, &compiled.connection.settings) {
+        Value::Null => Vec::new(),
+        Value::List(items) => items,
+        one => vec![one],
+    };
     for item in given {
         // A blank in the list is one too: without a network there is no check, and anybody is let in.
         let text = text_of(&item).ok().flatten().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sheaf_bundles::{
     diagnostic::render,
     event::{Event, Received},
+    hook::SourceCheck,
     id::EventId,
     plan::{Next, Verdict},
     run::RunState,
@@ -120,4 +121,14 @@ fn a_header_of_an_own_connector_that_cannot_be_sent_is_found_at_its_place() {
     });
     let (_, _, out) = sheaf_connectors::compile(&open);
     assert_eq!(out.iter().next().map(|found| found.code.as_str()), Some("bad-header"));
+}
+
+#[test]
+fn a_network_that_is_written_without_a_list_is_checked_all_the_same() {
+    let checks = "  content: [json]\n  checks: [{addresses: 203.0.113.0/24}]\n";
+    let files = FILES.map(|(path, text)| (path, text.replace("  content: [json]\n", checks)));
+    let (integration, sources, problems) = sheaf_connectors::compile(&files);
+    assert!(problems.is_empty(), "{}", render::text(&sources, &problems, Language::En, false));
+    let hooks = integration.expect("an integration").hooks;
+    assert!(matches!(hooks[0].checks.as_slice(), [SourceCheck::Addresses(networks)] if networks.len() == 1));
 }

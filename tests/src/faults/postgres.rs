@@ -54,11 +54,15 @@ enum Fault {
     Away(Duration),
 }
 
-/// Kills it so often.
+/// Kills it so often. The first time it is away as long as it may be, so that however few the kills are, requests go to the
+/// spool.
 pub async fn kills(lab: &Lab, plan: Plan, kills: usize) -> anyhow::Result<Outcome> {
     let mut randomness = StdRng::seed_from_u64(lab.seed);
-    let down = || Fault::Killed(Duration::from_millis(randomness.random_range(0..=DOWN_MS_MAX)));
-    run(lab, plan, std::iter::repeat_with(down).take(kills)).await
+    let down = |round| match round {
+        0 => DOWN_MS_MAX,
+        _ => randomness.random_range(0..=DOWN_MS_MAX),
+    };
+    run(lab, plan, (0..kills).map(down).map(Duration::from_millis).map(Fault::Killed)).await
 }
 
 /// Everything else, in turns.
@@ -99,13 +103,7 @@ async fn run(lab: &Lab, plan: Plan, faults: impl Iterator<Item = Fault>) -> anyh
         outcome.invalid.push("nothing was kept in the spool".to_owned());
     }
     outcome.figure("longest until all of it was in the database, s", longest.as_secs_f64());
-    rig.end_load().await?;
-    recovered(&product).await?;
-    let judgement = rig.finish(Rules::default()).await?;
-    judgement.tell(&mut outcome);
-    let (refused, unknown) = (judgement.refused, judgement.unknown);
-    outcome
-        .expect(refused + unknown == 0, || format!("{refused} calls were refused, {unknown} not answered"));
+    answered_and_delivered(rig, &product, &mut outcome).await?;
     drop(product);
     Ok(outcome)
 }
@@ -148,6 +146,22 @@ async fn crowd(url: &str) -> anyhow::Result<()> {
     for connection in held {
         connection.close().await?;
     }
+    Ok(())
+}
+
+/// Ends the load: every call was answered ok, and arrived once.
+pub async fn answered_and_delivered(
+    rig: Rig,
+    product: &Product,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
+    rig.end_load().await?;
+    recovered(product).await?;
+    let judgement = rig.finish(Rules::default()).await?;
+    judgement.tell(outcome);
+    let (refused, unknown) = (judgement.refused, judgement.unknown);
+    outcome
+        .expect(refused + unknown == 0, || format!("{refused} calls were refused, {unknown} not answered"));
     Ok(())
 }
 

@@ -7,9 +7,8 @@ use anyhow::Context;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use super::{
-    judge::Rules,
     lab::Lab,
-    postgres::{SENDERS, recovered},
+    postgres::{SENDERS, answered_and_delivered, recovered},
     postmaster,
     report::Outcome,
     rig::{Plan, Rig},
@@ -54,13 +53,7 @@ pub async fn run(lab: &Lab, plan: Plan, failovers: usize) -> anyhow::Result<Outc
     }
     rig.ripe(Duration::ZERO).await;
     outcome.figure("longest failover, s", longest.as_secs_f64());
-    rig.end_load().await?;
-    recovered(&product).await?;
-    let judgement = rig.finish(Rules::default()).await?;
-    judgement.tell(&mut outcome);
-    let (refused, unknown) = (judgement.refused, judgement.unknown);
-    outcome
-        .expect(refused + unknown == 0, || format!("{refused} calls were refused, {unknown} not answered"));
+    answered_and_delivered(rig, &product, &mut outcome).await?;
     drop((product, database));
     Ok(outcome)
 }
