@@ -52,6 +52,8 @@ const KINDS: [&str; 4] = ["workspace", "connection", "bundle", "alerts"];
 /// A compiled workspace.
 #[derive(Debug)]
 pub struct Integration {
+    /// The workspace that names begin with (see [`workspace::qualified`]); empty for the directory's own.
+    pub key: String,
     /// The workspace's name.
     pub workspace: String,
     /// The workspace's zone (IANA name).
@@ -129,6 +131,7 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
     let plans = compile_bundles(&files, &workspace, workspace_file, &sources, &mut out);
     let alerts = read_alerts(&files, &mut out);
     let integration = settings.map(|settings| Integration {
+        key: String::new(),
         workspace: settings.name,
         time_zone: settings.time_zone.name().to_owned(),
         plans,

@@ -1,4 +1,5 @@
-//! The workspace file, `sheaf.yaml`.
+//! The workspace file, `sheaf.yaml`, and how names of several workspaces are told apart: what belongs to one is called
+//! `workspace/name` everywhere outside its own files. The workspace of a whole directory has no such prefix.
 
 use chrono_tz::Tz;
 
@@ -43,4 +44,30 @@ pub fn read(node: &Node, out: &mut Diagnostics) -> Option<Workspace> {
         time_zone: node.get("time_zone")?.as_text()?.parse().ok()?,
         span: node.span,
     })
+}
+
+/// Stands between the workspace and the name in it; no name holds it.
+pub const SEPARATOR: char = '/';
+
+/// The workspace that a connection or bundle of this name belongs to; empty for the directory's own.
+pub fn of(name: &str) -> &str {
+    name.split_once(SEPARATOR).map_or("", |(workspace, _)| workspace)
+}
+
+/// What a connection or bundle is called outside its workspace.
+pub fn qualified(workspace: &str, name: &str) -> String {
+    if workspace.is_empty() { name.to_owned() } else { format!("{workspace}{SEPARATOR}{name}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_whose_it_is() {
+        for (workspace, name, called) in [("", "crm", "crm"), ("shop", "crm", "shop/crm")] {
+            assert_eq!(qualified(workspace, name), called);
+            assert_eq!(of(called), workspace);
+        }
+    }
 }
