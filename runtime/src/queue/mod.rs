@@ -83,6 +83,15 @@ pub enum QueueError {
         /// The schema this binary needs.
         known: i64,
     },
+    /// The schema has to change a table that something else does not let go of.
+    #[error(
+        "the database has to change a table that others use, and did not get it in {tries} tries; \
+         a backup or another long transaction holds it (see pg_stat_activity): start again when that is over"
+    )]
+    TableInUse {
+        /// How often it tried.
+        tries: u32,
+    },
     /// There is no database yet.
     #[error("there is no database at {}; `sheaf serve` makes it", .0.display())]
     Missing(PathBuf),

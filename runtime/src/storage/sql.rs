@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, RuntimeErr, Statement, Value};
 
 /// A statement with its values, for the database that `on` is connected to. Placeholders are written `?`, or `?1`, `?2`, …
 /// throughout, and no literal in these texts holds one.
@@ -25,6 +25,18 @@ pub fn locked(on: &impl ConnectionTrait, sql: &str) -> String {
 pub fn count(row: &QueryResult, column: usize) -> Result<u32, DbErr> {
     let number: i64 = row.try_get_by_index(column)?;
     u32::try_from(number).map_err(|_| DbErr::Custom(format!("the stored number {number} is out of range")))
+}
+
+/// The database's own code of an error, if it is the database that refused.
+pub fn database_code(error: &DbErr) -> Option<String> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(inner))
+        | DbErr::Exec(RuntimeErr::SqlxError(inner))
+        | DbErr::Query(RuntimeErr::SqlxError(inner)) => {
+            inner.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
+        }
+        _ => None,
+    }
 }
 
 /// `?` as `$1`, `$2`, …, and `?2` as `$2`.

@@ -1,8 +1,13 @@
 //! The tables, and how a database of an older sheaf becomes one of this while nodes of both use it.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+use std::time::Duration;
 
-use crate::{queue::QueueError, storage::sql::statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
+
+use crate::{
+    queue::QueueError,
+    storage::sql::{database_code, statement},
+};
 
 /// One step of the schema.
 struct Migration {
@@ -221,10 +226,24 @@ CREATE INDEX audit_run ON audit (run);
 /// do that nobody else in this database uses.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(8325941120250001)";
 
+/// How long a step waits for a table that others use, milliseconds. All that time whoever comes after it waits behind it, turns
+/// of older nodes among them; then it lets them through, and begins again.
+pub(super) const LOCK_WAIT_MS: u32 = 300;
+/// How long it does so once in a while, milliseconds: PostgreSQL's own clean-up of a table gives way to whoever waits for
+/// longer than `deadlock_timeout`, which is a second. Below what sends events to the spool.
+const LOCK_WAIT_LONG_MS: u32 = 1_500;
+/// Every so many tries.
+pub(super) const LONG_EVERY: u32 = 5;
+/// How long the others have the table between tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(700);
+/// Tries of a step, about a minute.
+const LOCK_TRIES_MAX: u32 = 50;
+
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS sheaf_schema (version bigint NOT NULL, usable_by bigint NOT NULL)";
 
 /// Brings the database to this binary's schema, one transaction for each step; a step is whole or has not happened.
+/// Nodes of an older sheaf go on meanwhile, so a table that they use is waited for in short tries.
 pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> {
     #[cfg(feature = "faulty")]
     if let Some(last) = crate::faulty::schema() {
@@ -236,23 +255,87 @@ pub async fn migrate(connection: &DatabaseConnection) -> Result<(), QueueError> 
 
 /// The same up to that schema, as an older sheaf did.
 pub(super) async fn migrate_to(connection: &DatabaseConnection, last: usize) -> Result<(), QueueError> {
+    migrate_within(connection, last, LOCK_TRIES_MAX).await
+}
+
+/// The same in so many tries of each step.
+pub(super) async fn migrate_within(
+    connection: &DatabaseConnection,
+    last: usize,
+    tries_max: u32,
+) -> Result<(), QueueError> {
+    let mut tries = 0;
     loop {
-        let tx = connection.begin().await?;
-        tx.execute_unprepared(LOCK).await?;
-        tx.execute_unprepared(VERSION_TABLE).await?;
-        let found = version(&tx).await?;
-        check(found)?;
-        let step = usize::try_from(found.map_or(0, |(version, _)| version)).unwrap_or(usize::MAX);
-        let Some(migration) = MIGRATIONS[..last].get(step) else { return Ok(()) };
-        tx.execute_unprepared(migration.script).await?;
-        let write = match found {
-            Some(_) => "UPDATE sheaf_schema SET version = ?, usable_by = ?",
-            None => "INSERT INTO sheaf_schema (version, usable_by) VALUES (?, ?)",
-        };
-        let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
-        tx.execute_raw(statement(&tx, write, [version.into(), migration.usable_by.into()])).await?;
-        tx.commit().await?;
+        tries += 1;
+        match step(connection, last, lock_wait_ms(tries)).await? {
+            Step::Taken => tries = 0,
+            Step::Last => return Ok(()),
+            Step::InTheWay(_) if tries == tries_max => return Err(QueueError::TableInUse { tries }),
+            Step::InTheWay(error) => {
+                if tries == 1 {
+                    tracing::warn!(%error, "others use a table that the schema changes; trying again");
+                }
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+        }
     }
+}
+
+/// What came of a try.
+enum Step {
+    /// The database is one step further.
+    Taken,
+    /// There is none to take.
+    Last,
+    /// Others use a table of it.
+    InTheWay(DbErr),
+}
+
+async fn step(connection: &DatabaseConnection, last: usize, wait_ms: u32) -> Result<Step, QueueError> {
+    let tx = connection.begin().await?;
+    tx.execute_unprepared(LOCK).await?;
+    tx.execute_unprepared(VERSION_TABLE).await?;
+    let found = version(&tx).await?;
+    check(found)?;
+    let step = usize::try_from(found.map_or(0, |(version, _)| version)).unwrap_or(usize::MAX);
+    let Some(migration) = MIGRATIONS[..last].get(step) else { return Ok(Step::Last) };
+    match change(&tx, migration, step, wait_ms).await {
+        Ok(()) => tx.commit().await?,
+        Err(error) if is_in_the_way(&error) => {
+            tx.rollback().await?;
+            return Ok(Step::InTheWay(error));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Step::Taken)
+}
+
+async fn change(
+    tx: &DatabaseTransaction,
+    migration: &Migration,
+    step: usize,
+    wait_ms: u32,
+) -> Result<(), DbErr> {
+    let write = match step {
+        0 => "INSERT INTO sheaf_schema (version, usable_by) VALUES (?, ?)",
+        _ => "UPDATE sheaf_schema SET version = ?, usable_by = ?",
+    };
+    let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
+    tx.execute_unprepared(&format!("SET LOCAL lock_timeout = {wait_ms}")).await?;
+    tx.execute_unprepared(migration.script).await?;
+    tx.execute_raw(statement(tx, write, [version.into(), migration.usable_by.into()])).await?;
+    Ok(())
+}
+
+fn lock_wait_ms(tries: u32) -> u32 {
+    if tries.is_multiple_of(LONG_EVERY) { LOCK_WAIT_LONG_MS } else { LOCK_WAIT_MS }
+}
+
+/// A lock that did not come in time, or waiting for it was a deadlock. The transaction is undone, nobody waits for it any more.
+fn is_in_the_way(error: &DbErr) -> bool {
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    const DEADLOCK: &str = "40P01";
+    matches!(database_code(error).as_deref(), Some(LOCK_NOT_AVAILABLE | DEADLOCK))
 }
 
 /// Refuses a database that this binary cannot work on; for those who only read or replay.
@@ -285,7 +368,5 @@ pub(super) fn known() -> i64 {
 async fn version(connection: &impl ConnectionTrait) -> Result<Option<(i64, i64)>, QueueError> {
     let read = statement(connection, "SELECT version, usable_by FROM sheaf_schema", []);
     let row = connection.query_one_raw(read).await?;
-    Ok(row
-        .map(|row| Ok::<_, sea_orm::DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?)))
-        .transpose()?)
+    Ok(row.map(|row| Ok::<_, DbErr>((row.try_get_by_index(0)?, row.try_get_by_index(1)?))).transpose()?)
 }

@@ -3,6 +3,7 @@
 mod gates;
 mod halves;
 mod lanes;
+mod migrating;
 mod sights;
 
 use std::{

@@ -9,14 +9,17 @@ use std::{
 };
 
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, RuntimeErr, SqliteTransactionMode,
-    SqlxError, TransactionOptions,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, SqliteTransactionMode,
+    TransactionOptions,
 };
 
 use super::shape::fixed;
-use crate::queue::{
-    QueueError,
-    backend::{BackendError, Failure},
+use crate::{
+    queue::{
+        QueueError,
+        backend::{BackendError, Failure},
+    },
+    storage::sql::database_code,
 };
 
 /// The page size of a new database, bytes. With 4 KiB a page holds one Calltouch call and wastes 40 %.
@@ -174,17 +177,4 @@ const FULL_CODE: &str = "13";
 /// Whether the disk is full.
 pub fn is_full(error: &DbErr) -> bool {
     database_code(error).is_some_and(|code| code == FULL_CODE)
-}
-
-fn database_code(error: &DbErr) -> Option<String> {
-    match error {
-        DbErr::Conn(RuntimeErr::SqlxError(inner))
-        | DbErr::Exec(RuntimeErr::SqlxError(inner))
-        | DbErr::Query(RuntimeErr::SqlxError(inner)) => code(inner),
-        _ => None,
-    }
-}
-
-fn code(error: &SqlxError) -> Option<String> {
-    error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned())
 }
