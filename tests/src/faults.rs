@@ -8,6 +8,7 @@ pub mod calls;
 pub mod certificates;
 pub mod clocks;
 pub mod database;
+pub mod dead_vendor;
 pub mod disk;
 pub mod duplicates;
 pub mod equations;

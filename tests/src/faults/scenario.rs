@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Context;
 
 use super::{
-    calls, certificates, clocks, duplicates, errors, kills,
+    calls, certificates, clocks, dead_vendor, duplicates, errors, kills,
     lab::Lab,
     migrations, nodes, old, overload, poison, postgres, power,
     report::{Finding, Outcome},
@@ -39,6 +39,7 @@ enum Kind {
     Vendor,
     Certificates,
     Overload,
+    DeadVendor,
     Poison,
     Zombie,
     PostgresKills,
@@ -234,6 +235,14 @@ pub const SCENARIOS: &[Scenario] = &[
         kind: Kind::Overload,
     },
     Scenario {
+        name: "dead-vendor",
+        about: "F12 a vendor answers nothing and has a heap of runs behind it: a hundred others do not notice, it gets all later",
+        short: 3,
+        long: 500,
+        fault: None,
+        kind: Kind::DeadVendor,
+    },
+    Scenario {
         name: "poison",
         about: "F13 events whose execution panics: parked after three attempts, the others are delivered",
         short: 3,
@@ -334,6 +343,7 @@ impl Scenario {
             Kind::Vendor => vendor::run(plan, cycles).await,
             Kind::Certificates => certificates::run(plan, cycles).await,
             Kind::Overload => overload::run(plan, cycles).await,
+            Kind::DeadVendor => dead_vendor::run(plan, cycles).await,
             Kind::Poison => poison::run(plan, cycles).await,
             Kind::Two => two::run(plan, cycles).await,
             Kind::Clocks => clocks::run(lab, plan, cycles).await,
