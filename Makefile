@@ -16,7 +16,7 @@ ONLY ?=
 SCALE ?=
 QUEUE ?=
 
-.PHONY: run test postgres lint gen bench bench-postgres bench-queue profile faults scale
+.PHONY: run test postgres lint deny gen bench bench-postgres bench-queue profile faults scale
 
 ## Build, start on SQLite with the Calltouch-Mindbox example against a local receiver, show the first events routed.
 run:
@@ -38,11 +38,18 @@ postgres:
 			apt-get update -q && apt-get install -qy --no-install-recommends postgresql curl; \
 		else echo "PostgreSQL or curl is not installed: their tests will be skipped"; fi
 
-## Formatting, Clippy, purity of the pure crates.
+## Formatting, Clippy, purity of the pure crates; what we build on, where cargo-deny is installed.
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --package sheaf-runtime --features faulty --bins -- -D warnings
+	@! $(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) deny --locked check licenses bans sources
+
+## What we build on: licences, banned and doubled crates, where they come from, and what is known against them, asked anew.
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check licenses bans sources
+	$(CARGO) deny --locked check advisories
 
 ## Write the generated files: JSON Schemas for editors and the web form.
 gen:
