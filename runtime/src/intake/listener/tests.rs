@@ -15,7 +15,7 @@ struct Echo(Reader);
 
 impl Handler for Echo {
     async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
-        match self.0.read(request.into_body()).await {
+        match self.0.read(request.into_body(), None).await {
             Ok((body, _room)) => Reply::new(format!("{} bytes", body.len()).into()),
             Err(refusal) => refusal.reply(),
         }
@@ -83,7 +83,7 @@ struct Held(Reader, Arc<Semaphore>);
 
 impl Handler for Held {
     async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
-        match self.0.read(request.into_body()).await {
+        match self.0.read(request.into_body(), None).await {
             Ok(_body_and_room) => {
                 let _ = self.1.acquire().await;
                 Reply::default()
