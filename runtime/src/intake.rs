@@ -111,6 +111,10 @@ impl Handler for Intake {
         self.metrics.answered(&hook.connection, reply.status().as_u16());
         reply
     }
+
+    fn is_shared(&self) -> bool {
+        self.catalogue.live().is_shared()
+    }
 }
 
 impl Intake {

@@ -80,10 +80,15 @@ impl Live {
 
     /// What the workspace of a hook may have of intake, where callers of others come too.
     pub fn share(&self, hook: &LiveHook) -> Option<&Arc<Share>> {
-        if self.shares.len() <= 1 {
+        if !self.is_shared() {
             return None;
         }
         self.shares.get(workspace::of(&hook.connection))
+    }
+
+    /// Whether more than one workspace has hooks.
+    pub fn is_shared(&self) -> bool {
+        self.shares.len() > 1
     }
 
     /// After another epoch, or as the first.

@@ -115,6 +115,38 @@ async fn large_bodies_that_are_not_answered_yet_leave_room_for_no_more() {
     assert_eq!((count("HTTP/1.1 200"), count("HTTP/1.1 503")), (LARGE_BODIES_MAX, 1), "{answers:?}");
 }
 
+/// Callers who have nothing to do with each other.
+struct OfMany(Echo);
+
+impl Handler for OfMany {
+    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
+        self.0.handle(request, peer).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn where_callers_of_several_workspaces_come_no_connection_is_kept_that_others_may_wait_for() {
+    // One more stands ready for whoever comes next.
+    for (connections_max, is_closed) in [(2, true), (3, false)] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = crate::stop::channel();
+        let limit = Duration::from_secs(10);
+        let handler = Arc::new(OfMany(Echo(Reader::within(limit))));
+        let task = tokio::spawn(serve_at_once(connections_max, listener, handler, limit, stopping));
+        let server = Server { address, stop, task };
+        let answer = exchange(&server, &post("Content-Length: 2\r\n", "ab"), "2 bytes").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(answer.contains("connection: close"), is_closed, "{answer}");
+        server.stop.order();
+        server.task.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_good_request_before_a_smuggling_one_is_still_answered() {
     let server = server().await;
