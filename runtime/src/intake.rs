@@ -5,6 +5,7 @@ mod head;
 pub mod listener;
 mod reply;
 mod sender;
+pub mod share;
 mod spooled;
 
 use std::{
@@ -47,6 +48,7 @@ use crate::{
 use body::BODY_BYTES_MAX;
 use listener::Handler;
 use reply::{Refusal, Reply, ReplyExt as _};
+use share::Share;
 
 /// The most bytes of a request's head: the longest query, and room for the headers.
 pub const HEAD_BYTES_MAX: usize = QUERY_BYTES_MAX + 16 * 1024;
@@ -100,34 +102,44 @@ pub struct Intake {
 impl Handler for Intake {
     async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
         let (parts, body) = request.into_parts();
-        let hook = match self.hook(&parts) {
-            Ok(hook) => hook,
+        let (hook, share) = match self.hook(&parts) {
+            Ok(found) => found,
             Err(refusal) => return refusal.reply(),
         };
-        let reply = self.take(&hook, parts, body, peer).await.unwrap_or_else(|refusal| refusal.reply());
+        let taken = self.take(&hook, share.as_ref(), parts, body, peer).await;
+        let reply = taken.unwrap_or_else(|refusal| refusal.reply());
         self.metrics.answered(&hook.connection, reply.status().as_u16());
         reply
+    }
+
+    fn is_shared(&self) -> bool {
+        self.catalogue.live().is_shared()
     }
 }
 
 impl Intake {
-    /// The hook a request is for. Whatever is not one of our hooks gets the same answer.
-    fn hook(&self, parts: &Parts) -> Result<Arc<LiveHook>, Refusal> {
+    /// The hook a request is for, and the share of its workspace where there are others. Whatever is not one of our hooks
+    /// gets the same answer.
+    fn hook(&self, parts: &Parts) -> Result<(Arc<LiveHook>, Option<Arc<Share>>), Refusal> {
         let token = parts.uri.path().strip_prefix(PATH).and_then(|text| Token::parse(text.as_bytes()));
-        token.and_then(|token| self.catalogue.live().hook(&token).cloned()).ok_or(Refusal::NotFound)
+        let live = self.catalogue.live();
+        let hook = token.and_then(|token| live.hook(&token)).ok_or(Refusal::NotFound)?;
+        Ok((hook.clone(), live.share(hook).cloned()))
     }
 
     async fn take(
         &self,
         hook: &LiveHook,
+        share: Option<&Arc<Share>>,
         parts: Parts,
         body: Incoming,
         peer: IpAddr,
     ) -> Result<Reply, Refusal> {
+        let _in_hand = share.map(|share| share.take().ok_or(Refusal::Share)).transpose()?;
         if let Some(refusal) = head_refusal(&parts, &hook.decoder.hook().methods) {
             return Err(refusal);
         }
-        let (body, _room) = self.bodies.read(body).await?;
+        let (body, _room) = self.bodies.read(body, share.map(|share| &**share)).await?;
         let source = sender::address(peer, &parts.headers, &self.trusted_proxies);
         self.receive(hook, received(hook, parts, body, source, self.clock.now_ms())).await
     }

@@ -7,11 +7,12 @@ use std::{
     time::Duration,
 };
 
-use sheaf_bundles::{hook::Hook, id::VersionId, plan::Plan};
+use sheaf_bundles::{hook::Hook, id::VersionId, plan::Plan, workspace};
 use sheaf_connectors::decode::Decoder;
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
+    intake::share::Share,
     queue::QueueError,
     storage::store::Store,
     token::{MasterKey, Token},
@@ -33,6 +34,8 @@ pub struct Live {
     by_hash: HashMap<u64, Vec<usize>>,
     keyed: RandomState,
     plans: HashMap<VersionId, Arc<Plan>>,
+    /// What each workspace may have of intake, once this epoch is in force.
+    shares: HashMap<String, Arc<Share>>,
 }
 
 /// A hook and the active plans that listen to it.
@@ -66,13 +69,32 @@ impl Live {
         for (place, (token, _)) in hooks.iter().enumerate() {
             by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
         }
-        Live { epoch, hooks, by_hash, keyed, plans: plans.into_iter().collect() }
+        Live { epoch, hooks, by_hash, keyed, plans: plans.into_iter().collect(), shares: HashMap::new() }
     }
 
     /// The hook of a token.
     pub fn hook(&self, token: &Token) -> Option<&Arc<LiveHook>> {
         let places = self.by_hash.get(&self.keyed.hash_one(token.bytes()))?;
         places.iter().map(|place| &self.hooks[*place]).find(|(own, _)| own.is(token)).map(|(_, hook)| hook)
+    }
+
+    /// What the workspace of a hook may have of intake, where callers of others come too.
+    pub fn share(&self, hook: &LiveHook) -> Option<&Arc<Share>> {
+        if !self.is_shared() {
+            return None;
+        }
+        self.shares.get(workspace::of(&hook.connection))
+    }
+
+    /// Whether more than one workspace has hooks.
+    pub fn is_shared(&self) -> bool {
+        self.shares.len() > 1
+    }
+
+    /// After another epoch, or as the first.
+    fn succeeding(mut self, before: &HashMap<String, Arc<Share>>) -> Arc<Live> {
+        self.shares = Share::of(self.hooks().map(|hook| workspace::of(&hook.connection)), before);
+        Arc::new(self)
     }
 
     /// Every hook, once for each of its tokens.
@@ -142,7 +164,7 @@ impl Catalogue {
     /// Starts with one epoch in force.
     pub fn new(live: Live) -> Catalogue {
         Catalogue {
-            live: watch::Sender::new(Arc::new(live)),
+            live: watch::Sender::new(live.succeeding(&HashMap::new())),
             refused: watch::Sender::default(),
             earlier: Mutex::default(),
         }
@@ -164,7 +186,8 @@ impl Catalogue {
 
     /// Puts another epoch in force; runs under way keep the plans they began with.
     pub fn switch(&self, live: Live) {
-        self.live.send_replace(Arc::new(live));
+        let live = live.succeeding(&self.live().shares);
+        self.live.send_replace(live);
     }
 
     /// Notes why what another node made active cannot be served here, while that is so: this node publishes nothing then.

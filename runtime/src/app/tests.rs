@@ -11,6 +11,7 @@ use tokio::{
 
 mod gates;
 mod hooks;
+mod shares;
 mod starts;
 mod stops;
 

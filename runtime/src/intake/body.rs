@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::reply::Refusal;
+use super::{reply::Refusal, share::Share};
 
 /// The longest body, bytes.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -22,7 +22,7 @@ pub const LARGE_BODIES_MAX: usize = 32;
 
 /// Room for one large body; free again when it is dropped.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Room(#[expect(dead_code, reason = "held for its drop")] [Option<OwnedSemaphorePermit>; 2]);
 
 /// Reads bodies.
 #[derive(Debug, Clone)]
@@ -43,8 +43,13 @@ impl Reader {
         Reader { large: Arc::new(Semaphore::new(LARGE_BODIES_MAX)), limit }
     }
 
-    /// The whole body, and the room it takes: to be kept as long as the body is.
-    pub async fn read(&self, mut body: Incoming) -> Result<(Vec<u8>, Option<Room>), Refusal> {
+    /// The whole body, and the room it takes: to be kept as long as the body is. Where there are several workspaces, no more
+    /// than its share.
+    pub async fn read(
+        &self,
+        mut body: Incoming,
+        share: Option<&Share>,
+    ) -> Result<(Vec<u8>, Option<Room>), Refusal> {
         if body.is_end_stream() {
             return Ok((Vec::new(), None));
         }
@@ -64,11 +69,21 @@ impl Reader {
                 return Err(Refusal::TooLarge);
             }
             if size > SMALL_BYTES_MAX && room.is_none() {
-                let free = timeout_at(end, self.large.clone().acquire_owned()).await;
-                room = Some(Room(free.ok().and_then(Result::ok).ok_or(Refusal::Unavailable)?));
+                let free = timeout_at(end, self.room(share)).await;
+                room = Some(free.ok().flatten().ok_or(Refusal::Unavailable)?);
             }
             bytes.extend_from_slice(data);
         }
         Ok((bytes, room))
+    }
+
+    /// That of the share first: so only as many of one workspace stand in line with the others.
+    async fn room(&self, share: Option<&Share>) -> Option<Room> {
+        let own = match share {
+            Some(share) => Some(share.large.clone().acquire_owned().await.ok()?),
+            None => None,
+        };
+        let large = self.large.clone().acquire_owned().await.ok()?;
+        Some(Room([own, Some(large)]))
     }
 }

@@ -42,12 +42,28 @@ const LAST_REQUEST_MS: u64 = 500;
 pub trait Handler: Send + Sync + 'static {
     /// Answers one request of this peer.
     fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> impl Future<Output = Reply> + Send;
+
+    /// Whether callers come who have nothing to do with each other: then none keeps a connection that others may wait for.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// Serves until asked to stop; then takes no more connections than the system has let in, answers what is on its way over the
 /// open ones, each for the last time, and returns when all are closed. A head must come within `head_limit`.
-pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit: Duration, mut stop: Stop) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit: Duration, stop: Stop) {
+    serve_at_once(CONNECTIONS_MAX, listener, handler, head_limit, stop).await;
+}
+
+/// The same with so many connections at once.
+async fn serve_at_once(
+    connections_max: u32,
+    listener: TcpListener,
+    handler: Arc<impl Handler>,
+    head_limit: Duration,
+    mut stop: Stop,
+) {
+    let connections = Arc::new(Semaphore::new(connections_max as usize));
     loop {
         let permit = Arc::clone(&connections).acquire_owned();
         let accepted = async { (permit.await, listener.accept().await) };
@@ -76,7 +92,7 @@ pub async fn serve(listener: TcpListener, handler: Arc<impl Handler>, head_limit
         tokio::spawn(connection.serve(stop.clone(), permit));
     }
     // Every connection holds one permit until it ends.
-    let _ = connections.acquire_many(CONNECTIONS_MAX).await;
+    let _ = connections.acquire_many(connections_max).await;
 }
 
 /// Closes a listener; the connections that the system had made by then. They would be cut off, and for the sender each of them
@@ -100,14 +116,15 @@ struct Connection<H> {
 }
 
 impl<H: Handler> Connection<H> {
-    async fn serve(self, mut stop: Stop, _permit: OwnedSemaphorePermit) {
+    async fn serve(self, mut stop: Stop, permit: OwnedSemaphorePermit) {
         // Answers are one packet; without this the kernel may hold them back.
         let _ = self.stream.set_nodelay(true);
         let (stream, conflict) = Watched::new(self.stream);
         let (requests, stopping) = (AtomicU64::new(0), stop.clone());
         let service = service_fn(|request| {
             let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
-            answer(&*self.handler, request, self.peer, &conflict, number, &stopping)
+            let last = || stopping.is_ordered() || (is_full(&permit) && self.handler.is_shared());
+            answer(&*self.handler, request, self.peer, &conflict, number, last)
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -133,20 +150,25 @@ impl<H: Handler> Connection<H> {
     }
 }
 
+/// Whether every connection that there can be is there.
+fn is_full(permit: &OwnedSemaphorePermit) -> bool {
+    permit.semaphore().available_permits() == 0
+}
+
 async fn answer(
     handler: &impl Handler,
     request: Request<Incoming>,
     peer: IpAddr,
     conflict: &Conflict,
     number: u64,
-    stopping: &Stop,
+    is_last: impl Fn() -> bool,
 ) -> Result<Reply, Infallible> {
     if conflict.reached(number) {
         return Ok(Refusal::Framing.reply());
     }
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut reply = handler.handle(request, peer).await;
-    if chunked || stopping.is_ordered() {
+    if chunked || is_last() {
         // Heads after a chunked body are not watched, so there are none.
         reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -57,6 +57,8 @@ pub enum Refusal {
     Unauthorized(&'static str),
     /// The sender is not allowed here.
     Forbidden,
+    /// As many of its workspace wait as the others have left.
+    Share,
     /// It could not be committed.
     Unavailable,
 }
@@ -84,7 +86,7 @@ impl Refusal {
             Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Refusal::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden => StatusCode::FORBIDDEN,
-            Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Share | Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -100,6 +102,7 @@ impl Refusal {
             Refusal::TooSlow => "request-too-slow",
             Refusal::Unauthorized(reason) => reason,
             Refusal::Forbidden => "address-not-allowed",
+            Refusal::Share => "too-many-at-once",
             Refusal::Unavailable => "not-committed",
         }
     }
@@ -114,6 +117,11 @@ impl Refusal {
         match self {
             Refusal::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+            }
+            Refusal::Share => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+                // Others may wait for a connection.
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Refusal::Method { allowed } => {
                 if let Ok(allowed) = HeaderValue::from_str(allowed) {

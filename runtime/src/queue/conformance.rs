@@ -8,6 +8,7 @@ pub mod gated;
 pub mod laned;
 pub mod observed;
 pub mod shared;
+pub mod workspaces;
 
 use std::{collections::HashMap, future::Future, sync::Arc};
 

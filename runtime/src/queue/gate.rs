@@ -2,7 +2,7 @@
 //!
 //! A run that meets a closed gate is put behind it, out of the way of those that may run, and comes out when it opens.
 
-use sheaf_bundles::{budget::Budget, id::VersionId, plan::Plan};
+use sheaf_bundles::{budget::Budget, id::VersionId, plan::Plan, workspace};
 
 /// What a gate is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -157,6 +157,11 @@ impl Limit {
     /// Of a connection of this name, without any.
     pub fn none(name: impl Into<String>) -> Limit {
         Limit { name: name.into(), concurrency: None, budgets: Vec::new(), cost: 1, bundles: 1 }
+    }
+
+    /// The workspace it belongs to; empty for the directory's own.
+    pub fn workspace(&self) -> &str {
+        workspace::of(&self.name)
     }
 
     /// Whether its runs hold places, and come out from behind its gate alone.

@@ -8,6 +8,7 @@ pub mod door;
 pub mod failing;
 #[cfg(test)]
 mod tests;
+mod workspaces;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
@@ -23,6 +24,7 @@ use super::{
 use circle::Circle;
 use door::Due;
 use failing::Failing;
+use workspaces::{Workspaces, share};
 
 /// What this process knows of every gate.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Gates {
     used: usize,
     /// Some connection is shared by bundles.
     shares: bool,
+    /// Where active bundles of more than one workspace are in use.
+    workspaces: Option<Workspaces>,
     /// See [`Gates::gated`]; `None` when something has changed since.
     gated: Option<Arc<HashSet<GateId>>>,
     /// Gates whose budgets are spent, and until when, unix milliseconds.
@@ -97,6 +101,7 @@ impl Gates {
             failing: Failing::default(),
             limited: 0,
             shares: false,
+            workspaces: None,
             gated: None,
             spent: HashMap::new(),
             behind: HashMap::new(),
@@ -109,7 +114,7 @@ impl Gates {
         }
     }
 
-    /// What the files in force say. Slots are shared where there is more than one connection. Runs of a bundle that is gone
+    /// What the files in force say. Slots are shared where there is more than one connection, and between workspaces. Runs of a bundle that is gone
     /// may still wait: they take their turns apart, and keep to what was said of a connection that is gone.
     pub fn limit(&mut self, mut limits: HashMap<GateId, Limit>) {
         for (gate, before) in self.limits.drain() {
@@ -128,6 +133,7 @@ impl Gates {
         self.spent.clear();
         self.shares = limits.values().any(Limit::is_shared);
         self.used = limits.values().filter(|limit| limit.is_used()).count();
+        self.workspaces = Workspaces::told_apart(&limits, &self.held);
         self.limits = limits;
     }
 
@@ -218,6 +224,9 @@ impl Gates {
     /// A run takes a slot.
     pub fn took(&mut self, through: GateId) {
         *self.held.entry(through).or_default() += 1;
+        if let Some(workspaces) = &mut self.workspaces {
+            workspaces.took(through);
+        }
     }
 
     /// It gives it back.
@@ -226,6 +235,9 @@ impl Gates {
             *held -= 1;
             if *held == 0 {
                 self.held.remove(&through);
+            }
+            if let Some(workspaces) = &mut self.workspaces {
+                workspaces.gave(through);
             }
         }
     }
@@ -267,6 +279,9 @@ impl Gates {
     /// Runs were looked for behind a gate: when to look again; `None` when there are none left.
     pub fn looked(&mut self, stand: Stand, again_ms: Option<i64>) {
         self.lookings += 1;
+        if let Some(workspaces) = &mut self.workspaces {
+            workspaces.looked_behind(stand.gate, self.lookings);
+        }
         let circle = self.behind.entry(stand.gate).or_default();
         circle.served(stand.row, again_ms, self.lookings);
         if circle.count() == 0 {
@@ -292,9 +307,9 @@ impl Gates {
         self.crowded = crowded.unwrap_or(self.crowded);
     }
 
-    /// Whether what waits for a slot waits apart for each bundle, where no claim reads.
+    /// Whether what waits for a slot waits apart for each bundle or workspace, where no claim reads.
     pub fn has_shares(&self) -> bool {
-        self.shares
+        self.shares || self.workspaces.is_some()
     }
 
     /// A run ended: was it delivered, or else set aside for what is no fault of a vendor's. Those under way when their bundle
@@ -345,7 +360,7 @@ impl Gates {
             match self.passage(*gate, now_ms) {
                 Passage::Nobody { until_ms } => until_ms.max(at_ms),
                 // Until a slot comes back.
-                Passage::One | Passage::All if self.room(*gate, self.held(*gate), free) == 0 => i64::MAX,
+                Passage::One | Passage::All if self.room_now(*gate, free) == 0 => i64::MAX,
                 Passage::One | Passage::All => at_ms,
             }
         };
@@ -401,15 +416,26 @@ impl Gates {
         self.breaker(gate).passage(now_ms)
     }
 
-    /// How many more runs of a connection may take a slot: never more than it leaves free, where others may need one,
-    /// so that a vendor that holds on to its slots leaves as many to the rest.
-    fn room(&self, gate: GateId, held: usize, free: usize) -> usize {
-        let shared = self.used > 1;
-        let room = if shared { free.saturating_sub(held).div_ceil(2) } else { free };
+    /// How many more runs of a connection may take a slot when it and its workspace hold so many: never more than it leaves
+    /// free, where others may need one, so that a vendor that holds on to its slots leaves as many to the rest. What a
+    /// workspace may take is shared among its connections in the same way.
+    fn room(&self, gate: GateId, held: usize, together: usize, free: usize) -> usize {
+        let (free, shared) = match &self.workspaces {
+            None => (free, self.used > 1),
+            Some(workspaces) => (share(together, free), workspaces.has_several(workspaces.of(gate))),
+        };
+        let room = if shared { share(held, free) } else { free };
         match self.limits.get(&gate.itself()).and_then(|limit| limit.concurrency) {
             Some(concurrency) => room.min(concurrency.saturating_sub(held)),
             None => room,
         }
+    }
+
+    /// The same of what is held before a turn.
+    fn room_now(&self, gate: GateId, free: usize) -> usize {
+        let of_workspace = |workspaces: &Workspaces| workspaces.held(workspaces.of(gate));
+        let together = self.workspaces.as_ref().map_or(0, of_workspace);
+        self.room(gate, self.held(gate), together, free)
     }
 
     fn is_limited(&self, gate: GateId) -> bool {
@@ -426,6 +452,12 @@ impl Gates {
             let begun = || Circle::begun(self.lookings);
             self.behind.entry(gate).or_insert_with(begun).read_anew(&rows);
         }
+    }
+
+    /// Whether slots for the runs of a connection are dealt out, so that what has none waits behind its gate: among bundles,
+    /// or among workspaces.
+    fn is_dealt(&self, through: GateId) -> bool {
+        (self.workspaces.is_some() && through != GateId::NONE) || self.is_shared(through)
     }
 
     /// Whether what waits for a connection waits apart for each bundle.

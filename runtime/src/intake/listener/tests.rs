@@ -15,7 +15,7 @@ struct Echo(Reader);
 
 impl Handler for Echo {
     async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
-        match self.0.read(request.into_body()).await {
+        match self.0.read(request.into_body(), None).await {
             Ok((body, _room)) => Reply::new(format!("{} bytes", body.len()).into()),
             Err(refusal) => refusal.reply(),
         }
@@ -83,7 +83,7 @@ struct Held(Reader, Arc<Semaphore>);
 
 impl Handler for Held {
     async fn handle(&self, request: Request<Incoming>, _peer: IpAddr) -> Reply {
-        match self.0.read(request.into_body()).await {
+        match self.0.read(request.into_body(), None).await {
             Ok(_body_and_room) => {
                 let _ = self.1.acquire().await;
                 Reply::default()
@@ -113,6 +113,38 @@ async fn large_bodies_that_are_not_answered_yet_leave_room_for_no_more() {
     let (answers, ()) = tokio::join!(answers, refused_first);
     let count = |status: &str| answers.iter().filter(|answer| answer.contains(status)).count();
     assert_eq!((count("HTTP/1.1 200"), count("HTTP/1.1 503")), (LARGE_BODIES_MAX, 1), "{answers:?}");
+}
+
+/// Callers who have nothing to do with each other.
+struct OfMany(Echo);
+
+impl Handler for OfMany {
+    async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Reply {
+        self.0.handle(request, peer).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn where_callers_of_several_workspaces_come_no_connection_is_kept_that_others_may_wait_for() {
+    // One more stands ready for whoever comes next.
+    for (connections_max, is_closed) in [(2, true), (3, false)] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = crate::stop::channel();
+        let limit = Duration::from_secs(10);
+        let handler = Arc::new(OfMany(Echo(Reader::within(limit))));
+        let task = tokio::spawn(serve_at_once(connections_max, listener, handler, limit, stopping));
+        let server = Server { address, stop, task };
+        let answer = exchange(&server, &post("Content-Length: 2\r\n", "ab"), "2 bytes").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(answer.contains("connection: close"), is_closed, "{answer}");
+        server.stop.order();
+        server.task.await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use sheaf_bundles::id::VersionId;
 use super::{
     Gates,
     circle::{Circle, deal},
+    workspaces::{self, Wanting, Workspaces, share},
 };
 use crate::queue::{
     breaker::Passage,
@@ -93,6 +94,8 @@ pub struct Door<'a> {
     free: usize,
     quiet: bool,
     taken: HashMap<GateId, usize>,
+    /// The same by workspace, where slots are shared between several.
+    taken_together: HashMap<usize, usize>,
     /// Where runs were put behind gates in this turn.
     fresh: BTreeMap<GateId, BTreeSet<GateId>>,
     /// Where nobody waits at a gate any more: all came out in this turn.
@@ -113,6 +116,7 @@ impl<'a> Door<'a> {
             free,
             quiet,
             taken: HashMap::new(),
+            taken_together: HashMap::new(),
             fresh: BTreeMap::new(),
             drained: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -149,18 +153,26 @@ impl<'a> Door<'a> {
         self.overflown
     }
 
-    /// Whether any `runs` that are due may be taken without asking about each: nothing holds one back, no connection
-    /// could come to hold more than its share, and no bundle keeps others waiting.
+    /// Whether any `runs` that are due may be taken without asking about each: nothing holds one back, no connection or
+    /// workspace could come to hold more than its share, and no bundle keeps others waiting.
     pub fn is_plain(&self, runs: usize) -> bool {
         let most = || self.gates.held.values().max().copied().unwrap_or(0) + runs;
+        let free = || {
+            let free = self.free.saturating_sub(runs);
+            let workspaces = self.gates.workspaces.as_ref();
+            workspaces.map_or(free, |workspaces| share(workspaces.most() + runs, free))
+        };
         let crowded = self.gates.crowded && self.gates.has_shares();
-        self.quiet && !crowded && (self.gates.used <= 1 || most() <= self.free.saturating_sub(runs))
+        self.quiet && !crowded && (self.gates.used <= 1 || most() <= free())
     }
 
     /// Runs were taken without asking.
     pub fn took(&mut self, through: GateId) {
         self.free = self.free.saturating_sub(1);
         *self.taken.entry(through).or_default() += 1;
+        if let Some(workspaces) = &self.gates.workspaces {
+            *self.taken_together.entry(workspaces.of(through)).or_default() += 1;
+        }
     }
 
     /// Where a run goes that is new or ready, and takes a slot for it if that is there.
@@ -175,14 +187,15 @@ impl<'a> Door<'a> {
             return self.behind(gate, due);
         }
         let full = self.free == 0 || self.gates.crowded;
-        if self.waits(gate) || (full && self.gates.is_shared(due.through)) {
-            self.overflown |= self.gates.is_shared(due.through);
+        if self.waits(gate) || (full && self.gates.is_dealt(due.through)) {
+            self.overflown |= self.gates.is_dealt(due.through);
             return self.behind(gate, due);
         }
         if self.free == 0 {
             return Place::Ready;
         }
         if self.room(due.through) == 0 {
+            self.overflown |= self.gates.workspaces.is_some();
             return self.behind(due.through, due);
         }
         self.took(due.through);
@@ -217,7 +230,8 @@ impl<'a> Door<'a> {
 
     /// Gates that let runs out now: those first whose connections hold the fewest slots, of these what is new before replays,
     /// and then the ones that were looked behind longest ago. Slots are dealt evenly among them; who would get none has its
-    /// turn later.
+    /// turn later. Of several workspaces each has one gate before any has another, and slots are dealt to the one that holds
+    /// the fewest first.
     pub fn openings(&self) -> Vec<Opening> {
         if self.free == 0 {
             return Vec::new();
@@ -231,18 +245,65 @@ impl<'a> Door<'a> {
             let gate = opening.gate;
             (self.held(gate), gate.is_of_replays(), self.looked(gate), gate)
         });
+        let workspaces = self.gates.workspaces.as_ref();
+        if let Some(workspaces) = workspaces {
+            openings = self.by_turns(workspaces, openings);
+        }
         let mut apart = 0;
         openings.retain(|opening| {
             apart += usize::from(opening.is_apart());
             !opening.is_apart() || apart <= APART_MAX
         });
         openings.truncate(OPENINGS_MAX.min(self.free));
-        let (each, more) = (self.free / openings.len().max(1), self.free % openings.len().max(1));
-        for (number, opening) in openings.iter_mut().enumerate() {
-            opening.runs_max = opening.runs_max.min(each + usize::from(number < more));
+        match workspaces {
+            None => deal_slots(openings.iter_mut().collect(), self.free),
+            Some(workspaces) => self.deal_together(workspaces, &mut openings),
+        }
+        openings.retain(|opening| opening.runs_max > 0);
+        for opening in &mut openings {
             opening.rows = self.rows(opening.gate).take(opening.runs_max).collect();
         }
         openings
+    }
+
+    /// One of each workspace, then the next of each, and so on.
+    fn by_turns(&self, workspaces: &Workspaces, openings: Vec<Opening>) -> Vec<Opening> {
+        let mut before: HashMap<usize, usize> = HashMap::new();
+        let mut turns: Vec<_> = openings
+            .into_iter()
+            .map(|opening| {
+                let place = workspaces.of(opening.gate);
+                let turn = before.entry(place).or_default();
+                *turn += 1;
+                ((*turn, self.held_together(workspaces, place), workspaces.looked(place), place), opening)
+            })
+            .collect();
+        turns.sort_by_key(|(turn, _)| *turn);
+        turns.into_iter().map(|(_, opening)| opening).collect()
+    }
+
+    fn deal_together(&self, workspaces: &Workspaces, openings: &mut [Opening]) {
+        let mut wanting: BTreeMap<usize, Wanting> = BTreeMap::new();
+        for opening in openings.iter() {
+            let place = workspaces.of(opening.gate);
+            let (held, looked) = (self.held_together(workspaces, place), workspaces.looked(place));
+            let wanting = wanting.entry(place).or_insert(Wanting { held, looked, place, wanted: 0 });
+            wanting.wanted += opening.runs_max;
+        }
+        let dealt = workspaces::deal(wanting.into_values(), self.free);
+        let mut by_place: BTreeMap<usize, Vec<&mut Opening>> = BTreeMap::new();
+        for opening in openings {
+            by_place.entry(workspaces.of(opening.gate)).or_default().push(opening);
+        }
+        for (place, openings) in by_place {
+            deal_slots(openings, dealt.get(&place).copied().unwrap_or(0));
+        }
+    }
+
+    /// Whether a run may still come out of an opening, after others did.
+    pub fn has_room(&self, opening: &Opening) -> bool {
+        let gate = opening.gate;
+        self.free > 0 && (!gate.itself().is_connection() || self.room(gate) > 0)
     }
 
     fn opening(&self, gate: GateId) -> Option<Opening> {
@@ -321,7 +382,25 @@ impl<'a> Door<'a> {
         self.gates.held(gate) + self.taken.get(&gate.itself()).copied().unwrap_or(0)
     }
 
+    /// What a workspace holds.
+    fn held_together(&self, workspaces: &Workspaces, place: usize) -> usize {
+        workspaces.held(place) + self.taken_together.get(&place).copied().unwrap_or(0)
+    }
+
     fn room(&self, gate: GateId) -> usize {
-        if gate == GateId::NONE { self.free } else { self.gates.room(gate, self.held(gate), self.free) }
+        if gate == GateId::NONE {
+            return self.free;
+        }
+        let of_workspace = |workspaces: &Workspaces| self.held_together(workspaces, workspaces.of(gate));
+        let together = self.gates.workspaces.as_ref().map_or(0, of_workspace);
+        self.gates.room(gate, self.held(gate), together, self.free)
+    }
+}
+
+/// Deals slots evenly, the first ones first; who gets none lets nothing out.
+fn deal_slots(openings: Vec<&mut Opening>, slots: usize) {
+    let (each, more) = (slots / openings.len().max(1), slots % openings.len().max(1));
+    for (number, opening) in openings.into_iter().enumerate() {
+        opening.runs_max = opening.runs_max.min(each + usize::from(number < more));
     }
 }

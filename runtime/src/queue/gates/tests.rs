@@ -1,3 +1,5 @@
+mod workspaces;
+
 use super::{
     door::{Door, Opening, Place},
     *,
@@ -135,6 +137,21 @@ fn a_broken_connection_that_still_holds_its_share_is_not_asked_about_before_a_sl
     assert!(gates.wake_ms(then_ms) <= then_ms);
     let [opening] = Door::new(&gates, 8, then_ms).openings().try_into().expect("one");
     assert!(opening.probe && opening.runs_max == 1, "{opening:?}");
+}
+
+#[test]
+fn a_probe_is_not_given_away_once_another_has_the_slot_that_its_connection_could_take() {
+    let mut gates = gates(4, &[("a", None), ("b", Some(2))]);
+    assert_eq!(take(&mut gates, "a", 1), 1);
+    for _ in 0..FAILURES_MAX {
+        gates.answered(gate("a"), Answered::Failing, NOW_MS, false, NOW_MS);
+    }
+    ["a", "b"].into_iter().for_each(|name| gates.put(Stand::at(gate(name)), NOW_MS));
+    let mut door = Door::new(&gates, 2, NOW_MS + OPEN_MS_FIRST);
+    let [other, probe] = door.openings_apart().try_into().expect("two");
+    assert!(probe.probe && door.has_room(&probe) && door.has_room(&other));
+    assert_eq!(door.place_from(&other, gate("b"), &run("b")), Place::Slot);
+    assert!(door.free() > 0 && !door.has_room(&probe), "it would be noted as sent, and was not");
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl Claiming<'_> {
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), sqlx::Error> {
         for opening in &door.openings_apart() {
-            if door.free() > 0 {
+            if door.has_room(opening) {
                 self.out_of_one(opening, door, claims, rows).await?;
             }
         }

@@ -39,6 +39,7 @@ use crate::{
             parked, publish,
             shared::{shared, shared_by_bundles},
             version,
+            workspaces::of_workspaces,
         },
         gate::GateKind,
         gates::{Gates, failing::PARKED_MAX},
@@ -177,6 +178,7 @@ failing!(Shared);
 laned!(Shared);
 budgeted!(Shared);
 shared_by_bundles!(Shared);
+of_workspaces!(Shared);
 
 /// Versions that both nodes make active, so that either may publish.
 async fn activate(queue: &Queue, hash: u8) -> Activated {

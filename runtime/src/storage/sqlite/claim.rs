@@ -135,7 +135,7 @@ impl Claiming<'_> {
         rows: &mut Vec<QueueRow>,
     ) -> Result<(), DbErr> {
         for opening in &door.openings_apart() {
-            if door.free() > 0 {
+            if door.has_room(opening) {
                 self.out_of(std::slice::from_ref(opening), door, claims, rows).await?;
             }
         }

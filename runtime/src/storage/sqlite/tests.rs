@@ -19,6 +19,7 @@ use crate::{
             laned::laned,
             observed::observed,
             shared::shared_by_bundles,
+            workspaces::of_workspaces,
         },
     },
     storage::{database::Database, observe, recount, store::Store},
@@ -91,6 +92,7 @@ failing!(Folder);
 laned!(Folder);
 budgeted!(Folder);
 shared_by_bundles!(Folder);
+of_workspaces!(Folder);
 
 impl Folder {
     /// A connection that does to the database what a broken disk would.

@@ -1,6 +1,9 @@
 //! What nodes share of gates: a breaker and its probe, pauses, places, budgets.
 
+use std::collections::HashMap;
+
 use super::*;
+use crate::queue::gate::{GateId, Limit};
 
 #[tokio::test]
 async fn of_several_nodes_one_sends_the_probe_and_all_see_a_breaker_and_a_pause() {
@@ -233,7 +236,16 @@ async fn a_budget_is_kept_over_all_nodes_at_once() {
 
 #[tokio::test]
 async fn what_waits_with_its_bundle_on_one_node_is_run_by_another_that_has_slots() {
-    const EVENTS: usize = 40;
+    is_run_by_another_that_has_slots(shared(None), 40).await;
+}
+
+#[tokio::test]
+async fn what_waits_for_the_share_of_its_workspace_on_one_node_is_run_by_another_that_has_slots() {
+    is_run_by_another_that_has_slots(limits(&[("crm", None), ("other/crm", None)]), 3).await;
+    is_run_by_another_that_has_slots(limits(&[("crm", None), ("other/crm", None)]), 30).await;
+}
+
+async fn is_run_by_another_that_has_slots(limits: HashMap<GateId, Limit>, events: usize) {
     if !server::is_installed() {
         return;
     }
@@ -244,14 +256,14 @@ async fn what_waits_with_its_bundle_on_one_node_is_run_by_another_that_has_slots
     let (b, mut of_b) = shared_place.node("b", 64, clock).await.unwrap();
     let active = activate(&a, 1).await;
     for queue in [&a, &b] {
-        queue.limit(shared(None)).await.unwrap();
+        queue.limit(limits.clone()).await.unwrap();
         queue.flush().await.unwrap();
     }
-    for identity in 0..EVENTS {
+    for identity in 0..events {
         assert!(is_accepted(&a.publish(event(&active, identity as u64, 0)).await.unwrap()));
     }
     let mut held = Vec::new();
-    while held.len() < EVENTS {
+    while held.len() < events {
         let claim = tokio::select! {
             Some(claim) = of_a.recv() => claim,
             Some(claim) = of_b.recv() => claim,
@@ -259,9 +271,9 @@ async fn what_waits_with_its_bundle_on_one_node_is_run_by_another_that_has_slots
         held.push(claim);
     }
     let runs: std::collections::HashSet<_> = held.iter().map(|claim| claim.run).collect();
-    assert_eq!(runs.len(), EVENTS, "each is claimed once");
+    assert_eq!(runs.len(), events, "each is claimed once");
     held.into_iter().for_each(|claim| claim.settle(delivered()));
     a.flush().await.unwrap();
     b.flush().await.unwrap();
-    assert_eq!(line(&a).await.delivered, i64::try_from(EVENTS).unwrap());
+    assert_eq!(line(&a).await.delivered, i64::try_from(events).unwrap());
 }
