@@ -7,45 +7,21 @@ mod capped;
 pub mod channel;
 mod email;
 pub mod memory;
+pub mod told;
 mod webhook;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use sheaf_bundles::{
-    alerts::{
-        Alerts,
-        decide::decide,
-        letters::{Fate, Letter},
-        message::{Kind, Message, Phase},
-    },
-    compile::Integration,
+use sheaf_bundles::alerts::{
+    decide::decide,
+    letters::{Fate, Letter},
+    message::{Finding, Kind, Message, Phase},
 };
 use tokio::{sync::watch, task::JoinSet};
 use tracing::{error, info, warn};
 
-use self::{channel::Sender, memory::Memory};
-use crate::{clock::Clock, metrics::Metrics, oversight::Seen, storage::store::Store};
-
-/// Whom to tell, as the files say now.
-#[derive(Debug, Clone)]
-pub struct Told {
-    /// The workspace's name.
-    pub workspace: String,
-    /// The file.
-    pub alerts: Arc<Alerts>,
-}
-
-impl Told {
-    /// As the files say.
-    pub fn of(integration: &Integration) -> Told {
-        Told { workspace: integration.workspace.clone(), alerts: integration.alerts.clone() }
-    }
-
-    /// Only the log and the metrics.
-    pub fn nobody() -> Told {
-        Told { workspace: String::new(), alerts: Arc::default() }
-    }
-}
+use self::{channel::Sender, memory::Memory, told::Told};
+use crate::{clock::Clock, metrics::Metrics, oversight::Seen, secrets::Secrets, storage::store::Store};
 
 /// One letter and how its attempt ended.
 pub type Sent = (Letter, Result<(), String>);
@@ -72,16 +48,18 @@ impl Teller {
         let told = self.told.borrow().clone();
         let now_ms = self.clock.now_ms();
         self.memory.recall(store).await;
-        let ms = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-        let observed = seen.observed(ms(told.alerts.waiting_max_ms));
+        let names: Vec<String> = told.channels().map(|(called, ..)| called).collect();
         let before = self.memory.state();
-        let (mut state, messages) = decide(before.clone(), &observed, ms(told.alerts.repeat_ms), now_ms);
-        let names: Vec<String> = told.alerts.channels.iter().map(|channel| channel.name.clone()).collect();
+        let audience = before.audience(&names);
+        let mut observed = seen.observed(|connection| told.waiting_max_ms(&audience, connection));
+        observed.findings = audience.addressed(observed.findings);
+        let repeat_ms = |finding: &Finding| told.repeat_ms(&audience, finding);
+        let (mut state, messages) = decide(before.clone(), &observed, repeat_ms, now_ms);
         state.post(&messages, &names, now_ms);
         let letters = state.take(&names, now_ms);
         // Another node that decided at the same time tells instead.
         if self.memory.keep(store, state).await {
-            messages.iter().for_each(|message| log(message, &told.workspace));
+            logged(&messages).for_each(|message| log(message, &told));
             letters.into_iter().for_each(|letter| self.send(letter, &told));
         }
         seen.sending = self.sending();
@@ -98,14 +76,11 @@ impl Teller {
     }
 
     fn send(&mut self, letter: Letter, told: &Told) {
-        let Some(channel) =
-            told.alerts.channels.iter().find(|channel| channel.name == letter.channel).cloned()
-        else {
-            return;
-        };
-        let (sender, told) = (self.sender.clone(), told.clone());
+        let Some((part, channel)) = told.channel(&letter.channel) else { return };
+        let (sender, channel, language) = (self.sender.clone(), channel.clone(), part.alerts.language);
+        let title = told.title(&letter.message.finding.subject).to_owned();
         self.sending.spawn(async move {
-            let sent = sender.send(&channel, &letter.message, &told.workspace, told.alerts.language).await;
+            let sent = sender.send(&channel, &letter.message, &title, language).await;
             (letter, sent)
         });
     }
@@ -143,10 +118,21 @@ impl Teller {
     }
 }
 
+/// What the log is told: of the whole server once, however many workspaces are told of it.
+fn logged(messages: &[Message]) -> impl Iterator<Item = &Message> {
+    let mut of_server = BTreeSet::new();
+    messages.iter().filter(move |message| {
+        let kind = message.finding.kind;
+        !kind.is_of_server() || of_server.insert(kind)
+    })
+}
+
 /// The log is told as well, whether or not there is a channel.
-fn log(message: &Message, workspace: &str) {
-    let (kind, subject) = (message.finding.kind.name(), message.finding.subject.as_str());
-    let (count, what) = (message.finding.count, message.title(workspace).en);
+fn log(message: &Message, told: &Told) {
+    let of_server = message.finding.kind.is_of_server();
+    let subject = if of_server { "" } else { message.finding.subject.as_str() };
+    let (kind, count) = (message.finding.kind.name(), message.finding.count);
+    let what = message.title(told.title(subject)).en;
     match (message.phase, message.finding.kind) {
         (Phase::Over | Phase::Test, _) => info!(kind, subject, "{what}"),
         (Phase::Opened | Phase::Lasting, Kind::LedgerBroken | Kind::QueueFailing) => {
@@ -172,9 +158,20 @@ pub async fn test(sender: &Sender, told: &Told) -> Vec<(String, Result<(), Strin
     let now_ms = sender.clock.now_ms();
     let message = Message::test(format!("msg_{now_ms:x}_test"), now_ms);
     let mut results = Vec::new();
-    for channel in &told.alerts.channels {
-        let sent = sender.send(channel, &message, &told.workspace, told.alerts.language).await;
-        results.push((channel.name.clone(), sent));
+    for (called, part, channel) in told.channels() {
+        let sent = sender.send(channel, &message, &part.title, part.alerts.language).await;
+        results.push((called, sent));
     }
     results
+}
+
+/// Says which channels lead nowhere, since a secret of theirs is not there.
+pub fn warn_of_missing(secrets: &Secrets, told: &Told) {
+    for (channel, _, of_it) in told.channels() {
+        let held = secrets.held(&of_it.secrets);
+        for secret in of_it.secrets.iter().filter(|secret| held.expose(&secret.name).is_none()) {
+            let secret = &secret.name;
+            warn!(channel, secret, "a secret is not there; nobody can be told through it");
+        }
+    }
 }

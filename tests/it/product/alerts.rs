@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sheaf_bundles::alerts::decide::{OVER_AFTER_MS, State};
 use sheaf_runtime::{
-    alerts::{self, Told, channel::Sender, memory::NOTE},
+    alerts::{self, channel::Sender, memory::NOTE, told::Told},
     clock::Clock,
     config::Environment,
     directory,
@@ -426,7 +426,7 @@ async fn tested(alerts: &str, egress: EgressRules) -> Vec<(String, Result<(), St
     fs::write(folder.path().join("alerts.yaml"), alerts).expect("written");
     fs::write(folder.path().join("authority.pem"), AUTHORITY).expect("written");
     let compiled = directory::compile(&directory::read(folder.path()).expect("files"));
-    let told = Told::of(compiled.sound().expect("they are sound"));
+    let told = Told::of([compiled.sound().expect("they are sound")]);
     let sender = Sender {
         egress: Egress::new(egress).expect("a client").into(),
         secrets: Secrets::new(Environment::of(SECRETS), folder.path()).into(),
