@@ -7,150 +7,86 @@ mod capped;
 pub mod channel;
 mod email;
 pub mod memory;
-pub mod told;
+pub mod teller;
 mod webhook;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
-use sheaf_bundles::alerts::{
-    decide::decide,
-    letters::{Fate, Letter},
-    message::{Finding, Kind, Message, Phase},
+use sheaf_bundles::{
+    alerts::{
+        Alerts, Channel, REPEAT_MS, WAITING_MAX_MS,
+        audience::Audience,
+        message::{Finding, Message},
+    },
+    compile::Integration,
+    workspace,
 };
-use tokio::{sync::watch, task::JoinSet};
-use tracing::{error, info, warn};
 
-use self::{channel::Sender, memory::Memory, told::Told};
-use crate::{clock::Clock, metrics::Metrics, oversight::Seen, secrets::Secrets, storage::store::Store};
+use self::channel::Sender;
 
-/// One letter and how its attempt ended.
-pub type Sent = (Letter, Result<(), String>);
+/// Whom to tell, as the files say now: a part for each workspace, by its key. The directory's own has the empty one, and is
+/// there also where the directory is no workspace and has a file.
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<BTreeMap<String, Part>>);
 
-/// Tells people.
-pub struct Teller {
-    told: watch::Receiver<Told>,
-    sender: Arc<Sender>,
-    metrics: Arc<Metrics>,
-    clock: Clock,
-    memory: Memory,
-    sending: JoinSet<Sent>,
+/// Whom one workspace tells.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The workspace's name; empty where the directory is none.
+    pub title: String,
+    /// Its file.
+    pub alerts: Arc<Alerts>,
 }
 
-impl Teller {
-    /// Nothing is read or sent yet.
-    pub fn new(told: watch::Receiver<Told>, sender: Sender, metrics: Arc<Metrics>, clock: Clock) -> Teller {
-        let (memory, sending) = (Memory::default(), JoinSet::new());
-        Teller { told, sender: Arc::new(sender), metrics, clock, memory, sending }
-    }
-
-    /// Decides what to tell of what was seen, and starts to send it. Notes in `seen` what is open and what did not arrive.
-    pub async fn tell(&mut self, store: &Store, seen: &mut Seen) {
-        let told = self.told.borrow().clone();
-        let now_ms = self.clock.now_ms();
-        self.memory.recall(store).await;
-        let names: Vec<String> = told.channels().map(|(called, ..)| called).collect();
-        let before = self.memory.state();
-        let audience = before.audience(&names);
-        let mut observed = seen.observed(|connection| told.waiting_max_ms(&audience, connection));
-        observed.findings = audience.addressed(observed.findings);
-        let repeat_ms = |finding: &Finding| told.repeat_ms(&audience, finding);
-        let (mut state, messages) = decide(before.clone(), &observed, repeat_ms, now_ms);
-        state.post(&messages, &names, now_ms);
-        let letters = state.take(&names, now_ms);
-        // Another node that decided at the same time tells instead.
-        if self.memory.keep(store, state).await {
-            logged(&messages).for_each(|message| log(message, &told));
-            letters.into_iter().for_each(|letter| self.send(letter, &told));
-        }
-        seen.sending = self.sending();
-        let state = self.memory.state();
-        seen.open = Kind::ALL
-            .map(|kind| (kind, state.open().filter(|open| open.kind == kind).count()))
-            .into_iter()
-            .collect();
-        let late = |name: &String| {
-            state.letters().iter().filter(|letter| letter.channel == *name && letter.failed).count()
+impl Told {
+    /// As the files of these workspaces say.
+    pub fn of<'i>(integrations: impl IntoIterator<Item = &'i Integration>) -> Told {
+        let part = |it: &Integration| {
+            (it.key.clone(), Part { title: it.workspace.clone(), alerts: it.alerts.clone() })
         };
-        seen.late =
-            names.iter().map(|name| (name.clone(), late(name))).filter(|(_, late)| *late > 0).collect();
+        Told(Arc::new(integrations.into_iter().map(part).collect()))
     }
 
-    fn send(&mut self, letter: Letter, told: &Told) {
-        let Some((part, channel)) = told.channel(&letter.channel) else { return };
-        let (sender, channel, language) = (self.sender.clone(), channel.clone(), part.alerts.language);
-        let title = told.title(&letter.message.finding.subject).to_owned();
-        self.sending.spawn(async move {
-            let sent = sender.send(&channel, &letter.message, &title, language).await;
-            (letter, sent)
-        });
+    /// Every channel: what it is called outside its workspace, and whose it is.
+    pub fn channels(&self) -> impl Iterator<Item = (String, &Part, &Channel)> {
+        self.0.iter().flat_map(|(key, part)| {
+            let called = |channel: &Channel| workspace::qualified(key, &channel.name);
+            part.alerts.channels.iter().map(move |channel| (called(channel), part, channel))
+        })
     }
 
-    /// The next letter whose attempt ended; `None` when none is under way.
-    pub async fn sent(&mut self) -> Option<Sent> {
-        loop {
-            match self.sending.join_next().await? {
-                Ok(sent) => return Some(sent),
-                // The letter is due again by itself.
-                Err(panicked) => error!(%panicked, "sending an alert ended badly"),
-            }
-        }
+    /// The channel that is called so, and whose it is.
+    pub fn channel(&self, called: &str) -> Option<(&Part, &Channel)> {
+        let key = workspace::of(called);
+        let part = self.0.get(key)?;
+        let named = |channel: &&Channel| workspace::qualified(key, &channel.name) == called;
+        part.alerts.channels.iter().find(named).map(|channel| (part, channel))
     }
 
-    /// Attempts under way.
-    pub fn sending(&self) -> usize {
-        self.sending.len()
+    /// The name of the workspace that a finding of this subject is about.
+    pub fn title<'t>(&'t self, subject: &'t str) -> &'t str {
+        let key = workspace::of(subject);
+        self.0.get(key).map_or(key, |part| &part.title)
     }
 
-    /// Notes how an attempt ended; a channel that fails is seen in the log and the metrics.
-    pub async fn settle(&mut self, store: &Store, (letter, sent): Sent) {
-        let now_ms = self.clock.now_ms();
-        let (channel, id) = (letter.channel.as_str(), letter.message.id.as_str());
-        let mut fate = Fate::Outdated;
-        self.memory.change(store, |state| fate = state.attempted(&letter, sent.is_ok(), now_ms)).await;
-        self.metrics.alerted(channel, fate);
-        let why = sent.err().unwrap_or_default();
-        match fate {
-            Fate::Arrived => info!(channel, id, "alert sent"),
-            Fate::Again => warn!(channel, id, why, "an alert did not arrive; it is tried again"),
-            Fate::GivenUp => error!(channel, id, why, "AN ALERT IS GIVEN UP"),
-            Fate::Outdated => info!(channel, id, why, "an alert is outdated"),
-        }
+    /// How soon people are told of this again, milliseconds.
+    pub fn repeat_ms(&self, audience: &Audience, finding: &Finding) -> i64 {
+        ms(self.alerts(audience.pacer(finding)).map_or(REPEAT_MS, |alerts| alerts.repeat_ms))
+    }
+
+    /// How long runs of this connection may wait until people are told, milliseconds.
+    pub fn waiting_max_ms(&self, audience: &Audience, connection: &str) -> i64 {
+        let teller = audience.teller(workspace::of(connection));
+        ms(self.alerts(teller).map_or(WAITING_MAX_MS, |alerts| alerts.waiting_max_ms))
+    }
+
+    fn alerts(&self, key: &str) -> Option<&Alerts> {
+        self.0.get(key).map(|part| &*part.alerts)
     }
 }
 
-/// What the log is told: of the whole server once, however many workspaces are told of it.
-fn logged(messages: &[Message]) -> impl Iterator<Item = &Message> {
-    let mut of_server = BTreeSet::new();
-    messages.iter().filter(move |message| {
-        let kind = message.finding.kind;
-        !kind.is_of_server() || of_server.insert(kind)
-    })
-}
-
-/// The log is told as well, whether or not there is a channel.
-fn log(message: &Message, told: &Told) {
-    let of_server = message.finding.kind.is_of_server();
-    let subject = if of_server { "" } else { message.finding.subject.as_str() };
-    let (kind, count) = (message.finding.kind.name(), message.finding.count);
-    let what = message.title(told.title(subject)).en;
-    match (message.phase, message.finding.kind) {
-        (Phase::Over | Phase::Test, _) => info!(kind, subject, "{what}"),
-        (Phase::Opened | Phase::Lasting, Kind::LedgerBroken | Kind::QueueFailing) => {
-            error!(kind, subject, count, facts = ?message.finding.facts, "{what}");
-        }
-        (
-            Phase::Opened | Phase::Lasting,
-            Kind::RunParked
-            | Kind::AuthorisationBroken
-            | Kind::ConnectionClosed
-            | Kind::QuotaExhausted
-            | Kind::BundlePaused
-            | Kind::WaitingLong
-            | Kind::SnapshotOld,
-        ) => {
-            warn!(kind, subject, count, "{what}");
-        }
-    }
+fn ms(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 /// Sends a test to every channel, one after another; what happened at each, by name.
@@ -163,15 +99,4 @@ pub async fn test(sender: &Sender, told: &Told) -> Vec<(String, Result<(), Strin
         results.push((called, sent));
     }
     results
-}
-
-/// Says which channels lead nowhere, since a secret of theirs is not there.
-pub fn warn_of_missing(secrets: &Secrets, told: &Told) {
-    for (channel, _, of_it) in told.channels() {
-        let held = secrets.held(&of_it.secrets);
-        for secret in of_it.secrets.iter().filter(|secret| held.expose(&secret.name).is_none()) {
-            let secret = &secret.name;
-            warn!(channel, secret, "a secret is not there; nobody can be told through it");
-        }
-    }
 }

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 use super::AppError;
 use crate::{
-    alerts::{self, told::Told},
+    alerts::Told,
     config::WATCH_MS,
     directory,
     live::{Catalogue, Live},
@@ -213,7 +213,19 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
         let (connection, secret, place) = (missing.connection, missing.name, missing.place);
         warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
     }
-    alerts::warn_of_missing(secrets, &Told::of([integration]));
+    for channel in &integration.alerts.channels {
+        for secret in channel
+            .secrets
+            .iter()
+            .filter(|secret| secrets.held(&channel.secrets).expose(&secret.name).is_none())
+        {
+            warn!(
+                channel = channel.name,
+                secret = secret.name,
+                "a secret is not there; nobody can be told through it"
+            );
+        }
+    }
 }
 
 impl Switch {

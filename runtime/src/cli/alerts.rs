@@ -13,7 +13,7 @@ use super::{
     project::{self, Project},
 };
 use crate::{
-    alerts::{self, channel::Sender, told::Told},
+    alerts::{self, Told, channel::Sender},
     clock::Clock,
     config::Environment,
     egress::{Egress, Rules, address::Allowed, origin::Override},

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait as _, Database};
 use serde_json::Value;
 use sheaf_bundles::alerts::decide::{OVER_AFTER_MS, State};
 use sheaf_runtime::{
-    alerts::{self, channel::Sender, memory::NOTE, told::Told},
+    alerts::{self, Told, channel::Sender, memory::NOTE},
     clock::Clock,
     config::Environment,
     directory,

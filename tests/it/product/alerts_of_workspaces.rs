@@ -9,7 +9,7 @@ use sheaf_bundles::{
     compile::{self, Integration},
 };
 use sheaf_runtime::{
-    alerts::{self, Teller, channel::Sender, told::Told},
+    alerts::{self, Told, channel::Sender, teller::Teller},
     clock::{Clock, SetClock},
     config::Environment,
     egress::{Egress, Rules},
