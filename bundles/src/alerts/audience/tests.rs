@@ -342,3 +342,17 @@ fn a_directory_that_is_no_workspace_has_no_name_to_say() {
         "{title:?}"
     );
 }
+
+#[test]
+fn a_node_that_cannot_read_its_files_has_the_others_tell_that_it_fails() {
+    let mut server = Server::with(&["shop/webhooks.duty", "bank/webhooks.duty"]);
+    server.look(0, &[]);
+    let ours = std::mem::take(&mut server.channels);
+    assert_eq!(server.look(1, &[finding(Kind::QueueFailing, "")]), [""; 0], "it has no channels");
+    server.channels = ours;
+    assert_eq!(
+        server.look(2, &[]),
+        ["bank/webhooks.duty opened queue_failing bank/", "shop/webhooks.duty opened queue_failing shop/"],
+        "of what this one does not see itself"
+    );
+}
