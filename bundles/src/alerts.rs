@@ -1,6 +1,7 @@
 //! Telling people: what `alerts.yaml` says, and the decision what to tell. A file of its own and not a part of
 //! `sheaf.yaml`, since that text belongs to every bundle version: a new address to tell would be a new version of them all.
 
+pub mod audience;
 pub mod decide;
 pub mod file;
 pub mod letters;
@@ -36,7 +37,7 @@ pub struct Alerts {
 /// One way to a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Channel {
-    /// Its place in the file, `webhooks.duty` or `emails.owner`: unique, and what logs and metrics call it.
+    /// Its place in the file, `webhooks.duty` or `emails.owner`: unique in its workspace. Logs and metrics call it so, after its workspace.
     pub name: String,
     /// Where it leads.
     pub to: Destination,
@@ -73,7 +74,7 @@ pub struct Email {
     pub to: Vec<String>,
     /// Whom to log in as; the password is a secret of the channel.
     pub user: Option<String>,
-    /// A PEM file with the authority that signed the server's certificate, beside the system's own; relative to the directory.
+    /// A PEM file with the authority that signed the server's certificate, beside the system's own; relative to the folder of `alerts.yaml`.
     pub authority: Option<String>,
 }
 

@@ -15,7 +15,7 @@ use validator::Validate;
 
 use crate::{
     addresses::Addresses,
-    alerts::{Teller, channel::Sender},
+    alerts::{channel::Sender, teller::Teller},
     clock::Clock,
     config::{Config, Environment, MASTER_KEY_VARIABLE},
     directory::DirectoryError,

@@ -1,8 +1,11 @@
 //! What to tell: old state, what is seen, and the time give the new state and the messages. Nothing else goes in.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::message::{Finding, Kind, MANY, Message, Phase};
+use crate::workspace;
 
 /// A thing must be gone for this long before it is called over, milliseconds: what comes and goes is one thing.
 pub const OVER_AFTER_MS: i64 = 60_000;
@@ -11,7 +14,7 @@ pub const OVER_AFTER_MS: i64 = 60_000;
 pub const BACK_AFTER_MS: i64 = 5 * 60_000;
 /// What only waits for a person and does not grow is told again this often at most, milliseconds.
 pub const REMIND_MS: i64 = 24 * 3_600_000;
-/// More subjects of one kind than this are told as one: an outage must not send a thousand mails.
+/// More subjects of one kind than this in a workspace are told as one: an outage must not send a thousand mails.
 pub const SUBJECTS_MAX: usize = 10;
 
 /// What was seen at one look.
@@ -53,33 +56,51 @@ struct Group {
     back_ms: Option<i64>,
 }
 
-/// Decides. `repeat_ms` is how soon a thing that lasts may be told again.
-pub fn decide(mut state: State, observed: &Observed, repeat_ms: i64, now_ms: i64) -> (State, Vec<Message>) {
+/// Decides. `repeat_ms` says how soon a thing that lasts may be told again.
+pub fn decide(
+    mut state: State,
+    observed: &Observed,
+    repeat_ms: impl Fn(&Finding) -> i64,
+    now_ms: i64,
+) -> (State, Vec<Message>) {
     let mut said = Vec::new();
     let findings = folded(&state, &observed.findings);
     for finding in &findings {
-        said.extend(state.seen(finding, repeat_ms, now_ms));
+        said.extend(state.seen(finding, repeat_ms(finding), now_ms));
     }
     let gone = |told: &Finding| {
         !observed.unseen.contains(&told.kind)
-            && !findings.iter().any(|it| it.kind == told.kind && it.subject == told.subject)
+            && !findings.iter().any(|it| {
+                // Who is told of the server may change while it lasts; nobody is told that it is over.
+                it.kind == told.kind && (it.subject == told.subject || told.kind.is_of_server())
+            })
     };
     for group in state.groups.iter_mut().filter(|group| gone(&group.told)) {
         said.extend(group.gone(now_ms));
     }
-    state.groups.retain(|group| group.is_open() || now_ms - group.told_ms < repeat_ms);
+    state.groups.retain(|group| group.is_open() || now_ms - group.told_ms < repeat_ms(&group.told));
     let messages = said.into_iter().map(|(phase, finding)| state.message(phase, finding, now_ms)).collect();
     (state, messages)
 }
 
 impl State {
-    /// What is open now, for people who ask.
-    pub fn open(&self) -> impl Iterator<Item = &Finding> {
+    /// What is open now, for people who ask; that of the whole server once, without a subject.
+    pub fn open(&self) -> impl Iterator<Item = Finding> {
+        let mut of_server = BTreeSet::new();
+        self.open_for_each().filter_map(move |open| {
+            let kind = open.kind;
+            let once = Finding { subject: String::new(), ..open.clone() };
+            if kind.is_of_server() { of_server.insert(kind).then_some(once) } else { Some(open.clone()) }
+        })
+    }
+
+    /// What is open, that of the whole server for each who is told of it.
+    pub(super) fn open_for_each(&self) -> impl Iterator<Item = &Finding> {
         self.groups.iter().filter(|group| group.is_open()).map(|group| &group.told)
     }
 
     fn is_open(&self, finding: &Finding) -> bool {
-        self.open().any(|open| open.kind == finding.kind && open.subject == finding.subject)
+        self.open_for_each().any(|open| open.kind == finding.kind && open.subject == finding.subject)
     }
 
     fn seen(&mut self, finding: &Finding, repeat_ms: i64, now_ms: i64) -> Option<(Phase, Finding)> {
@@ -151,23 +172,32 @@ fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
     (0..ms).contains(&(now_ms - since_ms))
 }
 
-/// The findings with those of a kind that has too many subjects told as one; what is open already stays by itself, so
-/// that nothing is called over for being one of many.
+/// The findings with those of a kind and a workspace that has too many subjects told as one; what is open already stays by
+/// itself, so that nothing is called over for being one of many.
 fn folded(state: &State, findings: &[Finding]) -> Vec<Finding> {
     let mut told = Vec::with_capacity(findings.len());
     for kind in Kind::ALL {
-        let of_kind: Vec<&Finding> = findings.iter().filter(|finding| finding.kind == kind).collect();
-        let many = of_kind.len() > SUBJECTS_MAX;
-        let (alone, together): (Vec<&Finding>, Vec<&Finding>) =
-            of_kind.into_iter().partition(|finding| !many || state.is_open(finding));
-        told.extend(alone.into_iter().cloned());
-        told.extend(together.split_first().map(|(first, rest)| as_one(first, rest)));
+        let mut workspaces: Vec<(&str, Vec<&Finding>)> = Vec::new();
+        for finding in findings.iter().filter(|finding| finding.kind == kind) {
+            let key = workspace::of(&finding.subject);
+            match workspaces.iter_mut().find(|(own, _)| *own == key) {
+                Some((_, of_it)) => of_it.push(finding),
+                None => workspaces.push((key, vec![finding])),
+            }
+        }
+        for (key, of_it) in workspaces {
+            let many = of_it.len() > SUBJECTS_MAX;
+            let (alone, together): (Vec<&Finding>, Vec<&Finding>) =
+                of_it.into_iter().partition(|finding| !many || state.is_open(finding));
+            told.extend(alone.into_iter().cloned());
+            told.extend(together.split_first().map(|(first, rest)| as_one(key, first, rest)));
+        }
     }
     told
 }
 
-fn as_one(first: &Finding, rest: &[&Finding]) -> Finding {
-    let mut one = Finding { subject: MANY.to_owned(), ..first.clone() };
+fn as_one(key: &str, first: &Finding, rest: &[&Finding]) -> Finding {
+    let mut one = Finding { subject: workspace::qualified(key, MANY), ..first.clone() };
     rest.iter().for_each(|finding| one.absorb(finding));
     one.facts = std::iter::once(&first).chain(rest).take(SUBJECTS_MAX).map(|finding| fact(finding)).collect();
     let more = (1 + rest.len()).saturating_sub(SUBJECTS_MAX);

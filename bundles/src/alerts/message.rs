@@ -5,7 +5,7 @@ use chrono::DateTime;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::words::Language;
+use crate::{words::Language, workspace};
 
 /// The most examples in one message.
 pub const EXAMPLES_MAX: usize = 3;
@@ -87,6 +87,11 @@ impl Kind {
             Kind::SnapshotOld | Kind::QueueFailing => None,
         }
     }
+
+    /// Whether it is about the whole server, and no bundle or connection.
+    pub fn is_of_server(self) -> bool {
+        self.subject_key().is_none()
+    }
 }
 
 /// The part of [`Kind::QueueFailing`] that says how much is kept meanwhile; without it requests are refused.
@@ -126,7 +131,8 @@ impl Phase {
 pub struct Finding {
     /// What.
     pub kind: Kind,
-    /// The bundle or connection it is about; [`MANY`] when several are told as one.
+    /// The bundle or connection it is about; [`MANY`] of its workspace when several are told as one. Of the whole server:
+    /// the workspace that is told.
     pub subject: String,
     /// How many runs, or equations, or snapshots.
     pub count: u64,
@@ -148,7 +154,7 @@ pub struct Finding {
     pub examples: Vec<Example>,
 }
 
-/// The subject of a finding that stands for several; no name can be this.
+/// The subject of a finding that stands for several of its workspace; no name can be this.
 pub const MANY: &str = "*";
 
 /// A run to look at.
@@ -192,6 +198,11 @@ impl Finding {
             facts: Vec::new(),
             examples: Vec::new(),
         }
+    }
+
+    /// Whether it stands for several.
+    pub fn is_many(&self) -> bool {
+        self.subject == workspace::qualified(workspace::of(&self.subject), MANY)
     }
 
     /// Takes another finding of the same kind in, as one with this.
@@ -241,7 +252,7 @@ impl Message {
             });
             if let (Value::Object(data), Value::Object(details)) = (&mut data, details) {
                 data.extend(details);
-                let subject = finding.kind.subject_key().filter(|_| finding.subject != MANY);
+                let subject = finding.kind.subject_key().filter(|_| !finding.is_many());
                 data.extend(subject.map(|key| (key.to_owned(), json!(finding.subject))));
             }
         }

@@ -41,7 +41,7 @@ impl Bench {
         let text = serde_json::to_string(&self.state).expect("a state is JSON");
         let kept: State = serde_json::from_str(&text).expect("and is read back");
         assert_eq!(kept, self.state);
-        let (state, messages) = decide(kept, observed, self.repeat_ms, now_ms);
+        let (state, messages) = decide(kept, observed, |_| self.repeat_ms, now_ms);
         self.state = state;
         messages
             .iter()
@@ -137,12 +137,12 @@ fn what_was_called_over_and_comes_back_for_moments_is_told_no_sooner_than_the_pa
 #[test]
 fn what_lasts_is_told_with_the_time_it_began() {
     let at = |since_ms| seen([Finding::new(Kind::LedgerBroken, "shop", 1, since_ms, since_ms)]);
-    let (state, _) = decide(State::default(), &at(5), REPEAT_MS, 5);
-    let (state, lasting) = decide(state, &at(REPEAT_MS + 5), REPEAT_MS, REPEAT_MS + 5);
+    let (state, _) = decide(State::default(), &at(5), |_| REPEAT_MS, 5);
+    let (state, lasting) = decide(state, &at(REPEAT_MS + 5), |_| REPEAT_MS, REPEAT_MS + 5);
     assert_eq!((lasting[0].phase, lasting[0].finding.since_ms), (Phase::Lasting, 5));
     let gone_ms = REPEAT_MS + 10;
-    let (state, _) = decide(state, &seen([]), REPEAT_MS, gone_ms);
-    let (_, over) = decide(state, &seen([]), REPEAT_MS, gone_ms + OVER_AFTER_MS);
+    let (state, _) = decide(state, &seen([]), |_| REPEAT_MS, gone_ms);
+    let (_, over) = decide(state, &seen([]), |_| REPEAT_MS, gone_ms + OVER_AFTER_MS);
     assert_eq!((over[0].phase, over[0].finding.since_ms), (Phase::Over, 5));
 }
 
@@ -182,7 +182,7 @@ fn an_outage_of_many_bundles_is_one_message() {
 
 fn posted(channels: &[String]) -> (State, Message) {
     let (mut state, messages) =
-        decide(State::default(), &seen([finding(Kind::LedgerBroken, "shop", 1, 0)]), REPEAT_MS, 0);
+        decide(State::default(), &seen([finding(Kind::LedgerBroken, "shop", 1, 0)]), |_| REPEAT_MS, 0);
     state.post(&messages, channels, 0);
     (state, messages.into_iter().next().expect("one message"))
 }
@@ -247,7 +247,7 @@ fn a_channel_that_was_taken_out_gets_nothing_more() {
     assert_eq!(state.take(&other, UNNAMED_MS_MAX), []);
     assert_eq!(state.letters(), []);
     let (mut state, messages) =
-        decide(state, &seen([finding(Kind::QueueFailing, "", 1, 0)]), REPEAT_MS, UNNAMED_MS_MAX);
+        decide(state, &seen([finding(Kind::QueueFailing, "", 1, 0)]), |_| REPEAT_MS, UNNAMED_MS_MAX);
     state.post(&messages, &other, UNNAMED_MS_MAX);
     assert!(state.letters().iter().all(|letter| letter.channel == other[0]), "nothing is written to it");
 }

@@ -1,6 +1,6 @@
 //! Messages in words, in both languages.
 
-use super::message::{Example, Finding, KEEPS_FAILING, Kind, MANY, Message, Phase, SPOOLED_BYTES, time};
+use super::message::{Example, Finding, KEEPS_FAILING, Kind, Message, Phase, SPOOLED_BYTES, time};
 use crate::words::Words;
 
 /// Who has transactions open, as PostgreSQL tells it.
@@ -8,7 +8,7 @@ const OPEN_TRANSACTIONS: &str =
     "SELECT pid, usename, application_name, state, xact_start FROM pg_stat_activity ORDER BY xact_start";
 
 impl Message {
-    /// One line: the subject of a mail.
+    /// One line: the subject of a mail. What is the whole directory's may have no name of a workspace.
     pub fn title(&self, workspace: &str) -> Words {
         let said = match self.phase {
             Phase::Test => Words::new("this is a test of alerts", "это проверка оповещений"),
@@ -16,7 +16,8 @@ impl Message {
             Phase::Lasting => prefixed("still: ", "всё ещё: ", problem(&self.finding)),
             Phase::Over => prefixed("over: ", "прошло: ", relief(&self.finding)),
         };
-        prefixed(&format!("[sheaf] {workspace}: "), &format!("[sheaf] {workspace}: "), said)
+        let whose = if workspace.is_empty() { String::new() } else { format!("{workspace}: ") };
+        prefixed(&format!("[sheaf] {whose}"), &format!("[sheaf] {whose}"), said)
     }
 
     /// The whole message for a person.
@@ -49,7 +50,7 @@ fn about(finding: &Finding) -> Words {
         | Kind::LedgerBroken => ("connection", "подключение", "several connections", "несколько подключений"),
         Kind::SnapshotOld | Kind::QueueFailing => return Words::default(),
     };
-    if finding.subject == MANY {
+    if finding.is_many() {
         return Words::new(format!("{many_en}: "), format!("{many_ru}: "));
     }
     let name = &finding.subject;
@@ -161,7 +162,7 @@ fn details(finding: &Finding) -> Words {
         en.push(format!("For example: {}", shown(example, "step", "answer")));
         ru.push(format!("Например: {}", shown(example, "шаг", "ответ")));
     }
-    if keeps_failing(finding) && finding.subject != MANY {
+    if keeps_failing(finding) && !finding.is_many() {
         let name = &finding.subject;
         en.push(format!("When the reason is gone: sheaf resume bundle {name}"));
         ru.push(format!("Когда причина устранена: sheaf resume bundle {name}"));
@@ -189,14 +190,14 @@ fn commands(finding: &Finding) -> Vec<String> {
     let first = finding.examples.first().map(|example| format!("sheaf runs show {}", example.run));
     let held = (finding.kind == Kind::AuthorisationBroken).then(|| "sheaf ledger".to_owned());
     let all = match finding.kind {
-        Kind::RunParked if finding.subject != MANY => {
+        Kind::RunParked if !finding.is_many() => {
             format!("sheaf runs --state parked --bundle {}", finding.subject)
         }
-        Kind::BundlePaused if keeps_failing(finding) && finding.subject != MANY => {
+        Kind::BundlePaused if keeps_failing(finding) && !finding.is_many() => {
             format!("sheaf runs --state parked --bundle {}", finding.subject)
         }
         Kind::RunParked | Kind::AuthorisationBroken => "sheaf runs --state parked".to_owned(),
-        Kind::WaitingLong if finding.subject != MANY => {
+        Kind::WaitingLong if !finding.is_many() => {
             format!("sheaf runs --state pending --connection {}", finding.subject)
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),

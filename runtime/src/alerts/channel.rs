@@ -26,7 +26,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends one message.
+    /// Sends one message about a workspace, which may have no name.
     ///
     /// # Errors
     /// Why it did not arrive, for the operator; without secrets.

@@ -80,7 +80,7 @@ pub async fn first(
         Ok(integration) => {
             warn_of_missing(secrets, &integration);
             let live = activate(queue, &integration, key).await?;
-            return Ok((live, Told::of(&integration)));
+            return Ok((live, Told::of([&integration])));
         }
         Err(wrong) => wrong,
     };
@@ -96,7 +96,7 @@ pub async fn first(
 /// Whom to tell when the files as a whole are wrong: the part about alerts may be sound, and now is when it is needed.
 fn told_in_spite(directory: &Path) -> Told {
     let compiled = directory::read(directory).ok().map(|files| directory::compile(&files));
-    compiled.and_then(|compiled| compiled.integration).as_ref().map_or_else(Told::nobody, Told::of)
+    Told::of(compiled.and_then(|compiled| compiled.integration).as_ref())
 }
 
 /// Stores the active versions, which gives the epoch, and puts the catalogue together; or the catalogue that another node
@@ -277,7 +277,7 @@ impl Switch {
         };
         match activate(&self.queue, &integration, &self.key).await {
             Ok(live) => {
-                self.told.send_replace(Told::of(&integration));
+                self.told.send_replace(Told::of([&integration]));
                 info!(epoch = live.epoch, bundles = live.plans().count(), "the catalogue is switched");
                 self.catalogue.switch(live);
                 warn_of_missing(&self.secrets, &integration);

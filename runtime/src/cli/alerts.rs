@@ -69,8 +69,8 @@ impl AlertsCommand {
 fn test(project: &Project, rules: Rules, output: &Output) -> anyhow::Result<ExitCode> {
     let compiled = project.compile()?;
     let integration = compiled.sound().ok_or_else(|| project::does_not_compile(&project.directory))?;
-    let told = Told::of(integration);
-    if told.alerts.channels.is_empty() {
+    let told = Told::of([integration]);
+    if told.channels().next().is_none() {
         let directory = project.directory.display();
         return Err(Failure::error(
             format!("nobody is told: {directory} has no channels in alerts.yaml"),

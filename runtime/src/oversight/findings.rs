@@ -26,8 +26,8 @@ const SPENT: &str = "spent";
 const NEVER_MS: i64 = 0;
 
 impl Seen {
-    /// Everything that is wrong, when runs may wait for `waiting_max_ms`.
-    pub fn observed(&self, waiting_max_ms: i64) -> Observed {
+    /// Everything that is wrong, when runs of a connection may wait for `waiting_max_ms` of it.
+    pub fn observed(&self, waiting_max_ms: impl Fn(&str) -> i64) -> Observed {
         let mut observed = Observed::default();
         if self.failing {
             let failing = Finding::new(Kind::QueueFailing, "", 1, self.at_ms, self.at_ms);
@@ -38,17 +38,18 @@ impl Seen {
         let hidden = |kind: &Kind| self.unread.iter().chain(cut).any(|part| part.kinds().contains(kind));
         observed.unseen = Kind::ALL.into_iter().filter(hidden).collect();
         for part in Part::ALL.into_iter().filter(|part| !self.unread.contains(part)) {
-            self.find(part, waiting_max_ms, &mut observed.findings);
+            self.find(part, &waiting_max_ms, &mut observed.findings);
         }
         observed
     }
 
     /// What is wrong by one part of what was seen.
-    fn find(&self, part: Part, waiting_max_ms: i64, findings: &mut Vec<Finding>) {
+    fn find(&self, part: Part, waiting_max_ms: &impl Fn(&str) -> i64, findings: &mut Vec<Finding>) {
         match part {
             Part::Ledger => self.ledger(findings),
             Part::Waiting => {
-                let long = |waiting: &&Waiting| self.at_ms - waiting.since_ms > waiting_max_ms;
+                let long =
+                    |waiting: &&Waiting| self.at_ms - waiting.since_ms > waiting_max_ms(&waiting.connection);
                 let long = self.waiting.iter().filter(long).filter_map(waits);
                 long.for_each(|waits| merge(findings, waits));
             }

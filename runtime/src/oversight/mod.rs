@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use self::{lanes::Lanes, recount::Recount};
 use crate::{
-    alerts::Teller,
+    alerts::teller::Teller,
     clock::Clock,
     queue::{
         Health, Queue, QueueError,

@@ -283,14 +283,14 @@ pub async fn of_two_nodes_that_decide_at_once_one_tells<P: Place>() {
     for (memory, store) in [(&mut one, ours), (&mut two, &theirs)] {
         memory.recall(store).await;
     }
-    let (state, messages) = decide(one.state().clone(), &observed, MINUTE_MS, START_MS);
+    let (state, messages) = decide(one.state().clone(), &observed, |_| MINUTE_MS, START_MS);
     assert_eq!(messages.len(), 1);
     assert!(one.keep(ours, state).await, "the first tells");
-    let (state, messages) = decide(two.state().clone(), &observed, MINUTE_MS, START_MS);
+    let (state, messages) = decide(two.state().clone(), &observed, |_| MINUTE_MS, START_MS);
     assert_eq!(messages.len(), 1, "the second would");
     assert!(!two.keep(&theirs, state).await, "and does not");
     assert_eq!(two.state(), one.state(), "it knows what was told");
-    let (_, messages) = decide(two.state().clone(), &observed, MINUTE_MS, START_MS + 1);
+    let (_, messages) = decide(two.state().clone(), &observed, |_| MINUTE_MS, START_MS + 1);
     assert_eq!(messages, []);
 }
 
