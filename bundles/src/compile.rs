@@ -246,11 +246,12 @@ fn find_workspace<'f>(
     let first = found.next();
     if first.is_none() && !files.iter().any(|file| file.path == WORKSPACE_FILE) {
         let path = workspace::path(key, WORKSPACE_FILE);
+        let name = if key.is_empty() { "my-shop".to_owned() } else { excerpt(key) };
         let span = Span { file: sources.add(path, ""), start: 0, end: 0 };
         let message = Words::new("there is no `sheaf.yaml`", "нет файла `sheaf.yaml`");
         let hint = Words::new(
-            "write one: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
-            "создайте его: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
+            format!("write one: `{{kind: workspace, name: {name}, time_zone: Europe/Moscow}}`"),
+            format!("создайте его: `{{kind: workspace, name: {name}, time_zone: Europe/Moscow}}`"),
         );
         out.push(Diagnostic::error(Code::BadWorkspace, span, message).with_hint(hint));
     }

@@ -13,6 +13,7 @@ mod gates;
 mod hooks;
 mod starts;
 mod stops;
+mod workspaces;
 
 use super::*;
 use crate::{

@@ -6,6 +6,7 @@ use serde_json::json;
 use sheaf_bundles::{
     alerts::{decide::State, message::time},
     words::Language,
+    workspace::qualified,
 };
 
 use super::{
@@ -16,6 +17,7 @@ use crate::{
     alerts::{self, Told, channel::Sender},
     clock::Clock,
     config::Environment,
+    directory::Workspace,
     egress::{Egress, Rules, address::Allowed, origin::Override},
     secrets::Secrets,
 };
@@ -68,9 +70,11 @@ impl AlertsCommand {
 
 fn test(project: &Project, rules: Rules, output: &Output) -> anyhow::Result<ExitCode> {
     let compiled = project.compile()?;
-    let integration = compiled.sound().ok_or_else(|| project::does_not_compile(&project.directory))?;
-    let told = Told::of(integration);
-    if told.alerts.channels.is_empty() {
+    let sound: Vec<_> = compiled.workspaces.iter().filter_map(Workspace::sound).collect();
+    if sound.is_empty() {
+        return Err(project::does_not_compile(&project.directory));
+    }
+    if sound.iter().all(|integration| integration.alerts.channels.is_empty()) {
         let directory = project.directory.display();
         return Err(Failure::error(
             format!("nobody is told: {directory} has no channels in alerts.yaml"),
@@ -84,7 +88,11 @@ fn test(project: &Project, rules: Rules, output: &Output) -> anyhow::Result<Exit
         directory: project.directory.clone(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let results = runtime.block_on(alerts::test(&sender, &told));
+    let mut results = Vec::new();
+    for integration in sound {
+        let sent = runtime.block_on(alerts::test(&sender, &Told::of(integration)));
+        results.extend(sent.into_iter().map(|(name, sent)| (qualified(&integration.key, &name), sent)));
+    }
     let all = results
         .iter()
         .map(|(name, sent)| json!({"channel": name, "ok": sent.is_ok(), "error": sent.as_ref().err()}));
