@@ -35,7 +35,7 @@ pub struct SharedText {
 pub struct Texts {
     /// [`ENGINE_REVISION`] of the engine that compiled it.
     pub engine: u32,
-    /// The bundle's name.
+    /// The bundle's name outside its workspace, which is so known again.
     pub bundle: String,
     /// Path and text of the workspace file, the bundle and the connections it uses.
     pub files: Vec<(String, String)>,

@@ -37,16 +37,25 @@ impl Catalog {
     /// Reads every `connector.yaml` among the files and checks it on its own; other files are passed over.
     /// A manifest with an error is not in the catalog. All diagnostics of all files are collected.
     pub fn load<P: AsRef<str>, B: AsRef<[u8]>>(files: &[(P, B)]) -> (Catalog, Sources, Diagnostics) {
-        let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
-        let mut catalog = Catalog::default();
+        let (mut catalog, mut sources, mut out) = Default::default();
+        Catalog::add_all(&mut catalog, files, &mut sources, &mut out);
+        (catalog, sources, out)
+    }
+
+    /// The same, beside the connectors that are known already.
+    pub fn add_all<P: AsRef<str>, B: AsRef<[u8]>>(
+        &mut self,
+        files: &[(P, B)],
+        sources: &mut Sources,
+        out: &mut Diagnostics,
+    ) {
         let mut manifests: Vec<_> =
             files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
         manifests.retain(|(path, _)| is_manifest(path));
         manifests.sort_by_key(|(path, _)| *path);
         for (path, bytes) in manifests {
-            catalog.add(path, bytes, &mut sources, &mut out);
+            self.add(path, bytes, sources, out);
         }
-        (catalog, sources, out)
     }
 
     fn add(&mut self, path: &str, bytes: &[u8], sources: &mut Sources, out: &mut Diagnostics) {
@@ -69,7 +78,7 @@ impl Catalog {
         self.connectors.get(name)
     }
 
-    /// Every connector, ordered by path.
+    /// Every connector, in the order they were read.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Connector>> {
         self.connectors.values()
     }

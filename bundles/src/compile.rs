@@ -54,7 +54,7 @@ const KINDS: [&str; 4] = ["workspace", "connection", "bundle", "alerts"];
 pub struct Integration {
     /// The workspace that names begin with (see [`workspace::qualified`]); empty for the directory's own.
     pub key: String,
-    /// The workspace's name.
+    /// The workspace's name; empty for a directory that is none and only says whom to tell.
     pub workspace: String,
     /// The workspace's zone (IANA name).
     pub time_zone: String,
@@ -83,42 +83,55 @@ impl Integration {
 /// One file of the workspace, read.
 struct File {
     id: FileId,
+    /// From the workspace's folder.
     path: String,
     node: Node,
 }
 
 /// What bundles are compiled against.
 pub(crate) struct Workspace<'c> {
+    /// See [`Integration::key`].
+    key: &'c str,
     catalog: &'c Catalog,
     /// Local times are written in this zone when a template names none.
     zone: Tz,
-    /// None for a connection that has an error: it was reported, and what needs it is not reported again.
+    /// By their names in the files. None for a connection that has an error: it was reported, and what needs it is not reported
+    /// again.
     connections: IndexMap<String, Option<Compiled>>,
     hooks: IndexMap<String, Arc<Hook>>,
     files: IndexMap<String, FileId>,
 }
 
-/// Compiles `sheaf.yaml`, `alerts.yaml` and every YAML file below `connections/` and `bundles/`; other files are passed over. What has an
-/// error is left out, and nothing may go live while [`Diagnostics::has_errors`]. None when there is no usable workspace file.
+/// Compiles the files of a directory that is one workspace; see [`compile_workspace`].
 pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
     files: &[(P, B)],
     catalog: &Catalog,
 ) -> (Option<Integration>, Sources, Diagnostics) {
-    compile_after(files, catalog, Sources::default(), Diagnostics::default())
+    let (mut sources, mut out) = Default::default();
+    let integration = compile_workspace("", files, catalog, &mut sources, &mut out);
+    (integration, sources, out)
 }
 
-/// [`compile`], going on with the files and diagnostics of the catalog, so that a user sees them together.
-pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
+/// Compiles a workspace: `sheaf.yaml`, `alerts.yaml` and every YAML file below `connections/` and `bundles/`; other files are
+/// passed over. Paths are those from the directory that is served. What has an error is left out, and nothing of the workspace
+/// may go live while [`Diagnostics::has_errors`]. None when there is no usable workspace file.
+pub fn compile_workspace<P: AsRef<str>, B: AsRef<[u8]>>(
+    key: &str,
     files: &[(P, B)],
     catalog: &Catalog,
-    mut sources: Sources,
-    mut out: Diagnostics,
-) -> (Option<Integration>, Sources, Diagnostics) {
-    let files = read(files, &mut sources, &mut out);
-    let workspace_file = find_workspace(&files, &mut sources, &mut out);
-    let settings = workspace_file.and_then(|file| workspace::read(&file.node, &mut out));
+    sources: &mut Sources,
+    out: &mut Diagnostics,
+) -> Option<Integration> {
+    let is_operators = key.is_empty() && files.len() == 1 && files[0].0.as_ref() == ALERTS_FILE;
+    let files = read(key, files, sources, out);
+    if is_operators {
+        return Some(operators(read_alerts(&files, key, out)));
+    }
+    let workspace_file = find_workspace(key, &files, sources, out);
+    let settings = workspace_file.and_then(|file| workspace::read(&file.node, key, out));
     let zone = settings.as_ref().map_or(Tz::UTC, |settings| settings.time_zone);
     let mut workspace = Workspace {
+        key,
         catalog,
         zone,
         connections: IndexMap::new(),
@@ -126,20 +139,32 @@ pub fn compile_after<P: AsRef<str>, B: AsRef<[u8]>>(
         files: IndexMap::new(),
     };
     for file in of_kind(&files, "connection") {
-        workspace.add_connection(file, zone, &mut out);
+        workspace.add_connection(file, zone, out);
     }
-    let plans = compile_bundles(&files, &workspace, workspace_file, &sources, &mut out);
-    let alerts = read_alerts(&files, &mut out);
-    let integration = settings.map(|settings| Integration {
-        key: String::new(),
+    let plans = compile_bundles(&files, &workspace, workspace_file, sources, out);
+    let alerts = read_alerts(&files, key, out);
+    settings.map(|settings| Integration {
+        key: key.to_owned(),
         workspace: settings.name,
         time_zone: settings.time_zone.name().to_owned(),
         plans,
         connections: workspace.sound().map(|compiled| Arc::clone(&compiled.connection)).collect(),
         hooks: workspace.hooks.values().cloned().collect(),
         alerts: Arc::new(alerts),
-    });
-    (integration, sources, out)
+    })
+}
+
+/// The directory itself, where it is no workspace and only says whom to tell of the whole server.
+fn operators(alerts: Alerts) -> Integration {
+    Integration {
+        key: String::new(),
+        workspace: String::new(),
+        time_zone: Tz::UTC.name().to_owned(),
+        connections: Vec::new(),
+        hooks: Vec::new(),
+        plans: Vec::new(),
+        alerts: Arc::new(alerts),
+    }
 }
 
 /// A place for texts that stand in no file.
@@ -155,12 +180,14 @@ fn is_read(path: &str) -> bool {
 }
 
 fn read<P: AsRef<str>, B: AsRef<[u8]>>(
+    key: &str,
     files: &[(P, B)],
     sources: &mut Sources,
     out: &mut Diagnostics,
 ) -> Vec<File> {
+    let folder = workspace::path(key, "");
     let mut wanted: Vec<_> = files.iter().map(|(path, bytes)| (path.as_ref(), bytes.as_ref())).collect();
-    wanted.retain(|(path, _)| is_read(path));
+    wanted.retain(|(path, _)| path.strip_prefix(&folder).is_some_and(is_read));
     wanted.sort_by_key(|(path, _)| *path);
     let added: Vec<FileId> =
         wanted.iter().filter_map(|(path, bytes)| yaml::add(path, bytes, sources, out).ok()).collect();
@@ -170,7 +197,7 @@ fn read<P: AsRef<str>, B: AsRef<[u8]>>(
         let node = yaml::parse(*id, sources.text(*id), &mut own);
         let file = node.map(|node| {
             check_kind(&node, &mut own);
-            File { id: *id, path: sources.path(*id).to_owned(), node }
+            File { id: *id, path: sources.path(*id)[folder.len()..].to_owned(), node }
         });
         (file, own)
     });
@@ -207,17 +234,24 @@ fn of_kind<'f>(files: &'f [File], kind: &'f str) -> impl Iterator<Item = &'f Fil
     files.iter().filter(move |file| named(&file.node, "kind").is_some_and(|(own, _)| own == kind))
 }
 
-fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagnostics) -> Option<&'f File> {
+fn find_workspace<'f>(
+    key: &str,
+    files: &'f [File],
+    sources: &mut Sources,
+    out: &mut Diagnostics,
+) -> Option<&'f File> {
     let mut found: Vec<&File> = of_kind(files, "workspace").collect();
     found.sort_by_key(|file| file.path != WORKSPACE_FILE);
     let mut found = found.into_iter();
     let first = found.next();
     if first.is_none() && !files.iter().any(|file| file.path == WORKSPACE_FILE) {
-        let span = Span { file: sources.add(WORKSPACE_FILE, ""), start: 0, end: 0 };
+        let path = workspace::path(key, WORKSPACE_FILE);
+        let name = if key.is_empty() { "my-shop".to_owned() } else { excerpt(key) };
+        let span = Span { file: sources.add(path, ""), start: 0, end: 0 };
         let message = Words::new("there is no `sheaf.yaml`", "нет файла `sheaf.yaml`");
         let hint = Words::new(
-            "write one: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
-            "создайте его: `{kind: workspace, name: my-shop, time_zone: Europe/Moscow}`",
+            format!("write one: `{{kind: workspace, name: {name}, time_zone: Europe/Moscow}}`"),
+            format!("создайте его: `{{kind: workspace, name: {name}, time_zone: Europe/Moscow}}`"),
         );
         out.push(Diagnostic::error(Code::BadWorkspace, span, message).with_hint(hint));
     }
@@ -230,7 +264,7 @@ fn find_workspace<'f>(files: &'f [File], sources: &mut Sources, out: &mut Diagno
 }
 
 /// The first file says whom to tell; another one would have to be merged by a rule that nobody remembers.
-fn read_alerts(files: &[File], out: &mut Diagnostics) -> Alerts {
+fn read_alerts(files: &[File], key: &str, out: &mut Diagnostics) -> Alerts {
     let mut found: Vec<&File> = of_kind(files, "alerts").collect();
     found.sort_by_key(|file| file.path != ALERTS_FILE);
     for other in found.iter().skip(1) {
@@ -238,7 +272,7 @@ fn read_alerts(files: &[File], out: &mut Diagnostics) -> Alerts {
         let hint = Words::new("keep `alerts.yaml` only", "оставьте только `alerts.yaml`");
         out.push(Diagnostic::error(Code::DuplicateName, other.node.span, message).with_hint(hint));
     }
-    found.first().and_then(|file| alerts::file::read(&file.node, out)).unwrap_or_default()
+    found.first().and_then(|file| alerts::file::read(&file.node, key, out)).unwrap_or_default()
 }
 
 fn compile_bundles(
@@ -300,7 +334,7 @@ fn duplicate(name: &str, span: Span, first: Span) -> Diagnostic {
 impl Workspace<'_> {
     fn add_connection(&mut self, file: &File, zone: Tz, out: &mut Diagnostics) {
         let Some((name, span)) = named(&file.node, "name") else {
-            connection::compile(&file.node, self.catalog, zone, out);
+            connection::compile(&file.node, self.key, self.catalog, zone, out);
             return;
         };
         if let Some(first) = self.connections.get(name) {
@@ -309,7 +343,7 @@ impl Workspace<'_> {
             return;
         }
         let mut found = Diagnostics::default();
-        let compiled = connection::compile(&file.node, self.catalog, zone, &mut found);
+        let compiled = connection::compile(&file.node, self.key, self.catalog, zone, &mut found);
         let hook = compiled.as_ref().and_then(|compiled| {
             verdicts::check_settings(compiled, &mut found);
             hook::compile(compiled, &mut found)
@@ -363,8 +397,8 @@ impl Workspace<'_> {
         parts: &bundle::Parts,
         sources: &Sources,
     ) -> Texts {
-        let mut names = vec![parts.hook.connection.name.as_str()];
-        names.extend(parts.steps.iter().map(|step| step.connection.name.as_str()));
+        let mut names = vec![parts.hook.connection.own_name()];
+        names.extend(parts.steps.iter().map(|step| step.connection.own_name()));
         names.sort_unstable();
         names.dedup();
         let ids = workspace.map(|file| file.id).into_iter().chain([bundle.id]);

@@ -1,11 +1,11 @@
 //! One account's use of a connector, compiled: settings with their defaults, where its secrets come from, how it authenticates.
 
-use crate::{budget::Budget, request::Pieces, value::Map};
+use crate::{budget::Budget, request::Pieces, value::Map, workspace};
 
 /// A connection that passed every check.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Connection {
-    /// Its name, unique in the workspace.
+    /// Its name outside its workspace (see [`workspace::qualified`]): unique.
     pub name: String,
     /// What people call it; the name when none was given.
     pub title: String,
@@ -43,7 +43,7 @@ pub struct SecretReference {
 pub enum SecretSource {
     /// An environment variable.
     Env(String),
-    /// A file, relative to the workspace's directory unless absolute.
+    /// A file, relative to the directory that is served unless absolute.
     File(String),
 }
 
@@ -67,6 +67,11 @@ pub enum Placement {
 }
 
 impl Connection {
+    /// Its name in its workspace's files.
+    pub fn own_name(&self) -> &str {
+        workspace::bare(&self.name)
+    }
+
     /// Where that secret is kept.
     pub fn secret(&self, name: &str) -> Option<&SecretSource> {
         self.secrets.iter().find(|secret| secret.name == name).map(|secret| &secret.source)

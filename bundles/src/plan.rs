@@ -22,12 +22,13 @@ use crate::{
     value::{Map, Text, Value},
     verdict::{Class, Disposition, Judgement},
     words::Words,
+    workspace,
 };
 
 /// One bundle version, ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    /// The bundle's name, unique in the workspace.
+    /// The bundle's name outside its workspace (see [`workspace::qualified`]): unique.
     pub bundle: String,
     /// What people call it; the name when none was given.
     pub title: String,
@@ -195,7 +196,9 @@ impl Plan {
         let texts = artefact.open()?;
         let manifests = texts.manifests.iter().map(|(path, shared)| (path, shared.text.as_bytes()));
         let (catalog, _, manifests) = Catalog::load(&manifests.collect::<Vec<_>>());
-        let (integration, _, found) = compile::compile(&texts.files, &catalog);
+        let (mut sources, mut found) = Default::default();
+        let key = workspace::of(&texts.bundle);
+        let integration = compile::compile_workspace(key, &texts.files, &catalog, &mut sources, &mut found);
         let plans = integration.map(|integration| integration.plans).unwrap_or_default();
         let plan = plans.into_iter().find(|plan| plan.bundle == texts.bundle);
         let fails = || does_not_compile(&texts, &manifests, &found);

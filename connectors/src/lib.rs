@@ -23,19 +23,67 @@ use sheaf_bundles::{
 /// connectors of one name the user's is the one that is reported.
 const BUILT_IN: &str = "built-in/";
 
-/// Every connector: those that come with the product, and each `connector.yaml` among the user's files, read by the same loader.
-pub fn catalog<P: AsRef<str>, B: AsRef<[u8]>>(user_files: &[(P, B)]) -> (Catalog, Sources, Diagnostics) {
-    let own = builtin().iter().map(|(path, bytes)| (format!("{BUILT_IN}{path}"), *bytes));
-    let theirs = user_files.iter().map(|(path, bytes)| (path.as_ref().to_owned(), bytes.as_ref()));
-    Catalog::load(&own.chain(theirs).collect::<Vec<_>>())
+/// Compiles the workspaces of a directory, each by itself with its own connectors.
+#[derive(Debug)]
+pub struct Compiler {
+    /// The connectors that come with the product.
+    pub builtin: Catalog,
+    /// The texts that diagnostics of all workspaces point into.
+    pub sources: Sources,
 }
 
-/// Compiles a user's directory, its own connectors included. All diagnostics of all files are collected.
+impl Compiler {
+    /// Reads the connectors that come with the product.
+    pub fn new() -> Compiler {
+        let own = builtin().iter().map(|(path, bytes)| (format!("{BUILT_IN}{path}"), *bytes));
+        let (builtin, sources, _) = Catalog::load(&own.collect::<Vec<_>>());
+        Compiler { builtin, sources }
+    }
+
+    /// Every connector of a workspace: those that come with the product, then each `connector.yaml` among its files, read by
+    /// the same loader.
+    pub fn catalog<P: AsRef<str>, B: AsRef<[u8]>>(
+        &mut self,
+        files: &[(P, B)],
+        out: &mut Diagnostics,
+    ) -> Catalog {
+        let mut catalog = self.builtin.clone();
+        catalog.add_all(files, &mut self.sources, out);
+        catalog
+    }
+
+    /// Compiles a workspace, its own connectors included. All diagnostics of all its files are collected.
+    pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
+        &mut self,
+        key: &str,
+        files: &[(P, B)],
+    ) -> (Option<Integration>, Diagnostics) {
+        let mut out = Diagnostics::default();
+        let catalog = self.catalog(files, &mut out);
+        (compile::compile_workspace(key, files, &catalog, &mut self.sources, &mut out), out)
+    }
+}
+
+impl Default for Compiler {
+    fn default() -> Compiler {
+        Compiler::new()
+    }
+}
+
+/// Every connector of a directory that is one workspace; see [`Compiler::catalog`].
+pub fn catalog<P: AsRef<str>, B: AsRef<[u8]>>(user_files: &[(P, B)]) -> (Catalog, Sources, Diagnostics) {
+    let (mut compiler, mut out) = (Compiler::new(), Diagnostics::default());
+    let catalog = compiler.catalog(user_files, &mut out);
+    (catalog, compiler.sources, out)
+}
+
+/// Compiles a directory that is one workspace; see [`Compiler::compile`].
 pub fn compile<P: AsRef<str>, B: AsRef<[u8]>>(
     files: &[(P, B)],
 ) -> (Option<Integration>, Sources, Diagnostics) {
-    let (catalog, sources, out) = catalog(files);
-    compile::compile_after(files, &catalog, sources, out)
+    let mut compiler = Compiler::new();
+    let (integration, out) = compiler.compile("", files);
+    (integration, compiler.sources, out)
 }
 
 /// The plan of a stored bundle version. Its artefact holds the manifests it was compiled with, so a product with newer

@@ -151,7 +151,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         }
     };
     // The last that can fail: from here on runs are handed out.
-    let (live, told) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
+    let (live, said) = switch::first(&queue, &key, &secrets, &config.directory, found).await?;
     let catalogue = Arc::new(Catalogue::new(live));
     let (stop_intake, intake_stopping) = stop::channel();
     let (stop_runs, runs_stopping) = stop::channel();
@@ -180,7 +180,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         clock: clock.clone(),
         directory: config.directory.clone(),
     };
-    let (told, told_now) = watch::channel(told);
+    let (told, told_now) = watch::channel(said.told());
     let (show, seen) = watch::channel(Arc::new(Seen::default()));
     let oversight = Oversight {
         queue: queue.clone(),
@@ -203,6 +203,7 @@ pub async fn serve(config: Config, environment: Environment, clock: Clock) -> Re
         catalogue: catalogue.clone(),
         secrets,
         key,
+        said,
         told,
     };
     let drainer = spool.map(|spool| tokio::spawn(intake.clone().drain(spool, work_stopping.clone())));
@@ -322,6 +323,7 @@ fn make_private(path: &Path) -> Result<(), AppError> {
     made.map_err(|error| AppError::Data { path: path.to_owned(), error })
 }
 
+mod said;
 mod switch;
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ pub const MANAGEMENT_ADDRESS: &str = "127.0.0.1:8081";
 /// The settings of `sheaf serve`. Each is a flag and an environment variable; the flag wins.
 #[derive(Debug, Clone, clap::Args, Validate)]
 pub struct Config {
-    /// Directory with sheaf.yaml, connections/ and bundles/.
+    /// Directory with sheaf.yaml, connections/ and bundles/, or with several such below workspaces/.
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 

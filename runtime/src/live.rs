@@ -107,6 +107,11 @@ impl Live {
         self.hooks().find(|hook| &*hook.connection == connection)
     }
 
+    /// The active plan of a version.
+    pub fn plan(&self, version: VersionId) -> Option<&Arc<Plan>> {
+        self.plans.get(&version)
+    }
+
     /// The active plans.
     pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
         self.plans.values()
@@ -205,7 +210,7 @@ impl Catalogue {
     /// # Errors
     /// The version is unknown, does not compile, or the store cannot be read.
     pub async fn plan(&self, version: VersionId, store: &Store) -> Result<Arc<Plan>, VersionError> {
-        if let Some(plan) = self.live().plans.get(&version) {
+        if let Some(plan) = self.live().plan(version) {
             return Ok(plan.clone());
         }
         if let Some(plan) = self.earlier().get(&version) {

@@ -47,7 +47,8 @@ fn stamps(directory: &Path) -> Vec<Stamp> {
     let mut paths = directory::paths(directory).unwrap_or_default();
     paths.sort();
     let stamp = |path: PathBuf| {
-        let metadata = fs::metadata(&path).ok();
+        // Of a workspace's folder only whether it is there.
+        let metadata = fs::metadata(&path).ok().filter(|metadata| !metadata.is_dir());
         (
             path,
             metadata.as_ref().map_or(0, fs::Metadata::len),
@@ -79,5 +80,22 @@ mod tests {
         assert!(!watch.changed());
         assert!(watch.changed());
         assert!(!watch.changed());
+    }
+
+    #[test]
+    fn a_workspaces_folder_is_watched_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let shop = folder.path().join("workspaces/shop");
+        fs::create_dir_all(&shop).unwrap();
+        let mut watch = Watch::new(folder.path());
+        let mut reported = || [watch.changed(), watch.changed()];
+        fs::write(shop.join("notes.txt"), "no file of ours").unwrap();
+        assert_eq!(reported(), [false, false]);
+        fs::write(shop.join("sheaf.yaml"), "a").unwrap();
+        assert_eq!(reported(), [false, true]);
+        fs::remove_file(shop.join("sheaf.yaml")).unwrap();
+        assert_eq!(reported(), [false, true]);
+        fs::remove_dir_all(shop).unwrap();
+        assert_eq!(reported(), [false, true]);
     }
 }

@@ -9,7 +9,7 @@ use crate::repo::root;
 fn a_call_whose_parameters_were_all_renamed_at_the_vendor_is_not_taken_for_a_probe() {
     let example = root().join("examples/calltouch-mindbox");
     let compiled = directory::compile(&directory::read(&example).expect("read"));
-    let hook = &compiled.sound().expect("sound").hooks[0];
+    let hook = &compiled.workspaces[0].sound().expect("sound").hooks[0];
     let received = Received {
         method: "POST".into(),
         query: "".into(),

@@ -59,8 +59,9 @@ fn a_connector_is_one_new_folder_and_nothing_else() {
         fs::write(path, text).expect("written");
     }
     let compiled = directory::compile(&directory::read(folder.path()).expect("read"));
-    assert!(compiled.diagnostics.is_empty(), "{}", compiled.text(Default::default(), false));
-    let integration = compiled.sound().expect("sound");
+    let [own] = compiled.workspaces.as_slice() else { panic!("one workspace") };
+    assert!(own.diagnostics.is_empty(), "{}", compiled.text(Default::default(), false));
+    let integration = own.sound().expect("sound");
     let plan = integration.plans.iter().find(|plan| plan.bundle == "text-the-caller").expect("the bundle");
 
     let body = b"leadtype=call&callphase=calldisconnected&id=7&changedFields=null&callerphone=79990000001&status=unsuccessful";

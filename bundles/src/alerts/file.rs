@@ -11,6 +11,7 @@ use crate::{
     outgoing::url::{self, UrlError},
     shape::{Choice, Key, Shape, check::check},
     words::{Language, Words},
+    workspace,
     yaml::{Entry, Node, Span},
 };
 
@@ -89,18 +90,18 @@ fn email() -> Shape {
     ])
 }
 
-/// Reads the file; none after an error, which is in `out`.
-pub fn read(node: &Node, out: &mut Diagnostics) -> Option<Alerts> {
+/// Reads the file of the workspace of that key; none after an error, which is in `out`.
+pub fn read(node: &Node, key: &str, out: &mut Diagnostics) -> Option<Alerts> {
     if !check(&shape(), node, out) {
         return None;
     }
     let mut found = Diagnostics::default();
     let mut channels = Vec::new();
     for entry in entries(node, "webhooks") {
-        channels.extend(read_webhook(entry, &mut found));
+        channels.extend(read_webhook(entry, key, &mut found));
     }
     for entry in entries(node, "emails") {
-        channels.extend(read_email(entry, &mut found));
+        channels.extend(read_email(entry, key, &mut found));
     }
     if channels.len() > CHANNELS_MAX {
         let many = Words::new(
@@ -142,7 +143,7 @@ fn too_often(span: Span) -> Diagnostic {
     Diagnostic::error(Code::BadValue, span, message).with_hint(hint)
 }
 
-fn read_webhook(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
+fn read_webhook(entry: &Entry, key: &str, out: &mut Diagnostics) -> Option<Channel> {
     let (text, span) = named(&entry.value, "url")?;
     let read = url::origin(text).and_then(|(origin, end)| match &text[end..] {
         rest if rest.contains('#') => Err(UrlError::Fragment),
@@ -163,11 +164,11 @@ fn read_webhook(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
     Some(Channel {
         name: format!("webhooks.{}", entry.key),
         to: Destination::Webhook { url, origin },
-        secrets: secret(&entry.value, SIGNING_KEY).into_iter().collect(),
+        secrets: secret(&entry.value, SIGNING_KEY, key).into_iter().collect(),
     })
 }
 
-fn read_email(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
+fn read_email(entry: &Entry, key: &str, out: &mut Diagnostics) -> Option<Channel> {
     let node = &entry.value;
     let security = match named(node, "security") {
         Some(("plain", _)) => Security::Plain,
@@ -199,16 +200,17 @@ fn read_email(entry: &Entry, out: &mut Diagnostics) -> Option<Channel> {
                 .map(str::to_owned)
                 .collect(),
             user: login.and_then(|login| named(login, "user")).map(|(user, _)| user.to_owned()),
-            authority: named(node, "authority").map(|(path, _)| path.to_owned()),
+            authority: named(node, "authority").map(|(path, _)| workspace::path(key, path)),
         }),
-        secrets: login.and_then(|login| secret(login, PASSWORD)).into_iter().collect(),
+        secrets: login.and_then(|login| secret(login, PASSWORD, key)).into_iter().collect(),
     })
 }
 
-fn secret(node: &Node, name: &str) -> Option<SecretReference> {
+fn secret(node: &Node, name: &str, key: &str) -> Option<SecretReference> {
     let place = node.get(name)?;
     let env = named(place, "env").map(|(variable, _)| SecretSource::Env(variable.to_owned()));
-    let source = env.or_else(|| named(place, "file").map(|(path, _)| SecretSource::File(path.to_owned())))?;
+    let source =
+        env.or_else(|| named(place, "file").map(|(path, _)| SecretSource::File(workspace::path(key, path))))?;
     Some(SecretReference { name: name.to_owned(), source })
 }
 

@@ -337,7 +337,7 @@ fn a_webhooks_url_is_of_the_very_origin_that_it_is_checked_for() {
         let text = format!("kind: alerts\nwebhooks:\n  duty: {{url: \"{url}\", secret: {{env: KEY}}}}\n");
         let (mut sources, mut out) = (Sources::default(), Diagnostics::default());
         let (_, node) = yaml::load("alerts.yaml", text.as_bytes(), &mut sources, &mut out);
-        let alerts = file::read(&node.expect("YAML"), &mut out)?;
+        let alerts = file::read(&node.expect("YAML"), "", &mut out)?;
         match &alerts.channels.first()?.to {
             Destination::Webhook { url, origin } => Some((url.clone(), origin.clone())),
             Destination::Email(_) => None,

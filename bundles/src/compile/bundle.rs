@@ -31,6 +31,7 @@ use crate::{
     retry::Schedule,
     shape::check::check,
     words::Words,
+    workspace::qualified,
     yaml::{Node, Span},
 };
 
@@ -38,7 +39,7 @@ use super::connection::Compiled;
 
 /// A bundle that passed every check.
 pub struct Parts {
-    /// Its name.
+    /// Its name outside its workspace.
     pub name: String,
     /// What people call it.
     pub title: String,
@@ -92,7 +93,7 @@ pub fn compile(node: &Node, workspace: &Workspace<'_>, out: &mut Diagnostics) ->
     out.append(found);
     let hook = on.hook.filter(|_| sound)?;
     Some(Parts {
-        name: bundle.name.0.to_owned(),
+        name: qualified(workspace.key, bundle.name.0),
         title: bundle.title.to_owned(),
         active: bundle.active,
         hook: Arc::clone(hook),
@@ -157,7 +158,7 @@ fn read_on<'w>(bundle: &Bundle<'_>, workspace: &'w Workspace<'_>, out: &mut Diag
     on.delay_ms = delay.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0);
     on.connection = named(node, "connection").and_then(|(name, span)| workspace.connection(name, span, out));
     let Some(connection) = on.connection else { return on };
-    on.hook = workspace.hook(&connection.connection.name);
+    on.hook = workspace.hook(connection.connection.own_name());
     let Some((name, span)) = named(node, "trigger") else { return on };
     let Some(hook) = on.hook else {
         out.push(no_triggers(&connection.connector.manifest.name, span));
@@ -447,7 +448,7 @@ fn belongs(action: &str, compiled: &Compiled, span: Span, out: &mut Diagnostics)
     if wanted == connector {
         return true;
     }
-    let name = &compiled.connection.name;
+    let name = compiled.connection.own_name();
     let message = Words::new(
         format!(
             "`{}` needs a connection of `{}`, and `{name}` is one of `{connector}`",

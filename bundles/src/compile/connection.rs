@@ -24,6 +24,7 @@ use crate::{
     types::Field,
     value::{Map, Text, Value},
     words::Words,
+    workspace,
     yaml::{Node, Span},
 };
 
@@ -46,9 +47,10 @@ pub struct Compiled {
     pub name_span: Span,
 }
 
-/// Reads and compiles one file; none after an error, which is in `out`.
+/// Reads and compiles one file of the workspace of that key; none after an error, which is in `out`.
 pub fn compile(
     node: &Node,
+    key: &str,
     catalog: &Catalog,
     workspace_zone: Tz,
     out: &mut Diagnostics,
@@ -64,10 +66,10 @@ pub fn compile(
     let budgets = budget::compile(manifest, node.get("budgets"), zone, out);
     let compiled = Compiled {
         connection: Arc::new(Connection {
-            name: name.to_owned(),
+            name: workspace::qualified(key, name),
             title: named(node, "title").map_or(name, |(title, _)| title).to_owned(),
             connector: manifest.name.clone(),
-            secrets: read_secrets(node.get("secrets")),
+            secrets: read_secrets(node.get("secrets"), key),
             secret_origins: secret_origins(manifest, &settings, name_span, out),
             authentication: Vec::new(),
             time_zone,
@@ -130,11 +132,11 @@ fn read_settings(manifest: &Manifest, node: Option<&Node>) -> Map {
     settings.collect()
 }
 
-fn read_secrets(node: Option<&Node>) -> Vec<SecretReference> {
+fn read_secrets(node: Option<&Node>, key: &str) -> Vec<SecretReference> {
     let entries = node.and_then(Node::as_map).unwrap_or_default();
     let read = |node: &Node| match (named(node, "env"), named(node, "file")) {
         (Some((name, _)), _) => Some(SecretSource::Env(name.to_owned())),
-        (None, Some((path, _))) => Some(SecretSource::File(path.to_owned())),
+        (None, Some((path, _))) => Some(SecretSource::File(workspace::path(key, path))),
         (None, None) => None,
     };
     entries

@@ -198,7 +198,7 @@ impl Request<'_> {
         };
         let mut headers = Vec::new();
         for header in entries {
-            header::check_name(header, keys, &self.compiled.connection.name, out);
+            header::check_name(header, keys, self.compiled.connection.own_name(), out);
             if let Some(template) = self.secret_template(&header.value, out) {
                 if header::is_credential(&header.key)
                     && template.literal().is_some_and(|text| !text.is_empty())

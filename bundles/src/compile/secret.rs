@@ -29,8 +29,8 @@ pub fn check_names(template: &Template, connection: &Connection, span: Span, out
 /// "The connection has no such secret."
 pub fn unknown(name: &str, connection: &Connection, span: Span) -> Diagnostic {
     let message = Words::new(
-        format!("the connection `{}` has no secret `{}`", connection.name, excerpt(name)),
-        format!("у подключения `{}` нет секрета `{}`", connection.name, excerpt(name)),
+        format!("the connection `{}` has no secret `{}`", connection.own_name(), excerpt(name)),
+        format!("у подключения `{}` нет секрета `{}`", connection.own_name(), excerpt(name)),
     );
     let known = connection.secrets.iter().map(|secret| secret.name.as_str());
     let hint = Words::new(
@@ -61,8 +61,12 @@ pub fn check_origin(origin: &str, connection: &Connection, span: Span, out: &mut
         return;
     }
     let message = Words::new(
-        format!("`{}` may not receive the secrets of the connection `{}`", excerpt(origin), connection.name),
-        format!("`{}` не может получать секреты подключения `{}`", excerpt(origin), connection.name),
+        format!(
+            "`{}` may not receive the secrets of the connection `{}`",
+            excerpt(origin),
+            connection.own_name()
+        ),
+        format!("`{}` не может получать секреты подключения `{}`", excerpt(origin), connection.own_name()),
     );
     let allowed = connection.secret_origins.join(", ");
     let hint = Words::new(format!("they may go to: {allowed}"), format!("их можно отправлять на: {allowed}"));

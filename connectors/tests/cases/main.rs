@@ -25,6 +25,7 @@ mod outbound;
 mod own;
 mod repeats;
 mod workspace;
+mod workspaces;
 
 use std::collections::HashMap;
 

@@ -108,6 +108,14 @@ fn a_stored_version_makes_the_same_plan_again() {
 }
 
 #[test]
+fn a_version_of_the_directorys_own_workspace_is_the_one_that_older_databases_hold() {
+    let (integration, ..) = sheaf_connectors::compile(&FILES);
+    let plan = &integration.expect("an integration").plans[0];
+    let hash: String = plan.artefact().hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hash, "90eccc377939f36ae63c5963bf5bb3c0bac5572291d30c5bc7cc60d25635713c");
+}
+
+#[test]
 fn a_header_of_an_own_connector_that_cannot_be_sent_is_found_at_its_place() {
     for (header, name) in [("\"X Key\"", "X Key"), ("Keep-Alive", "Keep-Alive")] {
         let files = FILES.map(|(path, text)| (path, text.replace("X-Key", header)));

@@ -1,5 +1,7 @@
 //! How a catalogue goes live: this node's own files at its start and when they change, and what another node made active.
 //!
+//! All workspaces whose files are sound go live together. One with errors has no part in that, and keeps what is in force of it.
+//!
 //! Nodes on one database have one catalogue. The newest activation wins, whoever made it, and every other node serves it
 //! from the stored artefacts. A node whose files are as they were when it last activated them has nothing to say: so in a
 //! rolling update a node that still has the old files, and restarts, does not put them back in force.
@@ -22,16 +24,16 @@ use sheaf_bundles::{
 use tokio::{sync::watch, task::JoinError, time::Instant};
 use tracing::{error, info, warn};
 
-use super::AppError;
+use super::{AppError, said::Said};
 use crate::{
     alerts::Told,
     config::WATCH_MS,
-    directory,
+    directory::{self, Compiled},
     live::{Catalogue, Live},
     queue::{
         Queue, QueueError,
         gate::{GateId, GateKind, Limit},
-        types::NewVersion,
+        types::{Activation, NewVersion},
     },
     secrets::Secrets,
     stop::Stop,
@@ -49,70 +51,85 @@ pub struct Switch {
     pub catalogue: Arc<Catalogue>,
     pub secrets: Arc<Secrets>,
     pub key: Arc<MasterKey>,
+    pub said: Said,
     pub told: watch::Sender<Told>,
 }
 
-/// Reads and compiles on a thread of its own: a large directory takes a while, and requests are waiting.
-pub async fn compiled(directory: &Path) -> Result<Integration, AppError> {
+/// Reads and compiles on a thread of its own: a large directory takes a while, and requests are waiting. An error when no
+/// workspace is sound; of others that are not the log tells.
+pub async fn compiled(directory: &Path) -> Result<Compiled, AppError> {
     let owned = directory.to_owned();
     let read = tokio::task::spawn_blocking(move || Ok(directory::compile(&directory::read(&owned)?))).await;
     // A compiler that panicked says so in the log; the files are as good as wrong.
     let panicked = |error: JoinError| AppError::Invalid(Words::new(error.to_string(), error.to_string()));
     let compiled = read.unwrap_or_else(|error| Err(panicked(error)))?;
-    let text = |language| compiled.text(language, false);
-    let wrong = compiled.diagnostics.has_errors().then(|| Words::new(text(Language::En), text(Language::Ru)));
-    match (wrong, compiled.integration) {
-        (None, Some(integration)) => Ok(integration),
-        (wrong, _) => Err(AppError::Invalid(wrong.unwrap_or_default())),
+    let (sound, wrong): (Vec<_>, Vec<_>) = compiled.workspaces.iter().partition(|own| own.sound().is_some());
+    if sound.is_empty() {
+        let text = |language| compiled.text(language, false);
+        return Err(AppError::Invalid(Words::new(text(Language::En), text(Language::Ru))));
     }
+    for own in wrong {
+        let (workspace, error) = (&own.key, compiled.text_of(own, Language::En, false));
+        warn!(workspace, error, "the files of a workspace are not taken; what is in force of it stays");
+    }
+    Ok(compiled)
 }
 
-/// What a starting node serves, and whom it tells. With files that are wrong that is what is in force: a vendor that does
+/// What a starting node serves, and what its files say. When no workspace is sound that is what is in force: a vendor that does
 /// not repeat would otherwise lose events for as long as a person takes to repair them. The error itself when nothing is.
 pub async fn first(
     queue: &Queue,
     key: &MasterKey,
     secrets: &Secrets,
     directory: &Path,
-    found: Result<Integration, AppError>,
-) -> Result<(Live, Told), AppError> {
+    found: Result<Compiled, AppError>,
+) -> Result<(Live, Said), AppError> {
     let wrong = match found {
-        Ok(integration) => {
-            warn_of_missing(secrets, &integration);
-            let live = activate(queue, &integration, key).await?;
-            return Ok((live, Told::of([&integration])));
+        Ok(compiled) => {
+            let said = Said::default().then(compiled);
+            warn_of_missing(secrets, &said);
+            return Ok((activate(queue, &said, key, None).await?, said));
         }
         Err(wrong) => wrong,
     };
-    let in_force = InForce::read(queue).await?;
+    let in_force = InForce::read(queue, |_| None).await?;
     if in_force.plans.is_empty() {
         return Err(wrong);
     }
     let live = in_force.live(queue, &[], HashMap::new(), key).await?;
     error!(error = %wrong, "the files are not taken; what was live last is served");
-    Ok((live, told_in_spite(directory)))
+    Ok((live, said_in_spite(directory)))
 }
 
-/// Whom to tell when the files as a whole are wrong: the part about alerts may be sound, and now is when it is needed.
-fn told_in_spite(directory: &Path) -> Told {
-    let compiled = directory::read(directory).ok().map(|files| directory::compile(&files));
-    Told::of(compiled.and_then(|compiled| compiled.integration).as_ref())
+/// Whom to tell when all files are wrong is in them too.
+fn said_in_spite(directory: &Path) -> Said {
+    let read = directory::read(directory).unwrap_or_default();
+    Said::default().then(directory::compile(&read))
 }
 
-/// Stores the active versions, which gives the epoch, and puts the catalogue together; or the catalogue that another node
-/// made active since these very files were.
-async fn activate(queue: &Queue, integration: &Integration, key: &MasterKey) -> Result<Live, AppError> {
-    let Integration { hooks, plans, .. } = integration;
-    let plans: Vec<Arc<Plan>> = plans.iter().filter(|plan| plan.active).cloned().collect();
+/// Stores the active versions, which gives the epoch, and puts the catalogue together, with what is in force of workspaces
+/// that are wrong; or the catalogue that another node made active since these very files were.
+async fn activate(
+    queue: &Queue,
+    said: &Said,
+    key: &MasterKey,
+    live: Option<&Live>,
+) -> Result<Live, AppError> {
+    let plans = said.active();
     let versions = plans.iter().map(|plan| new_version(plan)).collect();
-    let activated = queue.activate(versions).await?;
+    let activated = queue.activate(Activation { versions, keeping: said.wrong.clone() }).await?;
+    let (hooks, apart) = (said.hooks(), limits_apart(said));
+    if activated.in_force && said.wrong.is_empty() {
+        queue.limit(limits(plans.iter(), apart)).await?;
+        let plans = activated.versions.into_iter().zip(plans).collect();
+        return Ok(Live::new(activated.epoch, &hooks, plans, key));
+    }
     if !activated.in_force {
         info!("another node has activated other files since these were; they are served here too");
-        return InForce::read(queue).await?.live(queue, hooks, limits_apart(integration), key).await;
     }
-    queue.limit(limits(plans.iter(), limits_apart(integration))).await?;
-    let plans = activated.versions.into_iter().zip(plans).collect();
-    Ok(Live::new(activated.epoch, hooks, plans, key))
+    let ours: HashMap<VersionId, Arc<Plan>> = activated.versions.into_iter().zip(plans).collect();
+    let known = |id| ours.get(&id).or_else(|| live?.plan(id)).cloned();
+    InForce::read(queue, known).await?.live(queue, &hooks, apart, key).await
 }
 
 /// The catalogue in force, as it is stored.
@@ -122,11 +139,19 @@ struct InForce {
 }
 
 impl InForce {
-    async fn read(queue: &Queue) -> Result<InForce, AppError> {
+    /// `known`: plans that need not be compiled again.
+    async fn read(
+        queue: &Queue,
+        known: impl Fn(VersionId) -> Option<Arc<Plan>>,
+    ) -> Result<InForce, AppError> {
         let (epoch, versions) = queue.store().versions_in_force().await?;
         let mut plans = Vec::with_capacity(versions.len());
         for version in versions {
-            plans.push((version.id, Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?)));
+            let plan = match known(version.id) {
+                Some(plan) => plan,
+                None => Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?),
+            };
+            plans.push((version.id, plan));
         }
         Ok(InForce { epoch, plans })
     }
@@ -167,9 +192,9 @@ fn limits<'p>(
 
 /// What the files say of every connection, whether an active bundle sends there or not: runs of one that was switched off
 /// may still wait.
-fn limits_apart(integration: &Integration) -> HashMap<GateId, Limit> {
-    let mut limits = limits_of(integration.plans.iter());
-    for connection in &integration.connections {
+fn limits_apart(said: &Said) -> HashMap<GateId, Limit> {
+    let mut limits = limits_of(said.workspaces().flat_map(|workspace| &workspace.plans));
+    for connection in said.workspaces().flat_map(|workspace| &workspace.connections) {
         let gate = GateId::of(GateKind::Connection, &connection.name);
         limits.entry(gate).or_insert_with(|| limit_of(connection)).bundles = 0;
     }
@@ -208,7 +233,11 @@ fn new_version(plan: &Plan) -> NewVersion {
     }
 }
 
-fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
+fn warn_of_missing(secrets: &Secrets, said: &Said) {
+    said.sound().for_each(|workspace| warn_of_missing_in(secrets, workspace));
+}
+
+fn warn_of_missing_in(secrets: &Secrets, integration: &Integration) {
     for missing in secrets.missing(integration.connections.iter().map(|connection| &**connection)) {
         let (connection, secret, place) = (missing.connection, missing.name, missing.place);
         warn!(connection, secret, place, "a secret is not there; what needs it cannot be sent");
@@ -220,6 +249,7 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
             .filter(|secret| secrets.held(&channel.secrets).expose(&secret.name).is_none())
         {
             warn!(
+                workspace = integration.key,
                 channel = channel.name,
                 secret = secret.name,
                 "a secret is not there; nobody can be told through it"
@@ -229,9 +259,9 @@ fn warn_of_missing(secrets: &Secrets, integration: &Integration) {
 }
 
 impl Switch {
-    /// Looks at the directory now and then; a valid change goes live whole, an invalid one is reported and changes nothing.
-    /// Follows what other nodes make active.
-    pub async fn run(self, mut watch: Option<Watch>, every_ms: u64, mut stop: Stop) {
+    /// Looks at the directory now and then; a valid change of a workspace goes live whole, an invalid one is reported and changes
+    /// nothing. Follows what other nodes make active.
+    pub async fn run(mut self, mut watch: Option<Watch>, every_ms: u64, mut stop: Stop) {
         let every = Duration::from_millis(if every_ms > 0 { every_ms } else { WATCH_MS });
         let mut epoch = self.queue.epoch();
         let mut unapplied = false;
@@ -267,20 +297,22 @@ impl Switch {
     }
 
     /// An error when the database could not be asked: to be tried again.
-    async fn apply(&self) -> Result<(), QueueError> {
-        let integration = match compiled(&self.directory).await {
-            Ok(integration) => integration,
+    async fn apply(&mut self) -> Result<(), QueueError> {
+        let said = match compiled(&self.directory).await {
+            Ok(compiled) => self.said.then(compiled),
             Err(error) => {
                 warn!(%error, "the changed files are not taken; what was running goes on");
                 return Ok(());
             }
         };
-        match activate(&self.queue, &integration, &self.key).await {
+        let before = self.catalogue.live();
+        match activate(&self.queue, &said, &self.key, Some(&before)).await {
             Ok(live) => {
-                self.told.send_replace(Told::of([&integration]));
+                self.told.send_replace(said.told());
                 info!(epoch = live.epoch, bundles = live.plans().count(), "the catalogue is switched");
                 self.catalogue.switch(live);
-                warn_of_missing(&self.secrets, &integration);
+                warn_of_missing(&self.secrets, &said);
+                self.said = said;
             }
             Err(AppError::Queue(error)) => {
                 warn!(%error, "the changed files could not be stored yet; what was running goes on");
@@ -291,15 +323,15 @@ impl Switch {
         Ok(())
     }
 
-    async fn live_in_force(&self, hooks: &[Arc<Hook>]) -> Result<Live, AppError> {
-        InForce::read(&self.queue).await?.live(&self.queue, hooks, HashMap::new(), &self.key).await
+    async fn live_in_force(&self, before: &Live) -> Result<Live, AppError> {
+        let hooks: Vec<Arc<Hook>> = before.hooks().map(|hook| hook.decoder.hook().clone()).collect();
+        let in_force = InForce::read(&self.queue, |id| before.plan(id).cloned()).await?;
+        in_force.live(&self.queue, &hooks, HashMap::new(), &self.key).await
     }
 
     /// Another node moved the epoch, or a restore did. Until this one has followed, it publishes nothing. Whether it has.
     async fn follow(&self) -> bool {
-        let live = self.catalogue.live();
-        let hooks: Vec<Arc<Hook>> = live.hooks().map(|hook| hook.decoder.hook().clone()).collect();
-        match self.live_in_force(&hooks).await {
+        match self.live_in_force(&self.catalogue.live()).await {
             Ok(live) => {
                 info!(epoch = live.epoch, bundles = live.plans().count(), "another node's files are live");
                 self.catalogue.switch(live);

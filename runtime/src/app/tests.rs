@@ -14,6 +14,7 @@ mod hooks;
 mod shares;
 mod starts;
 mod stops;
+mod workspaces;
 
 use super::*;
 use crate::{

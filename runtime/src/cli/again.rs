@@ -100,10 +100,7 @@ mod tests {
     use sheaf_bundles::{id::EventId, verdict::Class};
 
     use super::*;
-    use crate::{
-        directory,
-        queue::{delivery::SentRequest, history::AttemptOutcome},
-    };
+    use crate::queue::{delivery::SentRequest, history::AttemptOutcome};
 
     /// The second step is run although the first failed.
     const FILES: [(&str, &str); 4] = [
@@ -123,9 +120,9 @@ mod tests {
 
     #[test]
     fn a_step_that_failed_or_sent_nothing_does_not_hide_what_the_next_one_sent() {
-        let files = FILES.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
-        let compiled = directory::compile(&files);
-        let plan = &compiled.sound().expect("sound files").plans[0];
+        let (integration, _, found) = sheaf_connectors::compile(&FILES);
+        assert!(found.is_empty(), "{found:?}");
+        let plan = &integration.expect("sound files").plans[0];
         let delivery = |step: &str, class| DeliveryRecord {
             step: step.to_owned(),
             generation: 0,

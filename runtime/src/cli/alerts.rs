@@ -16,6 +16,7 @@ use crate::{
     alerts::{self, Told, channel::Sender},
     clock::Clock,
     config::Environment,
+    directory::Workspace,
     egress::{Egress, Rules, address::Allowed, origin::Override},
     secrets::Secrets,
 };
@@ -68,8 +69,11 @@ impl AlertsCommand {
 
 fn test(project: &Project, rules: Rules, output: &Output) -> anyhow::Result<ExitCode> {
     let compiled = project.compile()?;
-    let integration = compiled.sound().ok_or_else(|| project::does_not_compile(&project.directory))?;
-    let told = Told::of([integration]);
+    let sound: Vec<_> = compiled.workspaces.iter().filter_map(Workspace::sound).collect();
+    if sound.is_empty() {
+        return Err(project::does_not_compile(&project.directory));
+    }
+    let told = Told::of(sound);
     if told.channels().next().is_none() {
         let directory = project.directory.display();
         return Err(Failure::error(

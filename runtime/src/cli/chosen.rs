@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     config::Environment,
-    queue::types::{Discarded, Replay, ReplayRefusal, Replayed},
+    queue::{
+        gate::GateKind,
+        types::{Discarded, Replay, ReplayRefusal, Replayed},
+    },
 };
 
 /// The longest reason that the audit log keeps, characters.
@@ -56,7 +59,7 @@ impl Chosen {
             store.replay(&ids, how).await
         })?;
         let refused = refused.iter().map(|(run, why)| (*run, refusal_words(*why, output))).collect();
-        told("replayed", output.words("due now", "поставлено в очередь"), &runs, refused, output)
+        self.told("replayed", output.words("due now", "поставлено в очередь"), &runs, refused, output)
     }
 
     /// Gives them up for good. Exit code 1 when one was not, an error when there are none.
@@ -68,7 +71,7 @@ impl Chosen {
         })?;
         let why = output.words("it is not parked", "он не отложен");
         let refused = refused.into_iter().map(|run| (run, why)).collect();
-        told("discarded", output.words("given up", "отменено"), &runs, refused, output)
+        self.told("discarded", output.words("given up", "отменено"), &runs, refused, output)
     }
 
     /// Those that were named, and all parked ones when that was asked for.
@@ -82,6 +85,28 @@ impl Chosen {
         }
         Ok(ids)
     }
+
+    fn told(
+        &self,
+        key: &str,
+        done: &str,
+        runs: &[RunId],
+        refused: Vec<(RunId, &str)>,
+        output: &Output,
+    ) -> anyhow::Result<ExitCode> {
+        if runs.is_empty() && refused.is_empty() {
+            self.project.refuse_bare(GateKind::Bundle, self.bundle.as_deref())?;
+            return Err(Failure::error("there are no such runs", "таких запусков нет"));
+        }
+        let ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
+        let not: Vec<Value> =
+            refused.iter().map(|(run, why)| json!({"id": run.to_string(), "why": why})).collect();
+        output.print(&json!({key: ids, "refused": not}), || {
+            let lines = refused.iter().map(|(run, why)| format!("\n{run}: {why}"));
+            format!("{done}: {}{}", runs.len(), lines.collect::<String>())
+        });
+        Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 /// Who, and why, as the audit log keeps it.
@@ -89,26 +114,6 @@ fn said(environment: &Environment, why: Option<&str>) -> String {
     let who = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| environment.get(name));
     let who = who.unwrap_or_else(|| "somebody".to_owned());
     why.map_or_else(|| format!("by {who}"), |why| format!("by {who}: {why}"))
-}
-
-fn told(
-    key: &str,
-    done: &str,
-    runs: &[RunId],
-    refused: Vec<(RunId, &str)>,
-    output: &Output,
-) -> anyhow::Result<ExitCode> {
-    if runs.is_empty() && refused.is_empty() {
-        return Err(Failure::error("there are no such runs", "таких запусков нет"));
-    }
-    let ids: Vec<String> = runs.iter().map(ToString::to_string).collect();
-    let not: Vec<Value> =
-        refused.iter().map(|(run, why)| json!({"id": run.to_string(), "why": why})).collect();
-    output.print(&json!({key: ids, "refused": not}), || {
-        let lines = refused.iter().map(|(run, why)| format!("\n{run}: {why}"));
-        format!("{done}: {}{}", runs.len(), lines.collect::<String>())
-    });
-    Ok(if refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn refusal_words<'a>(refusal: ReplayRefusal, output: &Output) -> &'a str {

@@ -1,12 +1,18 @@
 //! `sheaf connectors`: what can be connected.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use serde_json::{Value, json};
-use sheaf_bundles::{diagnostic::render, manifest::Manifest, words::Words};
+use sheaf_bundles::{
+    catalog::Connector,
+    diagnostic::{Diagnostics, render},
+    words::Words,
+    workspace,
+};
+use sheaf_connectors::Compiler;
 
 use super::output::{Output, table};
-use crate::directory;
+use crate::directory::{self, Read};
 
 /// The connectors that are known, with their triggers and actions.
 #[derive(Debug, clap::Args)]
@@ -19,11 +25,17 @@ pub struct Connectors {
 impl Connectors {
     /// Exit code 0; 1 when a connector of the directory is wrong, which is then said on standard error.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
-        let files = self.directory.as_deref().map(directory::read).transpose()?.unwrap_or_default();
-        let (catalog, sources, diagnostics) = sheaf_connectors::catalog(&files);
-        let manifests: Vec<&Manifest> = catalog.iter().map(|connector| &connector.manifest).collect();
-        let listed = manifests.iter().map(|manifest| as_json(manifest)).collect();
-        output.print(&Value::Array(listed), || in_words(&manifests, output));
+        let read = self.directory.as_deref().map(directory::read).transpose()?.unwrap_or_default();
+        let (mut compiler, mut diagnostics) = (Compiler::new(), Diagnostics::default());
+        let mut known: Vec<Named> = of_workspace("", compiler.builtin.iter());
+        let own = known.len();
+        for Read { key, files } in read {
+            let catalog = compiler.catalog(&files?, &mut diagnostics);
+            known.extend(of_workspace(&key, catalog.iter().skip(own)));
+        }
+        let sources = compiler.sources;
+        let listed = known.iter().map(as_json).collect();
+        output.print(&Value::Array(listed), || in_words(&known, output));
         if output.json && !diagnostics.is_empty() {
             eprintln!("{}", json!({"diagnostics": render::json(&sources, &diagnostics, output.language)}));
         } else {
@@ -33,25 +45,34 @@ impl Connectors {
     }
 }
 
-fn as_json(manifest: &Manifest) -> Value {
+/// A connector and what it is called outside its workspace.
+type Named = (String, Arc<Connector>);
+
+fn of_workspace<'c>(key: &str, connectors: impl Iterator<Item = &'c Arc<Connector>>) -> Vec<Named> {
+    connectors.map(|it| (workspace::qualified(key, &it.manifest.name), it.clone())).collect()
+}
+
+fn as_json((name, connector): &Named) -> Value {
+    let manifest = &connector.manifest;
     let named = |name: &str, title: &Words| json!({"name": name, "title": {"en": title.en, "ru": title.ru}});
     json!({
-        "name": manifest.name,
+        "name": name,
         "title": {"en": manifest.title.en, "ru": manifest.title.ru},
         "triggers": manifest.triggers.iter().map(|trigger| named(&trigger.name, &trigger.title)).collect::<Vec<_>>(),
         "actions": manifest.actions.iter().map(|action| named(&action.name, &action.title)).collect::<Vec<_>>(),
     })
 }
 
-fn in_words(manifests: &[&Manifest], output: &Output) -> String {
+fn in_words(known: &[Named], output: &Output) -> String {
     let words = |words: &Words| words.in_language(output.language).to_owned();
     let (connector, what, title) = (
         output.words("CONNECTOR", "КОННЕКТОР"),
         output.words("WHAT", "ЧТО"),
         output.words("TITLE", "НАЗВАНИЕ"),
     );
-    let rows = manifests.iter().flat_map(|manifest| {
-        let head = [manifest.name.clone(), String::new(), words(&manifest.title)];
+    let rows = known.iter().flat_map(|(name, connector)| {
+        let manifest = &connector.manifest;
+        let head = [name.clone(), String::new(), words(&manifest.title)];
         let triggers = manifest.triggers.iter().map(|trigger| {
             [
                 String::new(),

@@ -20,7 +20,6 @@ use tokio::{sync::mpsc::UnboundedReceiver, time::timeout};
 
 use super::{
     output::{Failure, Output},
-    project,
     receiver::{self, Got},
     sample::{self, Sample},
     send::send,
@@ -93,8 +92,8 @@ impl Demo {
 /// Every origin the example's bundles send to: all of them go to the receiver instead.
 fn origins(directory: &std::path::Path) -> anyhow::Result<BTreeSet<String>> {
     let compiled = directory::compile(&directory::read(directory)?);
-    let integration = project::integration(directory, &compiled)?;
-    Ok(integration.connections.iter().flat_map(|connection| connection.secret_origins.clone()).collect())
+    let connections = compiled.integrations().flat_map(|integration| &integration.connections);
+    Ok(connections.flat_map(|connection| connection.secret_origins.clone()).collect())
 }
 
 /// A running example and how to show it.

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     directory,
-    queue::history::{EventDetail, EventFilter, EventSummary, PAGE_MAX},
+    queue::{
+        gate::GateKind,
+        history::{EventDetail, EventFilter, EventSummary, PAGE_MAX},
+    },
 };
 
 /// Rows shown when no other number is asked for.
@@ -82,6 +85,9 @@ fn list(list: List, output: &Output) -> anyhow::Result<ExitCode> {
         limit: list.limit,
     };
     let events = list.project.read(async |store| store.events(&filter).await)?;
+    if events.is_empty() {
+        list.project.refuse_bare(GateKind::Connection, filter.connection.as_deref())?;
+    }
     let listed = events.iter().map(summary).collect();
     output.print(&Value::Array(listed), || {
         let header = [
@@ -143,13 +149,14 @@ struct Reading {
 
 impl Reading {
     fn of(directory: &Path, event: &EventDetail, reveal: bool, output: &Output) -> Reading {
-        let Some(integration) =
-            directory::read(directory).ok().and_then(|files| directory::compile(&files).integration)
-        else {
+        let Ok(compiled) = directory::read(directory).map(|read| directory::compile(&read)) else {
             return Reading::default();
         };
         let connection = &event.summary.connection;
-        let Some(hook) = integration.hooks.iter().find(|hook| hook.connection.name == *connection) else {
+        let found = compiled
+            .integrations()
+            .find_map(|integration| Some((integration, integration.hook(connection)?)));
+        let Some((integration, hook)) = found else {
             return Reading::default();
         };
         let Ok(decoded) = decode(hook, &event.received) else { return Reading::default() };

@@ -107,9 +107,8 @@ settings:
     fn a_mark_inside_an_object_or_a_list_masks_what_it_stands_at() {
         let workspace = "kind: workspace\nname: shop\ntime_zone: Europe/Moscow\n";
         let files = [("sheaf.yaml", workspace), ("connections/shop.yaml", NESTED)];
-        let files = files.map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec()));
-        let compiled = directory::compile(&files);
-        let hook = &compiled.sound().expect("sound files").hooks[0];
+        let (integration, ..) = sheaf_connectors::compile(&files);
+        let hook = &integration.expect("sound files").hooks[0];
         let body = r#"{"customer":{"phone":"79990000001","city":"Уфа","inn":"7707"},"guests":[{"name":"Анна","age":7}],
             "tags":{"a":"b"},"whole":{"city":"Уфа"}}"#;
         let shown = masked(hook, &decode(hook, &json_body(body)).unwrap().fields);
@@ -133,7 +132,7 @@ settings:
     fn personal_fields_are_masked_also_inside_others_and_so_is_what_nobody_declared() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/webhook-to-http");
         let compiled = directory::compile(&directory::read(&example).unwrap());
-        let integration = compiled.integration.unwrap();
+        let integration = compiled.integrations().next().unwrap();
         let hook = &integration.hooks[0];
         let body = r#"{"order":{"number":"17"},"customer":{"phone":"79990000001","name":"Анна","inn":"7707"},
             "note":"allergic","items":[]}"#;

@@ -7,8 +7,8 @@ use serde_json::json;
 use sheaf_bundles::words::Words;
 
 use super::{
-    output::{Failure, Output},
-    project::Project,
+    output::Output,
+    project::{Project, unknown},
 };
 use crate::queue::gate::GateKind;
 
@@ -42,6 +42,9 @@ impl Pause {
             self.is_there(kind)?;
         }
         let changed = self.project.read(async |store| store.pause(kind, &self.name, paused).await)?;
+        if !changed && !paused {
+            self.project.refuse_bare(kind, Some(&self.name))?;
+        }
         let (what, name) = (kind.name(), self.name.as_str());
         output.print(&json!({what: name, "paused": paused, "changed": changed}), || {
             let words = said(paused, changed);
@@ -52,28 +55,11 @@ impl Pause {
 
     /// A misspelt name would hold nothing, and nobody would notice. The file may be broken or gone: what it said last runs on.
     fn is_there(&self, kind: GateKind) -> anyhow::Result<()> {
-        let named = self.named(kind);
+        let named = self.project.named(kind);
         if named.contains(&self.name) || self.is_live(kind)? {
             return Ok(());
         }
-        let (kind, name, named) = (kind.name(), &self.name, named.join(", "));
-        Err(Failure::error(
-            format!("no {kind} {name:?} here; there are: {named}"),
-            format!("здесь нет {kind} {name:?}; есть: {named}"),
-        ))
-    }
-
-    /// What the files of now name, as far as they can be read.
-    fn named(&self, kind: GateKind) -> Vec<String> {
-        let Some(integration) = self.project.compile().ok().and_then(|compiled| compiled.integration) else {
-            return Vec::new();
-        };
-        match kind {
-            GateKind::Bundle => integration.plans.iter().map(|plan| plan.bundle.clone()).collect(),
-            GateKind::Connection | GateKind::Source => {
-                integration.connections.iter().map(|connection| connection.name.clone()).collect()
-            }
-        }
+        Err(unknown(kind, &self.name, &named))
     }
 
     /// Whether the server knows it: from events, runs, or the bundles in force.

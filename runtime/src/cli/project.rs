@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use sheaf_bundles::{compile::Integration, connection::Connection, hook::Hook};
+use sheaf_bundles::{connection::Connection, hook::Hook, words::Words, workspace};
 
 use super::output::Failure;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     config::{self, Environment, HOOKS_ADDRESS, MANAGEMENT_ADDRESS, MASTER_KEY_VARIABLE},
     directory::{self, Compiled},
-    queue::QueueError,
+    queue::{QueueError, gate::GateKind},
     storage::{database::Database, postgres::url::DatabaseUrl, store::Store},
     token::{KeyError, MasterKey, Token},
 };
@@ -21,7 +21,7 @@ use crate::{
 /// Which directory of integrations, and where its data lie.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Project {
-    /// Directory with sheaf.yaml, connections/ and bundles/.
+    /// Directory with sheaf.yaml, connections/ and bundles/, or with several such below workspaces/.
     #[arg(long = "dir", env = "SHEAF_DIR", value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
     /// Where the database and the master key live; `.sheaf` inside DIR when not set.
@@ -96,15 +96,44 @@ impl Project {
     /// The hook of a connection, as the files of now say.
     pub fn hook(&self, connection: &str) -> anyhow::Result<Arc<Hook>> {
         let compiled = self.compile()?;
-        let hooks = &integration(&self.directory, &compiled)?.hooks;
-        hooks.iter().find(|hook| hook.connection.name == connection).cloned().ok_or_else(|| {
-            let names: Vec<&str> = hooks.iter().map(|hook| hook.connection.name.as_str()).collect();
-            let names = names.join(", ");
+        let hooks = || compiled.integrations().flat_map(|integration| &integration.hooks);
+        if hooks().next().is_none() && !compiled.is_sound() {
+            return Err(does_not_compile(&self.directory));
+        }
+        hooks().find(|hook| hook.connection.name == connection).cloned().ok_or_else(|| {
+            let names: Vec<String> = hooks().map(|hook| hook.connection.name.clone()).collect();
+            let hint = hint(connection, &names);
             Failure::error(
-                format!("no connection {connection:?} with a hook here; there are: {names}"),
-                format!("здесь нет подключения {connection:?} с хуком; есть: {names}"),
+                format!("no connection {connection:?} with a hook here; {}", hint.en),
+                format!("здесь нет подключения {connection:?} с хуком; {}", hint.ru),
             )
         })
+    }
+
+    /// What the files of now name, as far as they can be read.
+    pub fn named(&self, kind: GateKind) -> Vec<String> {
+        let Ok(compiled) = self.compile() else { return Vec::new() };
+        let names = compiled.integrations().flat_map(|integration| match kind {
+            GateKind::Bundle => integration.plans.iter().map(|plan| plan.bundle.clone()).collect(),
+            GateKind::Connection | GateKind::Source => {
+                let names = integration.connections.iter().map(|connection| connection.name.clone());
+                names.collect::<Vec<_>>()
+            }
+        });
+        names.collect()
+    }
+
+    /// Nothing was found of this name.
+    ///
+    /// # Errors
+    /// It stands for a name of one workspace, without the workspace.
+    pub fn refuse_bare(&self, kind: GateKind, name: Option<&str>) -> anyhow::Result<()> {
+        let Some(name) = name else { return Ok(()) };
+        let named = self.named(kind);
+        match meant(name, &named) {
+            Some(meant) if meant != name => Err(unknown(kind, name, &named)),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What the files of now compile to, with all that is wrong in them.
@@ -118,12 +147,30 @@ impl Project {
     }
 }
 
-/// What can run of a directory, also when some of its files are wrong.
-///
-/// # Errors
-/// Nothing can.
-pub fn integration<'c>(directory: &Path, compiled: &'c Compiled) -> anyhow::Result<&'c Integration> {
-    compiled.integration.as_ref().ok_or_else(|| does_not_compile(directory))
+/// "There is no such bundle."
+pub fn unknown(kind: GateKind, name: &str, named: &[String]) -> anyhow::Error {
+    let (kind, hint) = (kind.name(), hint(name, named));
+    Failure::error(
+        format!("no {kind} {name:?} here; {}", hint.en),
+        format!("здесь нет {kind} {name:?}; {}", hint.ru),
+    )
+}
+
+/// What there is instead.
+fn hint(name: &str, named: &[String]) -> Words {
+    match meant(name, named) {
+        Some(meant) => Words::new(format!("did you mean {meant:?}?"), format!("может быть, {meant:?}?")),
+        None => {
+            let all = named.join(", ");
+            Words::new(format!("there are: {all}"), format!("есть: {all}"))
+        }
+    }
+}
+
+/// The one that a name without its workspace means; none when several may be meant.
+fn meant<'n>(name: &str, named: &'n [String]) -> Option<&'n str> {
+    let mut like = named.iter().filter(|own| workspace::bare(own) == name);
+    like.next().filter(|_| like.next().is_none()).map(String::as_str)
 }
 
 /// The files of a directory are wrong.

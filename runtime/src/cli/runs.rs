@@ -17,6 +17,7 @@ use super::{
 };
 use crate::queue::{
     delivery::{Answer, DeliveryRecord, SentRequest},
+    gate::GateKind,
     history::{AttemptRecord, PAGE_MAX, RunDetail, RunFilter, RunStateName, RunSummary},
     types::Replay,
 };
@@ -116,6 +117,10 @@ fn list(list: List, output: &Output) -> anyhow::Result<ExitCode> {
         limit: list.limit,
     };
     let runs = list.project.read(async |store| store.runs(&filter).await)?;
+    if runs.is_empty() {
+        list.project.refuse_bare(GateKind::Bundle, filter.bundle.as_deref())?;
+        list.project.refuse_bare(GateKind::Connection, filter.connection.as_deref())?;
+    }
     output.print(&Value::Array(runs.iter().map(summary).collect()), || {
         let header = [
             output.words("RUN", "ЗАПУСК"),

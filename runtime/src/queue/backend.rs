@@ -13,7 +13,7 @@ use super::{
     delivery::DeliveryRecord,
     gate::{GateId, Stand},
     gates::{BreakerChange, Gates, Stored},
-    types::{Activated, ClaimedEvent, NewVersion, Publish},
+    types::{Activated, Activation, ClaimedEvent, Publish},
 };
 
 /// Runs a claim may take from the database in one turn.
@@ -35,10 +35,11 @@ pub trait Backend: Send + 'static {
     /// identity, and an attempt with its end, in one transaction; the publishes may be one of their own.
     fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;
 
-    /// Makes exactly these versions active and moves the epoch if the set changed, in one transaction.
+    /// Makes exactly these versions active, beside those of workspaces that keep theirs, and moves the epoch if the set changed,
+    /// in one transaction.
     fn activate(
         &mut self,
-        versions: &[NewVersion],
+        activation: &Activation,
         now_ms: i64,
     ) -> impl Future<Output = Result<Activated, BackendError>> + Send;
 

@@ -10,7 +10,11 @@ pub mod observed;
 pub mod shared;
 pub mod workspaces;
 
-use std::{collections::HashMap, future::Future, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    future::Future,
+    sync::Arc,
+};
 
 use sheaf_bundles::{
     artefact::{Artefact, SharedText},
@@ -29,8 +33,8 @@ use super::{
     gate::{GateId, GateKind, Limit},
     history::{AttemptOutcome, EventFilter, LedgerLine, RunFilter, RunStateName},
     types::{
-        Accepted, Activated, ClaimedEvent, Contacts, Content, Decision, NewVersion, Outcome, Publish,
-        Published, Replay, ReplayRefusal, Settle, Verdict,
+        Accepted, Activated, Activation, ClaimedEvent, Contacts, Content, Decision, NewVersion, Outcome,
+        Publish, Published, Replay, ReplayRefusal, Settle, Verdict,
     },
 };
 use crate::{
@@ -441,6 +445,29 @@ pub async fn a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set
     );
 }
 
+pub async fn a_workspace_that_keeps_its_versions_has_them_whatever_is_activated_beside<P: Place>() {
+    let bench = Bench::<P>::new(8).await;
+    let all = vec![version("one", 1), version("shop/one", 2), version("depot/one", 3)];
+    let before = bench.queue.activate(all).await.unwrap();
+    let keeping = BTreeSet::from(["shop".to_owned()]);
+    let same = vec![version("one", 1), version("depot/one", 3)];
+    let same = Activation { versions: same, keeping: keeping.clone() };
+    let activated = bench.queue.activate(same).await.unwrap();
+    assert_eq!((activated.epoch, &activated.versions[1..]), (before.epoch, &before.versions[2..]));
+
+    let fewer = Activation { versions: vec![version("one", 4)], keeping };
+    let activated = bench.queue.activate(fewer.clone()).await.unwrap();
+    assert_eq!((activated.epoch, activated.versions.len()), (before.epoch + 1, 1));
+    let (_, in_force) = bench.queue.store().versions_in_force().await.unwrap();
+    let mut names: Vec<&str> = in_force.iter().map(|version| version.bundle.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["one", "shop/one"]);
+
+    let without = bench.queue.activate(fewer.versions).await.unwrap();
+    assert_eq!((without.epoch, without.in_force), (activated.epoch + 1, true), "its folder is gone now");
+    assert_eq!(bench.queue.store().versions_in_force().await.unwrap().1.len(), 1);
+}
+
 pub async fn a_delayed_run_fires_at_its_time_and_not_before<P: Place>() {
     let mut bench = Bench::<P>::new(8).await;
     bench.accept(bench.event(1, START_MS + 60_000)).await;
@@ -809,6 +836,7 @@ macro_rules! conformance {
             what_cannot_be_decoded_and_comes_again_under_its_identity_is_one
             a_stale_epoch_stores_nothing_and_hands_the_event_back
             a_version_keeps_its_id_and_the_epoch_moves_only_with_the_active_set
+            a_workspace_that_keeps_its_versions_has_them_whatever_is_activated_beside
             a_delayed_run_fires_at_its_time_and_not_before
             a_delay_survives_a_restart_unchanged
             a_retry_comes_back_at_its_time_with_its_state_and_history

@@ -34,7 +34,7 @@ use apart::Apart;
 use claim::Claim;
 use gate::{GateId, Limit};
 use stats::{Stats, StatsSnapshot};
-use types::{Activated, NewVersion, Publish, Published};
+use types::{Activated, Activation, Publish, Published};
 use writer::{Ends, Writer, gathered::Command};
 
 /// How a queue is opened.
@@ -223,13 +223,13 @@ impl Queue {
         self.ask(|answer| Command::Publish(publish, answer)).await?
     }
 
-    /// Makes exactly these bundle versions active in one commit. Versions that are known keep their ids;
-    /// the epoch grows only when the active set changed.
+    /// Makes exactly these bundle versions active in one commit, beside those of workspaces that keep theirs. Versions that are
+    /// known keep their ids; the epoch grows only when the active set changed.
     ///
     /// # Errors
     /// `Storage` or `Stopping`.
-    pub async fn activate(&self, versions: Vec<NewVersion>) -> Result<Activated, QueueError> {
-        self.ask(|answer| Command::Activate(versions, answer)).await?
+    pub async fn activate(&self, activation: impl Into<Activation>) -> Result<Activated, QueueError> {
+        self.ask(|answer| Command::Activate(activation.into(), answer)).await?
     }
 
     /// What the files in force say of connections. Returns once it holds for every run that is taken from now on. What was

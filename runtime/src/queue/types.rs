@@ -1,6 +1,6 @@
 //! What goes into the queue and what comes out of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use sheaf_bundles::{
     artefact::Artefact,
@@ -8,6 +8,7 @@ use sheaf_bundles::{
     event::{Event, Received},
     id::{EventId, RunId, VersionId},
     lane::Lane,
+    workspace,
 };
 
 use super::{breaker::Answered, delivery::DeliveryRecord, gate::GateId, gates::door::Due};
@@ -309,6 +310,28 @@ pub struct Discarded {
     pub runs: Vec<RunId>,
     /// Runs left alone, since they were not parked.
     pub refused: Vec<RunId>,
+}
+
+/// What is to be made active.
+#[derive(Debug, Clone, Default)]
+pub struct Activation {
+    /// The bundle versions; all others are switched off.
+    pub versions: Vec<NewVersion>,
+    /// Workspaces that are left as they are: what is active of them stays so.
+    pub keeping: BTreeSet<String>,
+}
+
+impl Activation {
+    /// Whether a bundle is left as it is.
+    pub fn keeps(&self, bundle: &str) -> bool {
+        self.keeping.contains(workspace::of(bundle))
+    }
+}
+
+impl From<Vec<NewVersion>> for Activation {
+    fn from(versions: Vec<NewVersion>) -> Activation {
+        Activation { versions, ..Activation::default() }
+    }
 }
 
 /// A bundle version to be made active.

@@ -351,12 +351,12 @@ impl<B: Backend> Writer<B> {
     }
 
     async fn activate(&mut self, gathered: &mut Gathered) {
-        for (versions, answer) in gathered.activations.drain(..) {
+        for (activation, answer) in gathered.activations.drain(..) {
             if let Some(message) = self.broken() {
                 let _ = answer.send(Err(QueueError::Storage(message)));
                 continue;
             }
-            let result = self.backend.activate(&versions, self.clock.now_ms()).await;
+            let result = self.backend.activate(&activation, self.clock.now_ms()).await;
             (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
             if let Err(error) = &result
                 && error.failure == Failure::Broken

@@ -12,25 +12,25 @@ use sheaf_bundles::{
 use super::sql::statement;
 use crate::queue::{
     ids::Ids,
-    types::{NewVersion, Version},
+    types::{Activation, NewVersion, Version},
 };
 
 /// The hash of a text, as it is stored.
 const HASH_BYTES: usize = 32;
 
-/// Makes exactly these versions active; their ids, and the epoch, which grew if the set changed. On a shared database the
-/// caller holds the catalogue's lock.
+/// Makes exactly these versions active, beside those of workspaces that keep theirs; their ids, and the epoch, which grew if
+/// the set changed. On a shared database the caller holds the catalogue's lock.
 pub async fn activate(
     tx: &DatabaseTransaction,
     ids: &mut Ids,
-    versions: &[NewVersion],
+    activation: &Activation,
     now_ms: i64,
 ) -> Result<(Vec<VersionId>, u64), DbErr> {
     let epoch = epoch(tx).await?;
-    let active = active(tx).await?;
+    let active = active_beside(tx, activation).await?;
     let mut texts = HashSet::new();
-    let mut given = Vec::with_capacity(versions.len());
-    for version in versions {
+    let mut given = Vec::with_capacity(activation.versions.len());
+    for version in &activation.versions {
         given.push(match active.get(&(version.bundle.clone(), version.artefact.hash.to_vec())) {
             Some(id) => VersionId(*id),
             None => put_in_force(tx, ids.next(now_ms), version, now_ms, &mut texts).await?,
@@ -51,26 +51,48 @@ pub async fn activate(
     Ok((given, epoch.cast_unsigned()))
 }
 
-/// Tells one set of versions from another, whatever their order.
-pub fn digest(versions: &[NewVersion]) -> [u8; HASH_BYTES] {
-    digest_of(
-        versions.iter().map(|version| (version.bundle.clone(), version.artefact.hash.to_vec())).collect(),
-    )
+/// Tells one activation from another, whatever the order of its versions.
+pub fn digest(activation: &Activation) -> [u8; HASH_BYTES] {
+    let pairs = activation
+        .versions
+        .iter()
+        .map(|version| (version.bundle.clone(), version.artefact.hash.to_vec()))
+        .collect();
+    digest_of(pairs, &activation.keeping)
 }
 
-/// The digest of the active set.
-pub async fn digest_in_force(tx: &DatabaseTransaction) -> Result<[u8; HASH_BYTES], DbErr> {
-    Ok(digest_of(active(tx).await?.into_keys().collect()))
+/// The digest of the activation that would change nothing and keeps the same workspaces.
+pub async fn digest_in_force(
+    tx: &DatabaseTransaction,
+    activation: &Activation,
+) -> Result<[u8; HASH_BYTES], DbErr> {
+    Ok(digest_of(active_beside(tx, activation).await?.into_keys().collect(), &activation.keeping))
 }
 
-fn digest_of(pairs: BTreeSet<(String, Vec<u8>)>) -> [u8; HASH_BYTES] {
+fn digest_of(pairs: BTreeSet<(String, Vec<u8>)>, keeping: &BTreeSet<String>) -> [u8; HASH_BYTES] {
     let mut digest = Sha256::new();
     for (bundle, hash) in pairs {
         digest.update((bundle.len() as u64).to_be_bytes());
         digest.update(bundle);
         digest.update(hash);
     }
+    for workspace in keeping {
+        // No bundle has such a length.
+        digest.update(u64::MAX.to_be_bytes());
+        digest.update((workspace.len() as u64).to_be_bytes());
+        digest.update(workspace);
+    }
     digest.finalize().into()
+}
+
+/// The active versions that the activation does not keep.
+async fn active_beside(
+    tx: &DatabaseTransaction,
+    activation: &Activation,
+) -> Result<HashMap<(String, Vec<u8>), i64>, DbErr> {
+    let mut active = active(tx).await?;
+    active.retain(|(bundle, _), _| !activation.keeps(bundle));
+    Ok(active)
 }
 
 /// The epoch in force; 0 before the first activation.

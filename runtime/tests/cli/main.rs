@@ -6,3 +6,4 @@ mod history;
 mod server;
 mod shop;
 mod vendor;
+mod workspaces;

@@ -426,7 +426,7 @@ async fn tested(alerts: &str, egress: EgressRules) -> Vec<(String, Result<(), St
     fs::write(folder.path().join("alerts.yaml"), alerts).expect("written");
     fs::write(folder.path().join("authority.pem"), AUTHORITY).expect("written");
     let compiled = directory::compile(&directory::read(folder.path()).expect("files"));
-    let told = Told::of([compiled.sound().expect("they are sound")]);
+    let told = Told::of([compiled.workspaces[0].sound().expect("they are sound")]);
     let sender = Sender {
         egress: Egress::new(egress).expect("a client").into(),
         secrets: Secrets::new(Environment::of(SECRETS), folder.path()).into(),

@@ -1,34 +1,25 @@
 //! Hooks of several workspaces: whoever sends much to one keeps nobody from the others.
 
-use sheaf_bundles::{compile::Integration, workspace};
+use sheaf_bundles::workspace;
 
 use super::*;
-use crate::{
-    directory,
-    intake::{body::LARGE_BODIES_MAX, share::Share},
-    live::Live,
-};
+use crate::intake::{body::LARGE_BODIES_MAX, share::Share};
 
 /// A server whose hooks belong to two workspaces, and their paths.
 async fn of_two(world: &World) -> (Running, [String; 2]) {
-    world.write(
-        "connections/stall.yaml",
-        &format!("kind: connection\nname: stall\nconnector: webhook\nsettings:\n{FIELDS}"),
-    );
-    let running = world.start().await;
-    let compiled = directory::compile(&directory::read(world.folder.path()).unwrap());
-    let Integration { mut hooks, plans, .. } = compiled.integration.unwrap();
-    drop(plans);
-    for hook in &mut hooks {
-        let connection = &mut Arc::get_mut(hook).expect("nobody else has it").connection;
-        let connection = Arc::make_mut(connection);
-        connection.name = workspace::qualified(&format!("of-{}", connection.name), &connection.name);
+    let stall = [
+        ("sheaf.yaml", "kind: workspace\nname: stall\ntime_zone: Europe/Moscow\n".to_owned()),
+        (
+            "connections/stall.yaml",
+            format!("kind: connection\nname: stall\nconnector: webhook\nsettings:\n{FIELDS}"),
+        ),
+    ];
+    for (path, text) in stall {
+        world.write(&workspace::path("stall", path), &text);
     }
+    let running = world.start().await;
     let key = MasterKey::load(None, &world.config.data_directory()).unwrap();
-    let paths =
-        ["of-shop/shop", "of-stall/stall"].map(|name| format!("/hooks/{}", key.token(name, 1).expose()));
-    let epoch = running.catalogue().live().epoch;
-    running.catalogue().switch(Live::new(epoch, &hooks, Vec::new(), &key));
+    let paths = ["shop", "stall/stall"].map(|name| format!("/hooks/{}", key.token(name, 1).expose()));
     (running, paths)
 }
 
@@ -53,7 +44,7 @@ async fn callers_of_one_workspace_who_wait_for_their_commits_keep_out_no_others(
     for hook in [&shop, &stall] {
         assert!(is_ok(&post(&running, hook, r#"{"number": "A-1"}"#).await));
     }
-    let of_shop = share(&running, "of-shop/shop");
+    let of_shop = share(&running, "shop");
     let waiting: Vec<_> = std::iter::from_fn(|| of_shop.take()).collect();
 
     // Answered though the body never comes, and the connection is free for others.
@@ -67,16 +58,13 @@ async fn callers_of_one_workspace_who_wait_for_their_commits_keep_out_no_others(
     assert!(refused.ends_with("{\"reason\":\"too-many-at-once\"}\n"), "{refused}");
     assert!(is_ok(&post(&running, &stall, r#"{"number": "A-2"}"#).await));
     let metrics = page(running.addresses().management, "/metrics").await;
-    assert!(
-        metrics.contains("sheaf_hook_requests_total{connection=\"of-shop/shop\",answer=\"503\"} 1"),
-        "{metrics}"
-    );
+    assert!(metrics.contains("sheaf_hook_requests_total{connection=\"shop\",answer=\"503\"} 1"), "{metrics}");
 
     drop(waiting);
     assert!(is_ok(&post(&running, &shop, r#"{"number": "A-3"}"#).await));
     let lines = running.queue().store().ledger().await.unwrap();
     let received: Vec<_> = lines.iter().map(|line| (line.connection.as_str(), line.received)).collect();
-    assert_eq!(received, [("of-shop/shop", 2), ("of-stall/stall", 2)], "nothing was taken that was refused");
+    assert_eq!(received, [("shop", 2), ("stall/stall", 2)], "nothing was taken that was refused");
     running.stop().await;
 }
 
@@ -93,7 +81,7 @@ async fn large_bodies_of_one_workspace_leave_room_for_those_of_others() {
         stream.write_all(&large.as_bytes()[..20 * 1024]).await.unwrap();
         slow.push(stream);
     }
-    let of_shop = share(&running, "of-shop/shop");
+    let of_shop = share(&running, "shop");
     while of_shop.large.available_permits() > 0 {
         tokio::task::yield_now().await;
     }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::queue::{
     QueueError,
     gate::{GateId, Limit},
-    types::{Activated, NewVersion, Publish, Published},
+    types::{Activated, Activation, Publish, Published},
 };
 
 /// Where an answer goes.
@@ -21,7 +21,7 @@ pub type Answer<T> = oneshot::Sender<Result<T, QueueError>>;
 )]
 pub enum Command {
     Publish(Publish, Answer<Published>),
-    Activate(Vec<NewVersion>, Answer<Activated>),
+    Activate(Activation, Answer<Activated>),
     Limit(HashMap<GateId, Limit>, oneshot::Sender<()>),
     Flush(Answer<()>),
     Stop(oneshot::Sender<()>),
@@ -32,7 +32,7 @@ pub enum Command {
 pub struct Gathered {
     pub publishes: Vec<Publish>,
     pub publish_answers: Vec<Answer<Published>>,
-    pub activations: Vec<(Vec<NewVersion>, Answer<Activated>)>,
+    pub activations: Vec<(Activation, Answer<Activated>)>,
     pub limits: Option<(HashMap<GateId, Limit>, oneshot::Sender<()>)>,
     pub flushes: Vec<Answer<()>>,
     pub stop: Option<oneshot::Sender<()>>,
@@ -45,7 +45,7 @@ impl Gathered {
                 self.publishes.push(publish);
                 self.publish_answers.push(answer);
             }
-            Command::Activate(versions, answer) => self.activations.push((versions, answer)),
+            Command::Activate(activation, answer) => self.activations.push((activation, answer)),
             Command::Limit(limits, answer) => self.limits = Some((limits, answer)),
             Command::Flush(answer) => self.flushes.push(answer),
             Command::Stop(answer) => self.stop = Some(answer),

@@ -6,7 +6,7 @@ use crate::{
         LEASE_MS, Queue,
         conformance::{publish, version},
         gates::Stored,
-        types::{Activated, NewVersion},
+        types::{Activated, Activation},
     },
     storage::{database::Database, sqlite::backend::SqliteBackend},
 };
@@ -21,7 +21,7 @@ impl Backend for Fails {
         (self.commit)()
     }
 
-    async fn activate(&mut self, _: &[NewVersion], _: i64) -> Result<Activated, BackendError> {
+    async fn activate(&mut self, _: &Activation, _: i64) -> Result<Activated, BackendError> {
         Err(BackendError { failure: Failure::Broken, message: "the disk failed".to_owned() })
     }
 

@@ -32,7 +32,7 @@ use crate::{
         backend::{Backend, BackendError, Batch, Committed, Failure},
         gates::Stored,
         ids::Ids,
-        types::{Activated, NewVersion},
+        types::{Activated, Activation},
     },
     storage::{sql::statement, versions},
 };
@@ -276,7 +276,7 @@ impl PostgresBackend {
         Ok(())
     }
 
-    async fn switch(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, QueueError> {
+    async fn switch(&mut self, activation: &Activation, now_ms: i64) -> Result<Activated, QueueError> {
         const OWN: &str = "SELECT activated FROM node WHERE id = ?";
         const NOTE: &str = "UPDATE node SET activated = ? WHERE id = ?";
         let id = self.node.borrow().id;
@@ -284,12 +284,13 @@ impl PostgresBackend {
         tx.execute_unprepared(HOLD_CATALOGUE).await?;
         let own = tx.query_one_raw(statement(&tx, OWN, [id.into()])).await?;
         let own: Option<Vec<u8>> = own.map_or(Ok(None), |row| row.try_get_by_index(0))?;
-        let set = versions::digest(versions);
-        if own.as_deref() == Some(set.as_slice()) && versions::digest_in_force(&tx).await? != set {
+        let set = versions::digest(activation);
+        if own.as_deref() == Some(set.as_slice()) && versions::digest_in_force(&tx, activation).await? != set
+        {
             let epoch = versions::epoch(&tx).await?.cast_unsigned();
             return Ok(Activated { epoch, versions: Vec::new(), in_force: false });
         }
-        let (versions, epoch) = versions::activate(&tx, &mut self.ids, versions, now_ms).await?;
+        let (versions, epoch) = versions::activate(&tx, &mut self.ids, activation, now_ms).await?;
         tx.execute_raw(statement(&tx, NOTE, [set.to_vec().into(), id.into()])).await?;
         tx.commit().await?;
         Ok(Activated { epoch, versions, in_force: true })
@@ -309,8 +310,8 @@ impl Backend for PostgresBackend {
         }
     }
 
-    async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
-        self.switch(versions, now_ms)
+    async fn activate(&mut self, activation: &Activation, now_ms: i64) -> Result<Activated, BackendError> {
+        self.switch(activation, now_ms)
             .await
             .map_err(|error| BackendError { failure: Failure::Refused, message: error.to_string() })
     }

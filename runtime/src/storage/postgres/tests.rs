@@ -7,7 +7,7 @@ mod migrating;
 mod sights;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -44,7 +44,7 @@ use crate::{
         gate::GateKind,
         gates::{Gates, failing::PARKED_MAX},
         history::LedgerLine,
-        types::{Activated, Decision, Outcome, Publish, Published, Replay, Verdict},
+        types::{Activated, Activation, Decision, Outcome, Publish, Published, Replay, Verdict},
     },
     storage::{
         database::Database,
@@ -356,6 +356,29 @@ async fn the_newest_activation_wins_and_a_node_with_old_files_does_not_undo_it()
     assert_eq!((newest.epoch, newest.in_force), (new.epoch + 1, true));
 }
 
+#[tokio::test]
+async fn a_node_with_old_files_of_which_a_workspace_is_wrong_does_not_undo_the_newest_activation_either() {
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let (b, _of_b) = shared.node("b", 1, Clock::system()).await.unwrap();
+    let wrong = |hash| Activation {
+        versions: vec![version("one", hash)],
+        keeping: BTreeSet::from(["shop".to_owned()]),
+    };
+    assert!(a.activate(wrong(1)).await.unwrap().in_force);
+    let newest = b.activate(vec![version("one", 2), version("shop/one", 3)]).await.unwrap();
+    drop((a, _of_a));
+    let (a, _of_a) = restarted(&shared, "a").await;
+    let again = a.activate(wrong(1)).await.unwrap();
+    assert_eq!((again.epoch, again.in_force), (newest.epoch, false), "it has nothing new to say");
+    let newer = a.activate(wrong(4)).await.unwrap();
+    assert_eq!((newer.epoch, newer.in_force), (newest.epoch + 1, true));
+    assert_eq!(a.store().versions_in_force().await.unwrap().1.len(), 2, "the other node's shop stays");
+}
+
 /// A node whose last process is still closing keeps its directory locked for a moment.
 async fn restarted(shared: &Shared, node: &str) -> (Queue, Claims) {
     loop {
@@ -523,7 +546,7 @@ async fn settles_of_a_batch_that_was_given_up_although_it_was_stored_may_come_ag
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     let events = [1, 2, 3, 4].map(|identity| event(&active, identity, 0));
     let published = backend.commit(&batch(1, &gates, &[], &events)).await.unwrap().published;
     let rows = published.into_iter().map(|one| match one {

@@ -32,7 +32,7 @@ use crate::{
         gates::{Stored, door::Door},
         ids::Ids,
         lane::lane_gate,
-        types::{Activated, NewVersion},
+        types::{Activated, Activation},
     },
     storage::{ledger::Tally, versions},
 };
@@ -174,9 +174,9 @@ impl SqliteBackend {
         committed
     }
 
-    async fn switch(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, DbErr> {
+    async fn switch(&mut self, activation: &Activation, now_ms: i64) -> Result<Activated, DbErr> {
         let tx = self.begin().await?;
-        let (versions, epoch) = versions::activate(&tx, &mut self.ids, versions, now_ms).await?;
+        let (versions, epoch) = versions::activate(&tx, &mut self.ids, activation, now_ms).await?;
         tx.commit().await?;
         self.epoch = epoch;
         Ok(Activated { epoch, versions, in_force: true })
@@ -234,8 +234,8 @@ impl Backend for SqliteBackend {
         Ok(Committed { full: Some("the disk is full".to_owned()), ..committed })
     }
 
-    async fn activate(&mut self, versions: &[NewVersion], now_ms: i64) -> Result<Activated, BackendError> {
-        let activated = self.switch(versions, now_ms).await;
+    async fn activate(&mut self, activation: &Activation, now_ms: i64) -> Result<Activated, BackendError> {
+        let activated = self.switch(activation, now_ms).await;
         if activated.is_err() {
             self.writer = None;
         }

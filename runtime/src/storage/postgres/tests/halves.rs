@@ -123,7 +123,7 @@ async fn two_halves_are_answered_in_order_and_their_counts_add_up() {
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     // Each twice, the second time at the other end.
     let once = events(&active, 0);
     let twice: Vec<Publish> = once.iter().chain(once.iter().rev()).cloned().collect();
@@ -148,7 +148,7 @@ async fn among_many_events_that_are_taken_for_new_one_that_is_known_is_found_and
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     let turn = || shared.database.sql("SELECT turn FROM node").parse::<i64>().unwrap();
     let stored = backend.commit(&publishing(1, &gates, &events(&active, 0))).await.unwrap();
     let number: i64 = shared.database.sql("SELECT id FROM connection").parse().unwrap();
@@ -195,7 +195,7 @@ async fn of_two_commits_any_may_go_unanswered_and_everything_is_counted_once() {
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     // So that both connections are there.
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let (mut batches, mut new, mut known) = (1, EVENTS, 0);
@@ -252,7 +252,7 @@ async fn what_one_half_stored_stays_while_the_other_is_refused_and_done_again() 
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let mut holder = hold_one_of_the_second(&shared, 0).await;
     let refusing = async {
@@ -280,7 +280,7 @@ async fn nobody_takes_a_node_over_between_the_commits_of_its_halves() {
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let mut holder = hold_one_of_the_second(&shared, 0).await;
     let pool = sqlx::PgPool::connect(&shared.database.url()).await.unwrap();
@@ -308,7 +308,7 @@ async fn a_node_that_is_taken_over_after_one_half_joins_again_for_the_other_and_
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let mut holder = hold_one_of_the_second(&shared, 0).await;
     let fencing = async {
@@ -344,7 +344,7 @@ async fn a_node_that_is_taken_over_while_one_commit_is_unanswered_keeps_nothing_
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(2 * EVENTS as usize);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let publishes = events(&active, 0);
     let batch = Batch { slots: EVENTS as usize, ..publishing(2, &gates, &publishes) };
@@ -371,7 +371,7 @@ async fn the_second_connection_does_not_outlive_the_first() {
     let (clock, _) = Clock::stopped_at(START_MS);
     let mut backend = shared.backend("a", clock.clone()).await;
     let gates = Gates::new(4);
-    let active = backend.activate(&[version("one", 1)], START_MS).await.unwrap();
+    let active = backend.activate(&vec![version("one", 1)].into(), START_MS).await.unwrap();
     backend.commit(&publishing(1, &gates, &events(&active, 1_000))).await.unwrap();
     let publishes = events(&active, 0);
     let batch = publishing(2, &gates, &publishes);
