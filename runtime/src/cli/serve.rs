@@ -1,11 +1,14 @@
 //! `sheaf serve`: run the bundles of a directory until told to stop.
 
-use std::process::ExitCode;
+use std::{num::NonZero, process::ExitCode, thread::available_parallelism};
 
 use anyhow::Context;
 use serde_json::json;
 use sheaf_bundles::words::Words;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 
 use super::output::{Failure, Output};
 use crate::{
@@ -29,13 +32,22 @@ impl Serve {
     /// Exit code 0 after a stop, 1 when it could not start, the disk failed or the queue's writer ended.
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         telemetry::start(self.config.log_format, &self.config.log).context("--log")?;
-        tokio::runtime::Runtime::new()?.block_on(async {
+        let cores = available_parallelism().map_or(1, NonZero::get);
+        let workers = workers(cores, self.config.database.is_some());
+        let runtime = Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+        runtime.block_on(async {
             let started = app::serve(self.config, Environment::of_process(), Clock::system()).await;
             let running = started.map_err(in_words)?;
             announce(&running, output);
             until_stopped(running).await
         })
     }
+}
+
+/// Threads that serve requests and execute runs: one for each core. The writer of a PostgreSQL has a thread of its own, which
+/// is one of them: with one more than there are cores each event costs a tenth more (`make bench-postgres`).
+fn workers(cores: usize, writer_apart: bool) -> usize {
+    cores.saturating_sub(usize::from(writer_apart)).max(1)
 }
 
 /// The diagnostics of files are there in either language.
@@ -75,4 +87,15 @@ pub async fn until_stopped(running: Running) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_threads_work_than_there_are_cores_and_one_always_does() {
+        assert_eq!([1, 2, 8].map(|cores| workers(cores, false)), [1, 2, 8]);
+        assert_eq!([1, 2, 8].map(|cores| workers(cores, true)), [1, 1, 7]);
+    }
 }

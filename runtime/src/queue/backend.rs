@@ -1,6 +1,6 @@
 //! The seam to a database: one function commits one batch.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sheaf_bundles::{
     budget::{Accounts, Bill},
@@ -31,8 +31,10 @@ pub const CRASH_PAUSE_MS: i64 = 5_000;
 /// A database that can hold the queue. What it can put right by doing a turn again it does again (a stale fence, a deadlock);
 /// of the rest see [`Failure`].
 pub trait Backend: Send + 'static {
-    /// Commits one turn: extends leases, settles, claims, publishes, in this order. An event is stored with its runs and its
-    /// identity, and an attempt with its end, in one transaction; the publishes may be one of their own.
+    /// How long the writer may stand still for more publishes where a turn has many; zero unless it has a thread of its own.
+    const COMPANY_MAX: Duration;
+
+    /// Commits one turn: extends leases, settles, claims, publishes, in this order and in one transaction.
     fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;
 
     /// Makes exactly these versions active, beside those of workspaces that keep theirs, and moves the epoch if the set changed,

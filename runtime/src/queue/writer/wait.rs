@@ -11,12 +11,18 @@ use crate::queue::backend::{Backend, PUBLISH_MAX};
 const LINGER: Duration = Duration::from_millis(5);
 /// Settles that are committed without waiting for more.
 const SETTLES_ENOUGH: usize = 256;
+/// Publishes of a turn that is worth waiting for more: with fewer there is little to do, and who is there would only wait.
+pub const MANY: usize = 16;
+/// Publishes that are committed without waiting for more.
+pub const ENOUGH: usize = 64;
+/// How long the writer looks away while it waits for more. It is not woken for each of them, which would take what is to be saved.
+const LOOK_AWAY: Duration = Duration::from_micros(100);
 
 impl<B: Backend> Writer<B> {
     /// Waits until a turn is worth its commit. `false` when no handle is left.
     pub async fn gather(&mut self, gathered: &mut Gathered) -> bool {
         loop {
-            let open = self.drain(gathered);
+            let open = self.drain(gathered) && self.await_company(gathered);
             if !open || !gathered.is_empty() || self.due() {
                 return open;
             }
@@ -38,6 +44,17 @@ impl<B: Backend> Writer<B> {
             }
         }
         self.drain_ended();
+        open
+    }
+
+    /// Waits for more publishes where there are many already. `false` when no handle is left.
+    fn await_company(&mut self, gathered: &mut Gathered) -> bool {
+        let until = Instant::now() + B::COMPANY_MAX;
+        let mut open = true;
+        while open && wants_company(gathered) && Instant::now() < until {
+            std::thread::sleep(LOOK_AWAY);
+            open = self.drain(gathered);
+        }
         open
     }
 
@@ -106,4 +123,9 @@ impl<B: Backend> Writer<B> {
         let hands_out = self.limits_known && !self.ends.stopping && !self.ends.claims.is_closed();
         if hands_out { self.slots.saturating_sub(self.held.len()) } else { 0 }
     }
+}
+
+/// Whether more publishes would make a turn the better.
+fn wants_company(gathered: &Gathered) -> bool {
+    gathered.stop.is_none() && (MANY..ENOUGH).contains(&gathered.publishes.len())
 }

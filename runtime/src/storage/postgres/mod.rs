@@ -1,7 +1,6 @@
-//! PostgreSQL: any number of nodes on one database, each with a connection or two that commit its turns.
+//! PostgreSQL: any number of nodes on one database, each with a connection that commits its turns.
 
 pub mod backend;
-mod beside;
 mod budgets;
 mod claim;
 pub mod connect;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, LazyLock},
 };
 
 use sheaf_bundles::{
@@ -15,7 +15,6 @@ use super::{
     counts,
     identities::{self, Identities, Known, Taking},
     lanes,
-    turn::lock,
 };
 use crate::{
     queue::{
@@ -90,11 +89,11 @@ pub async fn number(
     Ok(())
 }
 
-/// What became of a half's publishes.
+/// What became of a turn's publishes.
 #[derive(Debug, Default)]
 pub struct Publishing {
-    /// One for each of them, with its place in the batch.
-    pub published: Vec<(usize, PublishedRow)>,
+    /// One for each of them, in order.
+    pub published: Vec<PublishedRow>,
     /// The soonest due time among the runs that were not handed over.
     pub soonest_due_ms: Option<i64>,
     /// Where runs were put that wait.
@@ -102,44 +101,31 @@ pub struct Publishing {
 }
 
 /// Gives ids to publishes, for the case that they are new.
-pub fn candidates<'p>(
-    batch: &Batch<'p>,
-    places: &[usize],
-    connections: &Connections,
-    ids: &mut Ids,
-) -> Vec<Candidate<'p>> {
-    let of = |place: &usize| (*place, &batch.publishes[*place]);
-    places.iter().map(of).map(|of| Candidate::of(of, connections, ids, batch.now_ms)).collect()
-}
-
-/// The identity of a publish within the database.
-pub fn identity(publish: &Publish, connections: &Connections) -> Option<Key> {
-    let number = connections.get(&publish.connection).copied().unwrap_or_default();
-    publish.content.dedupe().map(|hash| key(number, hash))
+pub fn candidates<'p>(batch: &Batch<'p>, connections: &Connections, ids: &mut Ids) -> Vec<Candidate<'p>> {
+    batch.publishes.iter().map(|publish| Candidate::of(publish, connections, ids, batch.now_ms)).collect()
 }
 
 /// What does not change while publishes are written.
-pub struct Share<'a, 'd> {
+pub struct Publisher<'a> {
     pub batch: &'a Batch<'a>,
     pub candidates: &'a [Candidate<'a>],
     /// The epoch in force.
     pub epoch: u64,
     /// Marks the rows that are handed over.
     pub owner: i64,
-    /// Asked about each run, also by those who write the turn's other half.
-    pub door: &'a Mutex<Door<'d>>,
     pub taking: Taking,
     /// Whose counters.
     pub ledger: i16,
 }
 
-impl<'a> Share<'a, '_> {
-    /// Writes them, handing over runs that are due now as long as there are slots for them. What is left of the tally is
+impl<'a> Publisher<'a> {
+    /// Writes them, handing over runs that are due now as long as the door lets them in. What is left of the tally is
     /// still to be added.
     pub async fn publish(
         &self,
         connection: &mut PgConnection,
         tally: &mut Tally,
+        door: &mut Door<'_>,
     ) -> Result<Publishing, sqlx::Error> {
         let mut identities = Identities::default();
         let firsts = self.candidates.iter().map(|one| match one.identity {
@@ -162,25 +148,14 @@ impl<'a> Share<'a, '_> {
             }
         };
         rows.lanes = lanes::occupied(connection, &self.batch.lanes_entered(Keeps::Every)).await?;
-        let published = self.decide_all(&firsts, &known, tally, &mut rows);
+        let each = self.candidates.iter().zip(firsts);
+        let published =
+            each.map(|(one, first)| self.decide(one, first, &known, tally, door, &mut rows)).collect();
         rows.write(connection, self.ledger, tally).await?;
         rows.keep_latest(connection, tally, self.batch).await?;
         rows.behind.sort_unstable();
         rows.behind.dedup();
         Ok(Publishing { published, soonest_due_ms: rows.soonest_due_ms, behind: rows.behind })
-    }
-
-    fn decide_all(
-        &self,
-        firsts: &[EventId],
-        known: &Known,
-        tally: &mut Tally,
-        rows: &mut Rows<'a>,
-    ) -> Vec<(usize, PublishedRow)> {
-        let mut door = lock(self.door);
-        let each = self.candidates.iter().zip(firsts);
-        each.map(|(one, first)| (one.place, self.decide(one, *first, known, tally, &mut door, rows)))
-            .collect()
     }
 
     fn is_stale(&self, candidate: &Candidate<'_>) -> bool {
@@ -281,8 +256,6 @@ impl<'a> Share<'a, '_> {
 
 /// A publish with the ids it has if it is new.
 pub struct Candidate<'p> {
-    /// Its place in the batch.
-    place: usize,
     publish: &'p Publish,
     /// The number of its connection.
     number: i64,
@@ -293,12 +266,7 @@ pub struct Candidate<'p> {
 }
 
 impl<'p> Candidate<'p> {
-    fn of(
-        (place, publish): (usize, &'p Publish),
-        connections: &Connections,
-        ids: &mut Ids,
-        now_ms: i64,
-    ) -> Candidate<'p> {
+    fn of(publish: &'p Publish, connections: &Connections, ids: &mut Ids, now_ms: i64) -> Candidate<'p> {
         let number = connections.get(&publish.connection).copied().unwrap_or_default();
         let identity = publish.content.dedupe().map(|hash| key(number, hash));
         let event = EventId(ids.next(now_ms));
@@ -312,7 +280,7 @@ impl<'p> Candidate<'p> {
                 taken.map(|(decision, due_ms)| (ids.next(now_ms), *decision, due_ms)).collect()
             }
         };
-        Candidate { place, publish, number, identity, event, runs }
+        Candidate { publish, number, identity, event, runs }
     }
 }
 

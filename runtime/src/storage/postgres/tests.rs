@@ -1,10 +1,10 @@
 //! The conformance suite on PostgreSQL, and what only nodes on PostgreSQL can get wrong.
 
 mod gates;
-mod halves;
 mod lanes;
 mod migrating;
 mod sights;
+mod unanswered;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, TransactionTrait};
@@ -223,6 +224,8 @@ struct Turn {
 }
 
 impl Backend for SqliteBackend {
+    const COMPANY_MAX: Duration = Duration::ZERO;
+
     /// On a full disk nothing new is taken; what is in hand is finished with the ballast's room.
     async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
         if !self.ballast.is_spent() {
