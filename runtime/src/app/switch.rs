@@ -139,7 +139,7 @@ struct InForce {
 }
 
 impl InForce {
-    /// `known`: plans that need not be compiled again.
+    /// `known`: plans that need not be compiled again if what is stored under their version still is what they are.
     async fn read(
         queue: &Queue,
         known: impl Fn(VersionId) -> Option<Arc<Plan>>,
@@ -147,7 +147,8 @@ impl InForce {
         let (epoch, versions) = queue.store().versions_in_force().await?;
         let mut plans = Vec::with_capacity(versions.len());
         for version in versions {
-            let plan = match known(version.id) {
+            let same = |plan: &Arc<Plan>| plan.artefact().hash == version.artefact.hash;
+            let plan = match known(version.id).filter(same) {
                 Some(plan) => plan,
                 None => Arc::new(sheaf_connectors::plan_of_artefact(version.artefact)?),
             };
