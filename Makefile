@@ -70,13 +70,14 @@ bench-queue:
 	$(RELEASE) --package sheaf-tests --bin queue_bench
 	target/release/queue_bench postgres $(QUEUE)
 
-## Record anew what the main load spends its time on; after larger changes, or for another compiler.
-profile:
+## Record anew what the main load spends its time on, on either database; after larger changes, or for another compiler.
+profile: postgres
 	rustup component add llvm-tools
 	RUSTFLAGS="$(RUSTFLAGS) -Cprofile-generate=$(RECORDING)/counts" $(CARGO) build --release --bin sheaf --target-dir $(RECORDING)
 	rm -rf $(RECORDING)/counts
 	$(RELEASE) --bin bench
 	target/release/bench --sheaf $(RECORDING)/release/sheaf --only sheaf --pairs 1 --seconds 10
+	target/release/bench --sheaf $(RECORDING)/release/sheaf --only sheaf --pairs 1 --seconds 10 --postgres
 	mkdir -p $(dir $(PROFILE))
 	$$(rustc --print target-libdir)/../bin/llvm-profdata merge --sparse --output $(PROFILE) $(RECORDING)/counts
 
