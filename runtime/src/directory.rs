@@ -181,13 +181,15 @@ fn is_there((key, files): &Found) -> bool {
 
 fn keys(folder: &Path) -> Result<Vec<String>, DirectoryError> {
     let mut keys = Vec::new();
-    if !folder.is_dir() {
+    if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(keys);
     }
     let failed = |error| DirectoryError::Read { path: folder.to_owned(), error };
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if !is_hidden(&entry) && entry.path().is_dir() {
+        // What cannot be looked at, or leads nowhere just now, is a workspace that cannot be read, and not one that is gone.
+        let is_file = fs::metadata(entry.path()).is_ok_and(|found| !found.is_dir());
+        if !is_hidden(&entry) && !is_file {
             keys.push(entry.file_name().to_string_lossy().into_owned());
         }
         if keys.len() > WORKSPACES_MAX {
@@ -324,17 +326,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_its_workspaces_mistake_and_no_others() {
+    fn what_cannot_be_read_is_its_workspaces_mistake_and_no_others() {
         let workspace = "kind: workspace\nname: NAME\ntime_zone: UTC\n";
         let folder = directory(&["workspaces/shop/sheaf.yaml", "workspaces/depot/bundles/b.yaml"]);
         fs::write(folder.path().join("workspaces/shop/sheaf.yaml"), workspace.replace("NAME", "shop"))
             .unwrap();
         let nowhere = folder.path().join("workspaces/depot/bundles/c.yaml");
         std::os::unix::fs::symlink("nowhere", nowhere).unwrap();
+        // What is mounted later is no workspace that is gone.
+        std::os::unix::fs::symlink("/nowhere/yet", folder.path().join("workspaces/away")).unwrap();
         let compiled = compile(&read(folder.path()).unwrap());
         let sound =
             compiled.workspaces.iter().map(|workspace| (workspace.key.as_str(), workspace.sound().is_some()));
-        assert_eq!(sound.collect::<Vec<_>>(), [("depot", false), ("shop", true)]);
+        assert_eq!(sound.collect::<Vec<_>>(), [("away", false), ("depot", false), ("shop", true)]);
         let said = compiled.text(Language::En, false);
         assert!(said.contains("depot/bundles/c.yaml: No such file"), "{said}");
     }

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use crate::directory;
@@ -19,7 +19,10 @@ pub struct Watch {
 }
 
 /// A file, and what tells one content of it from the next.
-type Stamp = (PathBuf, u64, Option<SystemTime>);
+type Stamp = (PathBuf, Option<Content>);
+
+/// Size and times of a file: when it was written, and when that or who may read it changed, in nanoseconds since 1970.
+type Content = (u64, i128, i128);
 
 impl Watch {
     /// Remembers the directory as it is.
@@ -51,15 +54,20 @@ fn stamps(directory: &Path) -> Vec<Stamp> {
         let metadata = fs::metadata(&path).ok().filter(|metadata| !metadata.is_dir());
         (
             path,
-            metadata.as_ref().map_or(0, fs::Metadata::len),
-            metadata.and_then(|metadata| metadata.modified().ok()),
+            metadata.map(|it| (it.len(), ns(it.mtime(), it.mtime_nsec()), ns(it.ctime(), it.ctime_nsec()))),
         )
     };
     paths.into_iter().map(stamp).collect()
 }
 
+fn ns(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -80,6 +88,16 @@ mod tests {
         assert!(!watch.changed());
         assert!(watch.changed());
         assert!(!watch.changed());
+    }
+
+    #[test]
+    fn a_file_that_may_be_read_now_is_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sheaf.yaml");
+        fs::write(&file, "a").unwrap();
+        let mut watch = Watch::new(folder.path());
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!([watch.changed(), watch.changed()], [false, true]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What is hot (publish, claim, settle) is written for each database apart; what is read, and what people do to runs,
 //! is the same statement on both.
 
+mod activated;
 pub mod budgets;
 pub mod database;
 mod gates;

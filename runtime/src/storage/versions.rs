@@ -3,13 +3,12 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, QueryResult};
-use sha2::{Digest as _, Sha256};
 use sheaf_bundles::{
     artefact::{Artefact, SharedText},
     id::VersionId,
 };
 
-use super::sql::statement;
+use super::{activated::Said, sql::statement};
 use crate::queue::{
     ids::Ids,
     types::{Activation, NewVersion, Version},
@@ -51,38 +50,10 @@ pub async fn activate(
     Ok((given, epoch.cast_unsigned()))
 }
 
-/// Tells one activation from another, whatever the order of its versions.
-pub fn digest(activation: &Activation) -> [u8; HASH_BYTES] {
-    let pairs = activation
-        .versions
-        .iter()
-        .map(|version| (version.bundle.clone(), version.artefact.hash.to_vec()))
-        .collect();
-    digest_of(pairs, &activation.keeping)
-}
-
-/// The digest of the activation that would change nothing and keeps the same workspaces.
-pub async fn digest_in_force(
-    tx: &DatabaseTransaction,
-    activation: &Activation,
-) -> Result<[u8; HASH_BYTES], DbErr> {
-    Ok(digest_of(active_beside(tx, activation).await?.into_keys().collect(), &activation.keeping))
-}
-
-fn digest_of(pairs: BTreeSet<(String, Vec<u8>)>, keeping: &BTreeSet<String>) -> [u8; HASH_BYTES] {
-    let mut digest = Sha256::new();
-    for (bundle, hash) in pairs {
-        digest.update((bundle.len() as u64).to_be_bytes());
-        digest.update(bundle);
-        digest.update(hash);
-    }
-    for workspace in keeping {
-        // No bundle has such a length.
-        digest.update(u64::MAX.to_be_bytes());
-        digest.update((workspace.len() as u64).to_be_bytes());
-        digest.update(workspace);
-    }
-    digest.finalize().into()
+/// What is in force.
+pub async fn said_in_force(tx: &DatabaseTransaction) -> Result<Said, DbErr> {
+    let active = active(tx).await?;
+    Ok(Said::of(active.keys().map(|(bundle, hash)| (bundle.as_str(), hash.as_slice()))))
 }
 
 /// The active versions that the activation does not keep.

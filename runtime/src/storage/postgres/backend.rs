@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sea_orm::{ConnectionTrait as _, DatabaseConnection, TransactionTrait as _};
+use sheaf_bundles::workspace;
 use sqlx::{Connection as _, PgConnection};
 use tokio::{
     sync::{Notify, watch},
@@ -30,7 +31,7 @@ use crate::{
         ids::Ids,
         types::{Activated, Activation},
     },
-    storage::{sql::statement, versions},
+    storage::{activated::Said, sql::statement, versions},
 };
 
 /// How long a turn may take before its connection is given up. The server ends each statement sooner; this is for a server
@@ -237,16 +238,19 @@ impl PostgresBackend {
         tx.execute_unprepared(HOLD_CATALOGUE).await?;
         let own = tx.query_one_raw(statement(&tx, OWN, [id.into()])).await?;
         let own: Option<Vec<u8>> = own.map_or(Ok(None), |row| row.try_get_by_index(0))?;
-        let set = versions::digest(activation);
-        if own.as_deref() == Some(set.as_slice()) && versions::digest_in_force(&tx, activation).await? != set
-        {
-            let epoch = versions::epoch(&tx).await?.cast_unsigned();
-            return Ok(Activated { epoch, versions: Vec::new(), in_force: false });
+        let mut new = activation.clone();
+        // A node that never said anything says all of it now.
+        let before = own.map(|own| Said::read(&own));
+        let said = before.clone().unwrap_or_default().then(activation);
+        if let Some(before) = &before {
+            new.keeping.extend(before.nothing_new(&said, &versions::said_in_force(&tx).await?));
         }
-        let (versions, epoch) = versions::activate(&tx, &mut self.ids, activation, now_ms).await?;
-        tx.execute_raw(statement(&tx, NOTE, [set.to_vec().into(), id.into()])).await?;
+        let in_force = new.keeping.len() == activation.keeping.len();
+        new.versions.retain(|version| in_force || !new.keeping.contains(workspace::of(&version.bundle)));
+        let (versions, epoch) = versions::activate(&tx, &mut self.ids, &new, now_ms).await?;
+        tx.execute_raw(statement(&tx, NOTE, [said.bytes().into(), id.into()])).await?;
         tx.commit().await?;
-        Ok(Activated { epoch, versions, in_force: true })
+        Ok(Activated { epoch, versions: if in_force { versions } else { Vec::new() }, in_force })
     }
 }
 

@@ -379,6 +379,41 @@ async fn a_node_with_old_files_of_which_a_workspace_is_wrong_does_not_undo_the_n
     assert_eq!(a.store().versions_in_force().await.unwrap().1.len(), 2, "the other node's shop stays");
 }
 
+#[tokio::test]
+async fn what_another_node_made_active_of_a_workspace_stays_when_one_with_old_files_says_something_of_others()
+{
+    if !server::is_installed() {
+        return;
+    }
+    let shared = Shared::default();
+    let (a, _of_a) = shared.node("a", 1, Clock::system()).await.unwrap();
+    let (b, _of_b) = shared.node("b", 1, Clock::system()).await.unwrap();
+    let (shop, depot) = (version("shop/one", 1), version("depot/one", 1));
+    let old = vec![shop.clone(), depot.clone()];
+    assert!(a.activate(old.clone()).await.unwrap().in_force);
+    let newer = vec![shop.clone(), version("depot/one", 2), version("zed/one", 1)];
+    assert!(b.activate(newer).await.unwrap().in_force);
+
+    let shop_is_wrong =
+        Activation { versions: vec![depot.clone()], keeping: BTreeSet::from(["shop".to_owned()]) };
+    let shop_is_changed = vec![version("shop/one", 3), depot.clone()];
+    for (said, of_shop) in
+        [(shop_is_wrong, &shop), (old.into(), &shop), (shop_is_changed.into(), &version("shop/one", 3))]
+    {
+        assert!(!a.activate(said).await.unwrap().in_force, "depot is the other node's");
+        let (_, versions) = a.store().versions_in_force().await.unwrap();
+        let hash = |bundle| versions.iter().find(|it| it.bundle == bundle).map(|it| it.artefact.hash);
+        assert_eq!(hash("shop/one"), Some(of_shop.artefact.hash));
+        assert_eq!(hash("depot/one"), Some(version("depot/one", 2).artefact.hash));
+        assert_eq!(hash("zed/one"), Some(version("zed/one", 1).artefact.hash));
+    }
+
+    assert!(!a.activate(vec![version("shop/one", 3)]).await.unwrap().in_force, "zed was never its own");
+    let (_, versions) = a.store().versions_in_force().await.unwrap();
+    let active: BTreeSet<&str> = versions.iter().map(|version| version.bundle.as_str()).collect();
+    assert_eq!(active, BTreeSet::from(["shop/one", "zed/one"]), "depot is gone from its files");
+}
+
 /// A node whose last process is still closing keeps its directory locked for a moment.
 async fn restarted(shared: &Shared, node: &str) -> (Queue, Claims) {
     loop {
