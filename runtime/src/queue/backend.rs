@@ -31,8 +31,9 @@ pub const CRASH_PAUSE_MS: i64 = 5_000;
 /// A database that can hold the queue. What it can put right by doing a turn again it does again (a stale fence, a deadlock);
 /// of the rest see [`Failure`].
 pub trait Backend: Send + 'static {
-    /// How long the writer may stand still for more publishes where a turn has many; zero unless it has a thread of its own.
-    const COMPANY_MAX: Duration;
+    /// How long the writer looks away while a turn of many waits for more; zero, as it must be unless the writer has a thread of
+    /// its own, is that none waits.
+    const LOOK_AWAY: Duration;
 
     /// Commits one turn: extends leases, settles, claims, publishes, in this order and in one transaction.
     fn commit(&mut self, batch: &Batch<'_>) -> impl Future<Output = Result<Committed, BackendError>> + Send;

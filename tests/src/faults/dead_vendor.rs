@@ -34,8 +34,9 @@ const HEALTHY_PER_S: f64 = 100.0;
 const LOOK: Duration = Duration::from_millis(700);
 /// How long more calls for the dead one are sent before each look, as many as are taken.
 const GATHER: Duration = Duration::from_millis(300);
-/// How long a request waits for an answer. Who waits for a slot of the dead one waits for that.
-const TIMEOUT: &str = "timeout: 1s";
+/// How long a request waits for an answer. Who waits for a slot of the dead one waits for that: for some looks, until its
+/// breaker opens.
+const TIMEOUT: &str = "timeout: 3s";
 /// Under this a median says more about a busy machine than about the product, milliseconds.
 const NOISE_MS: f64 = 250.0;
 /// What the connections are sent to in production.

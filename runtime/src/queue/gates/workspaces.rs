@@ -6,8 +6,10 @@ use crate::queue::gate::{GateId, Limit};
 
 /// Stands for the workspace of whatever is no connection: a bundle's gate, runs that go through none.
 const NOBODY: usize = 0;
-/// The directory's own workspace, and that of connections of which nothing is said.
-const OWN: usize = 1;
+/// Stands for the workspace of connections of which nothing is said any more.
+const UNKNOWN: usize = 1;
+/// The directory's own workspace; after it come the others.
+const OWN: usize = 2;
 
 /// The workspaces that slots are shared between, where active bundles of more than one are in use.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ impl Workspaces {
         match self.of.get(&gate) {
             Some(place) => *place,
             None if gate == GateId::NONE || !gate.is_connection() => NOBODY,
-            None => OWN,
+            None => UNKNOWN,
         }
     }
 
@@ -83,9 +85,9 @@ impl Workspaces {
         if place == NOBODY { 0 } else { self.shares[place].held }
     }
 
-    /// Whether more than one of its connections may need slots.
+    /// Whether more than one of its connections may need slots: of one that no bundle uses, runs may still wait.
     pub fn has_several(&self, place: usize) -> bool {
-        self.shares[place].used > 1
+        place == UNKNOWN || self.shares[place].used > 1
     }
 
     /// When runs were looked for behind a gate of it last.
@@ -95,7 +97,7 @@ impl Workspaces {
 
     /// The most slots that one of them holds.
     pub fn most(&self) -> usize {
-        self.shares.iter().skip(OWN).map(|share| share.held).max().unwrap_or(0)
+        self.shares.iter().skip(UNKNOWN).map(|share| share.held).max().unwrap_or(0)
     }
 }
 

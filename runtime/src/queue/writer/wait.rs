@@ -15,8 +15,10 @@ const SETTLES_ENOUGH: usize = 256;
 pub const MANY: usize = 16;
 /// Publishes that are committed without waiting for more.
 pub const ENOUGH: usize = 64;
-/// How long the writer looks away while it waits for more. It is not woken for each of them, which would take what is to be saved.
-const LOOK_AWAY: Duration = Duration::from_micros(100);
+/// How often the writer looks whether more have come. It is not woken for each, which would take what is to be saved.
+const LOOKS_MAX: usize = 10;
+/// Looks in a row without anybody new, after which nobody is expected: all who call may be waiting for this very turn.
+const VAIN_MAX: usize = 3;
 
 impl<B: Backend> Writer<B> {
     /// Waits until a turn is worth its commit. `false` when no handle is left.
@@ -49,11 +51,15 @@ impl<B: Backend> Writer<B> {
 
     /// Waits for more publishes where there are many already. `false` when no handle is left.
     fn await_company(&mut self, gathered: &mut Gathered) -> bool {
-        let until = Instant::now() + B::COMPANY_MAX;
-        let mut open = true;
-        while open && wants_company(gathered) && Instant::now() < until {
-            std::thread::sleep(LOOK_AWAY);
+        let (mut open, mut vain) = (true, 0);
+        for _ in 0..if B::LOOK_AWAY.is_zero() { 0 } else { LOOKS_MAX } {
+            if !open || vain == VAIN_MAX || !wants_company(gathered) {
+                break;
+            }
+            let before = gathered.publishes.len();
+            std::thread::sleep(B::LOOK_AWAY);
             open = self.drain(gathered);
+            vain = if gathered.publishes.len() > before { 0 } else { vain + 1 };
         }
         open
     }

@@ -255,9 +255,9 @@ impl PostgresBackend {
 }
 
 impl Backend for PostgresBackend {
-    /// A turn is some round trips to the server, which take both the longer the more turns there are: with this, turns under
-    /// load are as large again and an event takes a tenth less of all CPU (`make bench-postgres`).
-    const COMPANY_MAX: Duration = Duration::from_millis(1);
+    /// A turn is some round trips to the server, whatever it carries. Waiting up to ten times this, turns under load are as
+    /// large again, and an event takes a tenth less of all CPU (`make bench-postgres`).
+    const LOOK_AWAY: Duration = Duration::from_micros(100);
 
     async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
         let in_time = timeout(TURN_MAX, self.do_all(batch)).await;

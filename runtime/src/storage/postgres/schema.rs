@@ -11,6 +11,9 @@ use crate::{
 
 /// One step of the schema.
 struct Migration {
+    /// Tables of those before that it changes, `queue` last: it has all of them before it does anything, so that nobody waits
+    /// for its work and for the next table in one.
+    tables: &'static [&'static str],
     script: &'static str,
     /// The oldest schema whose sheaf may go on using the database after this step. A step that only adds keeps this low,
     /// so that nodes are replaced one by one; what is not used any more is taken away by a later step, in a later release.
@@ -22,6 +25,7 @@ struct Migration {
 /// Rows are narrow and keyed by time-sorted ids. `queue` has one index beside its key, and it lives at the right end of it.
 const MIGRATIONS: &[Migration] = &[
     Migration {
+        tables: &[],
         script: r"
 -- Numbers of the database itself: the epoch in force.
 CREATE TABLE meta (key text PRIMARY KEY, value bigint NOT NULL);
@@ -165,6 +169,7 @@ CREATE TABLE audit (
         usable_by: 1,
     },
     Migration {
+        tables: &["version", "queue"],
         script: r"
 -- through: the gate of the connection that the next step sends through. gate: the one that the run waits behind, out of
 -- the way of those that may run; below zero it holds a place of a connection with a limit. A node that does not know of
@@ -193,6 +198,7 @@ ALTER TABLE version ADD COLUMN through bigint NOT NULL DEFAULT 0;
         usable_by: 1,
     },
     Migration {
+        tables: &["run", "queue"],
         script: r"
 -- lane: the key that the run belongs to, of which one is in flight at a time. Of its rows one is the head; the others stand
 -- behind the gate of lanes. A finished run keeps its lane for a replay. A node that does not know of lanes claims
@@ -204,6 +210,7 @@ ALTER TABLE run ADD COLUMN lane bigint;
         usable_by: 1,
     },
     Migration {
+        tables: &[],
         script: r"
 -- What is spent of the budgets of a connection: its gate, its name, the accounts as JSON. A node that does not know of
 -- budgets spends without noting it.
@@ -212,6 +219,7 @@ CREATE TABLE budget (gate bigint PRIMARY KEY, name text NOT NULL, accounts text 
         usable_by: 1,
     },
     Migration {
+        tables: &["audit", "queue"],
         script: r"
 -- Runs that were refused before, oldest first, for those who are told of them. A run that is delivered at once is never in it.
 CREATE INDEX queue_again ON queue (id) WHERE attempt > 0 AND gate IS NULL;
@@ -322,6 +330,10 @@ async fn change(
     };
     let version = i64::try_from(step + 1).unwrap_or(i64::MAX);
     tx.execute_unprepared(&format!("SET LOCAL lock_timeout = {wait_ms}")).await?;
+    if !migration.tables.is_empty() {
+        let tables = migration.tables.join(", ");
+        tx.execute_unprepared(&format!("LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")).await?;
+    }
     tx.execute_unprepared(migration.script).await?;
     tx.execute_raw(statement(tx, write, [version.into(), migration.usable_by.into()])).await?;
     Ok(())

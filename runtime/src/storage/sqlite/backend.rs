@@ -224,7 +224,7 @@ struct Turn {
 }
 
 impl Backend for SqliteBackend {
-    const COMPANY_MAX: Duration = Duration::ZERO;
+    const LOOK_AWAY: Duration = Duration::ZERO;
 
     /// On a full disk nothing new is taken; what is in hand is finished with the ballast's room.
     async fn commit(&mut self, batch: &Batch<'_>) -> Result<Committed, BackendError> {
