@@ -17,7 +17,7 @@ const DEADLOCKS_MAX: u32 = 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Whether the migration waits for a table.
 const WAITS: &str = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
-                     AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' AND query LIKE '%ALTER TABLE queue%')";
+                     AND pid <> pg_backend_pid() AND wait_event_type = 'Lock' AND query LIKE 'LOCK TABLE%')";
 
 /// A database of an older sheaf, and the one that brings it up to date.
 async fn older(database: &TestDatabase, schema: usize) -> DatabaseConnection {
@@ -101,11 +101,11 @@ async fn is_ended_for_a_deadlock_and_goes_through() -> bool {
     let pool = connect::pool(&database.url().parse().unwrap(), connect::Use::Write);
     let mut asking = PgConnection::connect(&database.url()).await.unwrap();
     // It never looks, so it is the migration that is ended.
-    let mut holder = other(&database, "SET deadlock_timeout = '1h'; SELECT FROM version").await;
+    let mut holder = other(&database, "SET deadlock_timeout = '1h'; SELECT FROM queue").await;
     let migration = migrating(&pool);
     until(&mut asking, WAITS).await;
     // The migration has this table, and waits for the other.
-    sqlx::raw_sql("SELECT FROM queue").execute(&mut holder).await.unwrap();
+    sqlx::raw_sql("SELECT FROM version").execute(&mut holder).await.unwrap();
     holder.close().await.unwrap();
     migrated(migration, &database).await;
     // A server process counts in the end at its end.
