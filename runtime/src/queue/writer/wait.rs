@@ -52,7 +52,8 @@ impl<B: Backend> Writer<B> {
     /// Waits for more publishes where there are many already. `false` when no handle is left.
     fn await_company(&mut self, gathered: &mut Gathered) -> bool {
         let (mut open, mut vain) = (true, 0);
-        for _ in 0..if B::LOOK_AWAY.is_zero() { 0 } else { LOOKS_MAX } {
+        let looks = if B::LOOK_AWAY.is_zero() { 0 } else { LOOKS_MAX };
+        for _ in 0..looks {
             if !open || vain == VAIN_MAX || !wants_company(gathered) {
                 break;
             }
