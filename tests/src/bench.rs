@@ -181,7 +181,7 @@ pub async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
     let started_ns = unix_ns();
     let outcome = load.run().await;
     ensure!(!outcome.acknowledged.is_empty(), "nothing was acknowledged, so nothing was measured");
-    arrived(sink, outcome.acknowledged.len(), DRAIN_STUCK).await;
+    arrived(sink, &outcome.acknowledged, DRAIN_STUCK).await;
     ensure!(sink.unreadable() == 0, "requests without a call id came");
     let seconds = (sink.last_ns() - started_ns) as f64 / 1e9;
     Ok(Drained {
@@ -193,10 +193,11 @@ pub async fn drained(load: Load, sink: &Sink) -> anyhow::Result<Drained> {
     })
 }
 
-/// Waits for so many different calls, but not when none has come for `stuck`.
-pub async fn arrived(sink: &Sink, calls: usize, stuck: Duration) {
+/// Waits for these calls, but not when none has come for `stuck`. Their number says nothing: a server that was killed, and goes
+/// on, brings others as well.
+pub async fn arrived(sink: &Sink, calls: &[i64], stuck: Duration) {
     let mut seen = (sink.unique(), Instant::now());
-    while seen.0 < calls && seen.1.elapsed() < stuck {
+    while (seen.0 < calls.len() || sink.missing(calls) > 0) && seen.1.elapsed() < stuck {
         tokio::time::sleep(DRAIN_EVERY).await;
         if sink.unique() > seen.0 {
             seen = (sink.unique(), Instant::now());

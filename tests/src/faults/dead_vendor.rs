@@ -85,7 +85,7 @@ pub async fn run(plan: Plan, cycles: usize) -> anyhow::Result<Outcome> {
         );
     }
     is_dead.store(false, Ordering::Relaxed);
-    arrived(&got, behind.len(), STUCK).await;
+    arrived(&got, &behind, STUCK).await;
     equations::drained(&setup, DRAIN).await?;
     let missing = got.missing(&behind);
     outcome.count("acknowledged for the dead one", behind.len());

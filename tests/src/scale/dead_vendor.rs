@@ -100,7 +100,7 @@ pub async fn run(lab: &Lab, waiting: usize, outcome: &mut Outcome) -> anyhow::Re
     );
 
     let _back = far.spawn(dead.revive(revived.clone())).await??;
-    volume::arrived(&revived, to_dead.len(), RECOVERY / 3).await;
+    volume::arrived(&revived, &to_dead, RECOVERY / 3).await;
     let ledger = equations::drained(&setup, RECOVERY).await?;
     let parked: u64 = ledger.connections.iter().map(|it| it.parked).sum();
     let missing = revived.missing(&to_dead);

@@ -126,7 +126,7 @@ async fn killed(
     product.process.kill()?;
     let sent = sending.await?;
     let next = setup.start().await?;
-    volume::arrived(sink, sent.acknowledged.len(), SETTLED).await;
+    volume::arrived(sink, &sent.acknowledged, SETTLED).await;
     let missing = sink.missing(&sent.acknowledged);
     outcome.cycle(
         format!("kill -9: {} acknowledged, {} not", sent.acknowledged.len(), sent.unanswered + sent.refused),
@@ -162,7 +162,7 @@ async fn all_at_once(
     ready_in_time(&product, outcome);
     let wait_ms = due_ms - unix_ns() / 1_000_000;
     tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0))).await;
-    volume::arrived(sink, delayed.len(), STUCK).await;
+    volume::arrived(sink, delayed, STUCK).await;
     let seconds = (sink.last_ns() - due_ms * 1_000_000) as f64 / 1e9;
     let (missing, repeats) = (sink.missing(delayed), sink.repeats());
     let per_second = sink.unique() as f64 / seconds;

@@ -44,7 +44,7 @@ pub async fn delivered(
     sink.reset();
     let load = lab.load(product.hooks, load::calls(product.hooks, &setup.hook_path()?));
     let sent = volume::send(&load, deliveries).await?;
-    volume::arrived(sink, sent.acknowledged.len(), STUCK).await;
+    volume::arrived(sink, &sent.acknowledged, STUCK).await;
     let ledger = equations::drained(setup, SETTLED).await?;
     let counted: u64 = ledger.connections.iter().map(|it| it.delivered).sum();
     let (missing, repeats) = (sink.missing(&sent.acknowledged), sink.repeats());

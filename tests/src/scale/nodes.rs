@@ -179,7 +179,7 @@ async fn delivered(loads: JoinSet<load::Outcome>, sink: &Sink, outcome: &mut Out
     // Nodes' loads may meet in the same nanosecond: to the product that is one call.
     ids.sort_unstable();
     ids.dedup();
-    arrived(sink, ids.len(), STUCK).await;
+    arrived(sink, &ids, STUCK).await;
     let missing = sink.missing(&ids);
     outcome.count("acknowledged", ids.len());
     outcome.count("acknowledged and missing", missing);

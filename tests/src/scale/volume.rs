@@ -51,8 +51,8 @@ pub async fn send(load: &Load, count: usize) -> anyhow::Result<Sent> {
     Ok(sent)
 }
 
-/// Waits for so many different calls, but not when none has come for `stuck`; says how far it is.
-pub async fn arrived(sink: &Sink, calls: usize, stuck: Duration) {
+/// Waits for these calls, but not when none has come for `stuck`; says how far it is.
+pub async fn arrived(sink: &Sink, calls: &[i64], stuck: Duration) {
     let telling = async {
         let mut ticks = tokio::time::interval(TELL_EVERY);
         ticks.tick().await;
@@ -61,7 +61,7 @@ pub async fn arrived(sink: &Sink, calls: usize, stuck: Duration) {
             ticks.tick().await;
             let now = sink.unique();
             let speed = (now - before) as f64 / TELL_EVERY.as_secs_f64();
-            tell(&format!("{now} of {calls} arrived, {speed:.0}/s"));
+            tell(&format!("{now} of {} arrived, {speed:.0}/s", calls.len()));
             before = now;
         }
     };
