@@ -9,4 +9,5 @@ mod order;
 mod outcomes;
 mod resend;
 mod shares;
+mod workspaces;
 mod world;

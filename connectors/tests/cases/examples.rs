@@ -126,3 +126,8 @@ fn the_request_example_sends_what_it_says() {
 fn the_webhook_example_sends_what_it_says() {
     assert_eq!(run("webhook-to-http"), 2);
 }
+
+#[test]
+fn the_clients_of_the_agency_send_what_they_say() {
+    assert_eq!(["optics", "dental"].map(|client| run(&format!("agency/workspaces/{client}"))), [1, 2]);
+}

@@ -116,7 +116,7 @@ fn sender(ops: &Receiver, shop: &Receiver, clock: &Clock) -> Sender {
 }
 
 /// What a receiver was told, each signed with its own key: type, workspace and whose it is. No word of `others` is in it.
-fn heard(receiver: &Receiver, key: &str, others: &[&str]) -> Vec<(String, String, String)> {
+pub fn heard(receiver: &Receiver, key: &str, others: &[&str]) -> Vec<(String, String, String)> {
     let heard = receiver.messages().into_iter().map(|message| {
         let signed_s =
             message.header("webhook-timestamp").and_then(|time| time.parse().ok()).expect("a time");
@@ -134,7 +134,7 @@ fn heard(receiver: &Receiver, key: &str, others: &[&str]) -> Vec<(String, String
     heard
 }
 
-fn owned(told: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
+pub fn owned(told: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
     told.iter()
         .map(|(kind, workspace, whose)| ((*kind).into(), (*workspace).into(), (*whose).into()))
         .collect()

@@ -20,7 +20,7 @@ use sheaf_tests::{
 };
 use tempfile::TempDir;
 
-/// The connection that takes the webhooks.
+/// The connection that takes the webhooks, unless it is said otherwise.
 pub const HOOK: &str = "calltouch-main";
 /// When these tests happen: the day of the samples, unix milliseconds.
 const NOW_MS: i64 = 1_772_695_100_000;
@@ -33,7 +33,7 @@ pub struct World {
     pub mindbox: Mindbox,
     running: Running,
     clock: SetClock,
-    hook_path: String,
+    hook: String,
     config: Config,
     environment: Environment,
     time: Clock,
@@ -78,13 +78,11 @@ impl World {
         let environment = Environment::with(mindbox_key.iter().chain(secrets).copied());
         let (clock, set_clock) = Clock::stopped_at(NOW_MS);
         let running = serve(&config, &environment, &clock).await;
-        let key = MasterKey::load(None, &data).expect("the key it made");
-        let hook_path = format!("/hooks/{}", key.token(HOOK, 1).expose());
         World {
             mindbox,
             running,
             clock: set_clock,
-            hook_path,
+            hook: HOOK.to_owned(),
             config,
             environment,
             time: clock,
@@ -99,11 +97,11 @@ impl World {
 
     /// The same, with something done while it is down.
     pub async fn restart_after(self, meanwhile: impl FnOnce()) -> World {
-        let World { mindbox, running, clock, hook_path, config, environment, time, _folder } = self;
+        let World { mindbox, running, clock, hook, config, environment, time, _folder } = self;
         running.stop().await;
         meanwhile();
         let running = serve(&config, &environment, &time).await;
-        World { mindbox, running, clock, hook_path, config, environment, time, _folder }
+        World { mindbox, running, clock, hook, config, environment, time, _folder }
     }
 
     /// Starts one more node on the same database with the same key, its own data in `data` and its files in `directory`.
@@ -143,6 +141,11 @@ impl World {
         }
     }
 
+    /// From now on its hook is that of this connection.
+    pub fn through(&mut self, connection: &str) {
+        connection.clone_into(&mut self.hook);
+    }
+
     /// Calltouch with a webhook to the hook.
     pub fn calltouch(&self, method: Method) -> Calltouch {
         self.calltouch_to(&self.running, method)
@@ -151,7 +154,8 @@ impl World {
     /// Calltouch with a webhook to the hook at another node.
     pub fn calltouch_to(&self, node: &Running, method: Method) -> Calltouch {
         let address = node.addresses().hooks;
-        let path = self.hook_path.clone();
+        let key = MasterKey::load(None, &self.config.data_directory()).expect("the key it made");
+        let path = format!("/hooks/{}", key.token(&self.hook, 1).expose());
         Calltouch::new(Webhook { address, path, method, model: Model::Events, spaces: Spaces::Percent })
     }
 
@@ -165,7 +169,7 @@ impl World {
         let store = self.running.queue().store();
         assert_eq!(store.verify_ledger().await.expect("a ledger"), []);
         let lines = store.ledger().await.expect("a ledger");
-        let line = lines.into_iter().find(|line| line.connection == HOOK)?;
+        let line = lines.into_iter().find(|line| line.connection == self.hook)?;
         assert!(line.events_balance && line.decisions_balance, "{line:?}");
         Some(line)
     }
