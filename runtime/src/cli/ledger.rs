@@ -15,7 +15,7 @@ use crate::{
     queue::{
         gate::{BudgetLeft, ClosedGate},
         history::{LedgerLine, LedgerMismatch},
-        observe::WAITING_ROWS_MAX,
+        observe::{PARKED_VERSIONS_MAX, WAITING_ROWS_MAX},
     },
     spool,
 };
@@ -35,9 +35,10 @@ impl Ledger {
     pub fn run(self, output: &Output) -> anyhow::Result<ExitCode> {
         let (lines, mismatches, oldest, (gates, budgets)) = self.project.read(async |store| {
             let mismatches = if self.verify { store.verify_ledger().await? } else { Vec::new() };
-            let rows_max = if self.verify { u32::MAX } else { WAITING_ROWS_MAX };
+            let (rows_max, versions_max) =
+                if self.verify { (u32::MAX, u32::MAX) } else { (WAITING_ROWS_MAX, PARKED_VERSIONS_MAX) };
             let waiting = store.waiting(rows_max).await?;
-            let (parked, _) = store.parked_groups(0).await?;
+            let (parked, _) = store.parked_groups(versions_max, 0).await?;
             let seen = Seen { at_ms: Clock::system().now_ms(), waiting, parked, ..Seen::default() };
             let held = (store.closed_gates().await?, store.budgets_left().await?);
             Ok((store.ledger().await?, mismatches, ages(&seen), held))

@@ -12,10 +12,7 @@ use super::{
 use crate::queue::{
     gate::{GateId, Stand},
     lane::lane_gate,
-    observe::{
-        PARKED_COUNT_MAX, PARKED_VERSIONS_MAX, Parked, ParkedExample, REFUSED_EXAMPLES_MIN, Waiting,
-        WaitingFor,
-    },
+    observe::{PARKED_COUNT_MAX, Parked, ParkedExample, REFUSED_EXAMPLES_MIN, Waiting, WaitingFor},
 };
 
 /// Due, and not taken: in the order of the index on due times, so the first of each connection is its oldest.
@@ -147,60 +144,61 @@ fn class(backend: DbBackend) -> &'static str {
     }
 }
 
-/// Every version with parked runs, found by stepping through the index; a recursion's limit stands where the database
-/// wants it.
+/// Every version with parked runs, found by stepping through the index from the newest on; a recursion's limit stands where
+/// the database wants it.
 fn versions(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Postgres => {
             "WITH RECURSIVE step (version) AS (
-    SELECT min(version) FROM run WHERE state = 1
+    SELECT max(version) FROM run WHERE state = 1
     UNION ALL
-    SELECT (SELECT min(version) FROM run WHERE state = 1 AND version > step.version) FROM step
+    SELECT (SELECT max(version) FROM run WHERE state = 1 AND version < step.version) FROM step
     WHERE step.version IS NOT NULL
-), v AS (SELECT version FROM step LIMIT ?1)"
+), v AS (SELECT version FROM step WHERE version IS NOT NULL LIMIT ?1)"
         }
         _ => {
             "WITH RECURSIVE v (version) AS (
-    SELECT min(version) FROM run WHERE state = 1
+    SELECT max(version) FROM run WHERE state = 1
     UNION ALL
-    SELECT (SELECT min(version) FROM run WHERE state = 1 AND version > v.version) FROM v WHERE v.version IS NOT NULL
+    SELECT (SELECT max(version) FROM run WHERE state = 1 AND version < v.version) FROM v WHERE v.version IS NOT NULL
     LIMIT ?1
 )"
         }
     }
 }
 
-/// Parked runs by version and class, each with its newest examples, see [`REFUSED_EXAMPLES_MIN`]; and whether that is all of
-/// them.
+/// Parked runs by version and class, of at most so many versions from the newest on, each with its newest examples, see
+/// [`REFUSED_EXAMPLES_MIN`]; and whether that is all of them.
 pub async fn parked(
     connection: &DatabaseConnection,
+    versions_max: u32,
     examples_max: u32,
 ) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), DbErr> {
     let sql = parked_sql(connection.get_database_backend());
-    let limits = [(i64::from(PARKED_VERSIONS_MAX) + 1).into(), i64::from(PARKED_COUNT_MAX).into()];
+    let limits = [(i64::from(versions_max) + 1).into(), i64::from(PARKED_COUNT_MAX).into()];
     let rows = connection.query_all_raw(statement(connection, &sql, limits)).await?;
     let mut found = Vec::new();
     let mut versions = std::collections::BTreeSet::new();
     for row in &rows {
         let version: i64 = row.try_get_by_index(6)?;
         versions.insert(version);
-        let count = count(row, 3)?;
-        if count > 0 {
-            let parked = Parked {
-                bundle: row.try_get_by_index(0)?,
-                connection: row.try_get_by_index(1)?,
-                class: row.try_get_by_index(2)?,
-                count,
-                since_ms: row.try_get_by_index(4)?,
-                newest_ms: row.try_get_by_index(5)?,
-            };
-            let refused = parked.class == Class::AuthBroken.name();
-            let limit = if refused { examples_max.max(REFUSED_EXAMPLES_MIN) } else { examples_max };
-            let examples = examples(connection, version, &parked.class, limit).await?;
-            found.push((parked, examples));
+        if versions.len() > versions_max as usize {
+            return Ok((found, false));
         }
+        let parked = Parked {
+            bundle: row.try_get_by_index(0)?,
+            connection: row.try_get_by_index(1)?,
+            class: row.try_get_by_index(2)?,
+            count: count(row, 3)?,
+            since_ms: row.try_get_by_index(4)?,
+            newest_ms: row.try_get_by_index(5)?,
+        };
+        let refused = parked.class == Class::AuthBroken.name();
+        let limit = if refused { examples_max.max(REFUSED_EXAMPLES_MIN) } else { examples_max };
+        let examples = examples(connection, version, &parked.class, limit).await?;
+        found.push((parked, examples));
     }
-    Ok((found, versions.len() <= PARKED_VERSIONS_MAX as usize))
+    Ok((found, true))
 }
 
 async fn examples(
@@ -228,16 +226,18 @@ async fn examples(
         .collect()
 }
 
-/// Steps from version to version by the index instead of reading every parked run, then asks for each class, and for none.
+/// Steps from version to version by the index instead of reading every parked run, then asks for each class, and for none;
+/// counts those that there are.
 pub fn parked_sql(backend: DbBackend) -> String {
     let (versions, class) = (versions(backend), class(backend));
     let names = Class::ALL.iter().map(|class| format!("('{}')", class.name())).collect::<Vec<_>>().join(", ");
-    let of = format!("FROM run WHERE state = 1 AND version = v.version AND {class} = c.column1");
+    let of = format!("FROM run WHERE state = 1 AND version = g.version AND {class} = g.class");
     format!(
         "{versions}
-SELECT n.bundle, n.connection, c.column1, (SELECT count(*) FROM (SELECT 1 {of} LIMIT ?2) AS few),
-    (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}), v.version
-FROM v JOIN version n ON n.id = v.version CROSS JOIN (VALUES (''), {names}) c"
+SELECT n.bundle, n.connection, g.class, (SELECT count(*) FROM (SELECT 1 {of} LIMIT ?2) AS few),
+    (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}), g.version
+FROM (SELECT v.version, c.column1 AS class FROM v CROSS JOIN (VALUES (''), {names}) c) g
+JOIN version n ON n.id = g.version WHERE EXISTS (SELECT 1 {of}) ORDER BY g.version DESC"
     )
 }
 

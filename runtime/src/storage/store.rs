@@ -122,15 +122,17 @@ impl Store {
         Ok(observe::waiting(&self.0.readers, self.0.clock.now_ms(), rows_max).await?)
     }
 
-    /// Parked runs by version and class, each with its newest examples; and whether that is all of them.
+    /// Parked runs by version and class, of the `versions_max` newest versions that have any, each with its newest examples;
+    /// and whether that is all of them.
     ///
     /// # Errors
     /// `Storage`.
     pub async fn parked_groups(
         &self,
+        versions_max: u32,
         examples_max: u32,
     ) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), QueueError> {
-        Ok(observe::parked(&self.0.readers, examples_max).await?)
+        Ok(observe::parked(&self.0.readers, versions_max, examples_max).await?)
     }
 
     /// What the counters say now, to be compared with a recount.

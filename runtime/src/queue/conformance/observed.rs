@@ -11,7 +11,7 @@ use crate::{
     oversight::recount::Recount,
     queue::{
         gate::Limit,
-        observe::{Chunk, Note, Rows, Waiting, WaitingFor},
+        observe::{Chunk, Note, PARKED_VERSIONS_MAX, Rows, Waiting, WaitingFor},
     },
 };
 
@@ -136,7 +136,7 @@ pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place
         bench.queue.flush().await.unwrap();
     }
     let store = bench.queue.store();
-    let (groups, all) = store.parked_groups(1).await.unwrap();
+    let (groups, all) = store.parked_groups(PARKED_VERSIONS_MAX, 1).await.unwrap();
     assert!(all);
     let told = |class: &str| {
         let (parked, examples) = groups.iter().find(|(parked, _)| parked.class == class).expect("the class");
@@ -152,8 +152,18 @@ pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place
 
     store.replay(&[runs[2]], Replay::Retry).await.unwrap();
     store.discard(&[runs[3]], "by a test").await.unwrap();
-    let (groups, _) = store.parked_groups(1).await.unwrap();
+    let (groups, _) = store.parked_groups(PARKED_VERSIONS_MAX, 1).await.unwrap();
     assert_eq!(groups.iter().map(|(parked, _)| parked.class.as_str()).collect::<Vec<_>>(), ["bad_request"]);
+
+    bench.set.advance_ms(1_000);
+    bench.claim().await.settle(delivered());
+    let newer = Decision { version: bench.versions[1], bundle: bundle("two"), ..bench.take(0) };
+    bench.accept(publish(bench.epoch, Some([9, 9]), vec![newer])).await;
+    bench.claim().await.settle(parked_as(Class::BadRequest));
+    bench.queue.flush().await.unwrap();
+    let (groups, all) = bench.queue.store().parked_groups(1, 1).await.unwrap();
+    assert_eq!(groups.iter().map(|(parked, _)| parked.bundle.as_str()).collect::<Vec<_>>(), ["two"]);
+    assert!(!all, "an older version has some too");
 }
 
 pub async fn a_replayed_run_that_is_refused_again_waits_since_its_replay<P: Place>() {
@@ -187,7 +197,7 @@ pub async fn an_answer_with_a_nul_hides_no_parked_run<P: Place>() {
     };
     claim.settle(Settle { deliveries: vec![refused], ..parked() });
     bench.queue.flush().await.unwrap();
-    let (groups, _) = bench.queue.store().parked_groups(1).await.unwrap();
+    let (groups, _) = bench.queue.store().parked_groups(PARKED_VERSIONS_MAX, 1).await.unwrap();
     let [(parked, examples)] = groups.try_into().expect("one group");
     assert_eq!((parked.count, parked.class.as_str()), (1, "bad_request"));
     assert_eq!((examples[0].run, examples[0].step.as_str(), examples[0].status), (run, "send", Some(400)));
