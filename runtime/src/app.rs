@@ -67,9 +67,16 @@ pub enum AppError {
         /// What the system said.
         error: io::Error,
     },
-    /// A version that was active last does not compile with this engine.
-    #[error(transparent)]
-    Artefact(#[from] ArtefactError),
+    /// A version in force does not compile with this sheaf.
+    #[error(
+        "bundle {bundle}: its version in force does not compile with this sheaf ({error}); start the one that made it active, or repair the bundle's files"
+    )]
+    Artefact {
+        /// Whose.
+        bundle: String,
+        /// Why.
+        error: ArtefactError,
+    },
     /// The master key.
     #[error(transparent)]
     Key(#[from] KeyError),

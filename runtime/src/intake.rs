@@ -119,12 +119,11 @@ impl Handler for Intake {
 
 impl Intake {
     /// The hook a request is for, and the share of its workspace where there are others. Whatever is not one of our hooks
-    /// gets the same answer; while a workspace in force cannot be served, one that asks to come again.
+    /// gets the same answer.
     fn hook(&self, parts: &Parts) -> Result<(Arc<LiveHook>, Option<Arc<Share>>), Refusal> {
         let token = parts.uri.path().strip_prefix(PATH).and_then(|text| Token::parse(text.as_bytes()));
         let live = self.catalogue.live();
-        let unknown = if live.is_whole || token.is_none() { Refusal::NotFound } else { Refusal::Unavailable };
-        let hook = token.and_then(|token| live.hook(&token)).ok_or(unknown)?;
+        let hook = token.and_then(|token| live.hook(&token)).ok_or(Refusal::NotFound)?;
         Ok((hook.clone(), live.share(hook).cloned()))
     }
 

@@ -29,8 +29,6 @@ const GENERATION_FIRST: u32 = 1;
 pub struct Live {
     /// Compared by publish, in its commit.
     pub epoch: u64,
-    /// Whether every hook in force is here; otherwise one that is not known may be of a workspace that cannot be served yet.
-    pub is_whole: bool,
     hooks: Vec<(Token, Arc<LiveHook>)>,
     /// Keyed hash of a token -> places in `hooks`: what a stranger can learn from its timing does not depend on our tokens.
     by_hash: HashMap<u64, Vec<usize>>,
@@ -71,8 +69,7 @@ impl Live {
         for (place, (token, _)) in hooks.iter().enumerate() {
             by_hash.entry(keyed.hash_one(token.bytes())).or_default().push(place);
         }
-        let plans = plans.into_iter().collect();
-        Live { epoch, is_whole: true, hooks, by_hash, keyed, plans, shares: HashMap::new() }
+        Live { epoch, hooks, by_hash, keyed, plans: plans.into_iter().collect(), shares: HashMap::new() }
     }
 
     /// The hook of a token.

@@ -7,20 +7,20 @@
 //! rolling update a node that still has the old files, and restarts, does not put them back in force.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use sheaf_bundles::{
+    artefact::Artefact,
     compile::Integration,
     connection::Connection,
     hook::Hook,
     id::VersionId,
     plan::Plan,
     words::{Language, Words},
-    workspace,
 };
 use tokio::{sync::watch, task::JoinError, time::Instant};
 use tracing::{error, info, warn};
@@ -93,7 +93,7 @@ pub async fn first(
         }
         Err(wrong) => wrong,
     };
-    let in_force = InForce::read(queue, |_| None, |_| true).await?;
+    let in_force = InForce::read(queue, |_| None).await?;
     if in_force.plans.is_empty() {
         return Err(wrong);
     }
@@ -130,47 +130,37 @@ async fn activate(
     }
     let ours: HashMap<VersionId, Arc<Plan>> = activated.versions.into_iter().zip(plans).collect();
     let known = |id| ours.get(&id).or_else(|| live?.plan(id)).cloned();
-    let in_force = InForce::read(queue, known, |workspace| said.wrong.contains(workspace)).await?;
-    in_force.live(queue, &hooks, apart, key).await
+    InForce::read(queue, known).await?.live(queue, &hooks, apart, key).await
+}
+
+fn compile(bundle: String, artefact: Artefact) -> Result<Arc<Plan>, AppError> {
+    let plan = sheaf_connectors::plan_of_artefact(artefact);
+    plan.map(Arc::new).map_err(|error| AppError::Artefact { bundle, error })
 }
 
 /// The catalogue in force, as it is stored.
 struct InForce {
     epoch: u64,
     plans: Vec<(VersionId, Arc<Plan>)>,
-    /// Workspaces with a version that does not compile with this engine: nothing of them is live.
-    lacking: BTreeSet<String>,
 }
 
 impl InForce {
     /// `known`: plans that need not be compiled again if what is stored under their version still is what they are.
-    /// `may_lack`: workspaces that the others need not wait for.
     async fn read(
         queue: &Queue,
         known: impl Fn(VersionId) -> Option<Arc<Plan>>,
-        may_lack: impl Fn(&str) -> bool,
     ) -> Result<InForce, AppError> {
         let (epoch, versions) = queue.store().versions_in_force().await?;
-        let mut in_force =
-            InForce { epoch, plans: Vec::with_capacity(versions.len()), lacking: BTreeSet::new() };
+        let mut plans = Vec::with_capacity(versions.len());
         for version in versions {
             let same = |plan: &Arc<Plan>| plan.artefact().hash == version.artefact.hash;
-            let known = known(version.id).filter(same).map(Ok);
-            let workspace = workspace::of(&version.bundle);
-            match known.unwrap_or_else(|| sheaf_connectors::plan_of_artefact(version.artefact).map(Arc::new))
-            {
-                Ok(plan) => in_force.plans.push((version.id, plan)),
-                Err(error) if may_lack(workspace) => {
-                    let bundle = version.bundle;
-                    error!(bundle, %error, "a version in force does not compile any more; nothing of its workspace is live until its files are right");
-                    in_force.lacking.insert(workspace::of(&bundle).to_owned());
-                }
-                Err(error) => return Err(error.into()),
-            }
+            let plan = match known(version.id).filter(same) {
+                Some(plan) => plan,
+                None => compile(version.bundle, version.artefact)?,
+            };
+            plans.push((version.id, plan));
         }
-        // An event is for all bundles that listen, or for none.
-        in_force.plans.retain(|(_, plan)| !in_force.lacking.contains(workspace::of(&plan.bundle)));
-        Ok(in_force)
+        Ok(InForce { epoch, plans })
     }
 
     /// Runs are handed out from here on. A hook of ours that nothing in force listens to stays: what comes through it is an
@@ -182,17 +172,14 @@ impl InForce {
         limits_apart: HashMap<GateId, Limit>,
         key: &MasterKey,
     ) -> Result<Live, AppError> {
-        let InForce { epoch, plans, lacking } = self;
+        let InForce { epoch, plans } = self;
         let theirs = plans.iter().map(|(_, plan)| plan.hook().clone());
         let mut all: Vec<Arc<Hook>> = theirs.chain(hooks.iter().cloned()).collect();
-        all.retain(|hook| !lacking.contains(workspace::of(&hook.connection.name)));
         // The sort is stable: of one name, the hook of a plan in force comes first, and stays.
         all.sort_by(|a, b| a.connection.name.cmp(&b.connection.name));
         all.dedup_by(|a, b| a.connection.name == b.connection.name);
         queue.limit(limits(plans.iter().map(|(_, plan)| plan), limits_apart)).await?;
-        let mut live = Live::new(epoch, &all, plans, key);
-        live.is_whole = lacking.is_empty();
-        Ok(live)
+        Ok(Live::new(epoch, &all, plans, key))
     }
 }
 
@@ -345,8 +332,7 @@ impl Switch {
 
     async fn live_in_force(&self, before: &Live) -> Result<Live, AppError> {
         let hooks: Vec<Arc<Hook>> = before.hooks().map(|hook| hook.decoder.hook().clone()).collect();
-        let may_lack = |workspace: &str| self.said.wrong.contains(workspace);
-        let in_force = InForce::read(&self.queue, |id| before.plan(id).cloned(), may_lack).await?;
+        let in_force = InForce::read(&self.queue, |id| before.plan(id).cloned()).await?;
         in_force.live(&self.queue, &hooks, HashMap::new(), &self.key).await
     }
 

@@ -1,9 +1,6 @@
 //! Several workspaces served at once: nothing of theirs is shared, and none is in the way of another.
 
-use sea_orm::ConnectionTrait as _;
-
 use super::*;
-use crate::token::TOKEN_TEXT_BYTES;
 
 /// The directory's own workspace and two others, which say the very same but for their names and secrets.
 const KEYS: [&str; 3] = ["", "depot", "store"];
@@ -32,16 +29,11 @@ impl World {
         self.write(&sheaf_bundles::workspace::path(key, path), text);
     }
 
-    /// Posts an order through the hook of a workspace.
-    async fn answer_of(&self, running: &Running, key: &str, body: &str) -> String {
+    /// Posts an order through the hook of a workspace; whether it was answered ok.
+    async fn post_to(&self, running: &Running, key: &str, body: &str) -> bool {
         let key_of = MasterKey::load(None, &self.config.data_directory()).unwrap();
         let name = sheaf_bundles::workspace::qualified(key, "shop");
-        post(running, &format!("/hooks/{}", key_of.token(&name, 1).expose()), body).await
-    }
-
-    /// The same; whether it was answered ok.
-    async fn post_to(&self, running: &Running, key: &str, body: &str) -> bool {
-        is_ok(&self.answer_of(running, key, body).await)
+        is_ok(&post(running, &format!("/hooks/{}", key_of.token(&name, 1).expose()), body).await)
     }
 
     /// The number in the next request, and whose token it came with.
@@ -118,46 +110,6 @@ async fn a_start_serves_what_was_live_of_a_workspace_that_is_wrong_beside_the_fi
     let sent = world.says(&running, &KEYS, "A-1").await;
     assert_eq!(sent, said(&[("", "A-1"), ("depot", "A-1"), ("store", "new A-1")]));
     assert!(!world.post_to(&running, "fresh", NUMBER).await, "it has never been live");
-    running.stop().await;
-}
-
-/// Spoils what is stored of a bundle, as a newer sheaf's artefact is to an older one.
-async fn spoil(world: &World, bundle: &str) {
-    let file = world.config.data_directory().join("sheaf.db");
-    let database = sea_orm::Database::connect(format!("sqlite://{}", file.display())).await.unwrap();
-    let spoiled = format!("UPDATE version SET artefact = x'00' WHERE bundle = '{bundle}'");
-    let done = database.execute_unprepared(&spoiled).await.unwrap();
-    assert_eq!(done.rows_affected(), 1, "{bundle}");
-    database.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_workspace_that_is_wrong_and_does_not_compile_from_what_is_stored_keeps_no_other_from_starting() {
-    let mut world = World::with_workspaces().await;
-    world.write_of("depot", "bundles/more.yaml", &bundle("0m", "more").replace("name: order", "name: more"));
-    world.start().await.stop().await;
-    spoil(&world, "depot/order").await;
-    world.write_of("depot", "bundles/order.yaml", BROKEN);
-    let running = world.start().await;
-    let sent = world.says(&running, &["", "store"], "A-1").await;
-    assert_eq!(sent, said(&[("", "A-1"), ("store", "A-1")]));
-    let answer = world.answer_of(&running, "depot", NUMBER).await;
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after"), "{answer}");
-
-    let epoch = running.catalogue().live().epoch;
-    world.write_of("store", "bundles/order.yaml", &bundle("0m", "new {{ number }}"));
-    running.catalogue().after(epoch).await.unwrap();
-    assert_eq!(world.says(&running, &["store"], "A-2").await, said(&[("store", "new A-2")]));
-    let answer = world.answer_of(&running, "depot", NUMBER).await;
-    assert!(answer.starts_with("HTTP/1.1 503"), "its other bundle has no event to itself: {answer}");
-
-    let epoch = running.catalogue().live().epoch;
-    world.write_of("depot", "bundles/order.yaml", &bundle("0m", "right {{ number }}"));
-    fs::remove_file(world.folder.path().join("workspaces/depot/bundles/more.yaml")).unwrap();
-    running.catalogue().after(epoch).await.unwrap();
-    assert_eq!(world.says(&running, &["depot"], "A-1").await, said(&[("depot", "right A-1")]));
-    let answer = post(&running, &format!("/hooks/{}", "a".repeat(TOKEN_TEXT_BYTES)), NUMBER).await;
-    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     running.stop().await;
 }
 
