@@ -55,7 +55,7 @@ impl Chosen {
     /// Makes them due again. Exit code 1 when one was not, an error when there are none.
     pub fn replay(self, how: Replay, output: &Output) -> anyhow::Result<ExitCode> {
         let Replayed { runs, refused } = self.project.read(async |store| {
-            let ids = self.ids(async |bundle| store.parked(bundle).await).await?;
+            let ids = self.ids(async |bundle| store.parked_ids(bundle).await).await?;
             store.replay(&ids, how).await
         })?;
         let refused = refused.iter().map(|(run, why)| (*run, refusal_words(*why, output))).collect();
@@ -66,7 +66,7 @@ impl Chosen {
     pub fn discard(self, why: &Why, output: &Output) -> anyhow::Result<ExitCode> {
         let said = said(&Environment::of_process(), why.why.as_deref());
         let Discarded { runs, refused } = self.project.read(async |store| {
-            let ids = self.ids(async |bundle| store.parked(bundle).await).await?;
+            let ids = self.ids(async |bundle| store.parked_ids(bundle).await).await?;
             store.discard(&ids, &said).await
         })?;
         let why = output.words("it is not parked", "он не отложен");

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     oversight::Seen,
     queue::{
-        gate::{BudgetLeft, ClosedGate},
+        gate::{BudgetLeft, ClosedGate, GateKind},
         history::{LedgerLine, LedgerMismatch},
         observe::{PARKED_VERSIONS_MAX, WAITING_ROWS_MAX},
     },
@@ -78,7 +78,7 @@ fn held(gates: &[ClosedGate], output: &Output) -> String {
         [
             gate.kind.name().to_owned(),
             gate.name.clone(),
-            why(gate.why, output).to_owned(),
+            why(gate, output).to_owned(),
             time(gate.since_ms),
             gate.until_ms.map(time).unwrap_or_default(),
             gate.waiting.to_string(),
@@ -88,8 +88,9 @@ fn held(gates: &[ClosedGate], output: &Output) -> String {
 }
 
 /// Why a gate is closed.
-fn why<'w>(name: &'w str, output: &Output) -> &'w str {
-    match (output.language, name) {
+fn why(gate: &ClosedGate, output: &Output) -> &'static str {
+    match (output.language, gate.why) {
+        (Language::Ru, "failing") if gate.kind == GateKind::Bundle => "запуски подряд не удаются",
         (Language::Ru, "paused") => "на паузе",
         (Language::Ru, "failing") => "сервис сбоит",
         (Language::Ru, "refused") => "доступ отклонён",

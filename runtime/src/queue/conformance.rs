@@ -523,7 +523,7 @@ pub async fn a_run_delivered_in_part_counts_as_delivered_and_says_why<P: Place>(
     let summary = bench.queue.store().run(run).await.unwrap().expect("known").summary;
     assert_eq!((summary.state, summary.is_in_part()), (RunStateName::Delivered, true));
     assert_eq!(summary.reason.as_deref(), Some("the step `a` failed"));
-    assert!(bench.queue.store().parked(None).await.unwrap().is_empty());
+    assert!(bench.queue.store().parked_ids(None).await.unwrap().is_empty());
 }
 
 pub async fn a_restarted_process_takes_back_its_own_runs_at_once<P: Place>() {
@@ -614,8 +614,8 @@ pub async fn a_replay_as_retry_runs_again_from_what_was_stored<P: Place>() {
 
     // Another process, while this one serves.
     let store = bench.place.store(bench.clock.clone()).await.unwrap();
-    assert_eq!(store.parked(Some("one")).await.unwrap(), [run]);
-    assert_eq!(store.parked(Some("two")).await.unwrap(), []);
+    assert_eq!(store.parked_ids(Some("one")).await.unwrap(), [run]);
+    assert_eq!(store.parked_ids(Some("two")).await.unwrap(), []);
     assert_eq!(store.replay(&[run], Replay::Retry).await.unwrap().runs, [run]);
     assert_eq!(store.replay(&[run], Replay::Retry).await.unwrap().refused, [(run, ReplayRefusal::Pending)]);
     assert_eq!(bench.line().await.pending, 1);

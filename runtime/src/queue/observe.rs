@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 use sheaf_bundles::id::RunId;
 
-/// Rows looked at for ages, of each thing that runs wait for, from the oldest on; what is behind them is younger. Of runs behind gates the same share of these
-/// at each gate, at least one. Keeps a look cheap with a million waiting.
+/// Rows looked at for ages, of each thing that runs wait for, from the oldest on; what is behind them is younger. Of runs behind
+/// gates the same share of these at each gate, at least one. Keeps a look cheap with a million waiting.
 pub const WAITING_ROWS_MAX: u32 = 10_000;
-/// Versions with parked runs looked at, from the newest on: what nobody has cared for in years hides nothing new.
-pub const PARKED_VERSIONS_MAX: u32 = 1_000;
+/// Versions with parked runs looked at from either end: what nobody has cared for in years hides nothing new, and is known
+/// to be old.
+pub const PARKED_VERSIONS_MAX: u32 = 500;
 /// Parked runs of one version and class that are counted; more are "at least".
 pub const PARKED_COUNT_MAX: u32 = 1_000;
 /// Examples of runs that were parked for a refused authorisation, at least so many where there are: each names the connection

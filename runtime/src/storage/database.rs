@@ -56,7 +56,7 @@ impl Database {
         }
     }
 
-    /// A connection for what a person does to runs.
+    /// A connection for what is written beside the turns: what people do to runs and gates, and notes.
     pub(super) async fn writer(&self) -> Result<DatabaseConnection, QueueError> {
         match self {
             Database::File(path) => sqlite::connect::writer(path, false).await,

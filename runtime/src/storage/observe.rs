@@ -39,7 +39,8 @@ FROM (SELECT id, connection, attempt, due_ms, owner, gate FROM queue ORDER BY id
 JOIN connection c ON c.id = q.connection
 WHERE q.due_ms > ?2 AND q.attempt = 0 AND q.owner = 0 AND q.gate IS NULL GROUP BY c.name ORDER BY c.name";
 
-/// Refused before, by an index of these alone: any number may be delayed before them. How long a run has been trying is told by its first attempt, not by its id: it may have been delayed.
+/// Refused before, by an index of these alone: any number may be delayed before them. How long a run has been trying is told
+/// by its first attempt, not by its id: it may have been delayed.
 /// An attempt that was an end (outcomes 0 and 1) is of a time before a replay, with all that were before it.
 pub const RETRYING: &str = "
 SELECT w.name, w.count, coalesce((SELECT min(started_ms) FROM attempt WHERE run = w.oldest AND started_ms > 0
@@ -144,47 +145,51 @@ fn class(backend: DbBackend) -> &'static str {
     }
 }
 
-/// Every version with parked runs, found by stepping through the index from the newest on; a recursion's limit stands where
-/// the database wants it.
-fn versions(backend: DbBackend) -> &'static str {
-    match backend {
-        DbBackend::Postgres => {
-            "WITH RECURSIVE step (version) AS (
-    SELECT max(version) FROM run WHERE state = 1
+/// Versions with parked runs, found by stepping through the index from either end; a recursion's limit stands where the
+/// database wants it.
+fn versions(backend: DbBackend) -> String {
+    let step = |name, end, further| match backend {
+        DbBackend::Postgres => format!(
+            "{name}_step (version) AS (
+    SELECT {end}(version) FROM run WHERE state = 1
     UNION ALL
-    SELECT (SELECT max(version) FROM run WHERE state = 1 AND version < step.version) FROM step
-    WHERE step.version IS NOT NULL
-), v AS (SELECT version FROM step WHERE version IS NOT NULL LIMIT ?1)"
-        }
-        _ => {
-            "WITH RECURSIVE v (version) AS (
-    SELECT max(version) FROM run WHERE state = 1
+    SELECT (SELECT {end}(version) FROM run WHERE state = 1 AND version {further} s.version) FROM {name}_step s
+    WHERE s.version IS NOT NULL
+), {name} AS (SELECT version FROM {name}_step LIMIT ?1)"
+        ),
+        _ => format!(
+            "{name} (version) AS (
+    SELECT {end}(version) FROM run WHERE state = 1
     UNION ALL
-    SELECT (SELECT max(version) FROM run WHERE state = 1 AND version < v.version) FROM v WHERE v.version IS NOT NULL
+    SELECT (SELECT {end}(version) FROM run WHERE state = 1 AND version {further} s.version) FROM {name} s
+    WHERE s.version IS NOT NULL
     LIMIT ?1
 )"
-        }
-    }
+        ),
+    };
+    let (newest, oldest) = (step("newest", "max", "<"), step("oldest", "min", ">"));
+    format!(
+        "WITH RECURSIVE {newest}, {oldest}, v AS (
+    SELECT version FROM newest WHERE version IS NOT NULL UNION SELECT version FROM oldest WHERE version IS NOT NULL
+)"
+    )
 }
 
-/// Parked runs by version and class, of at most so many versions from the newest on, each with its newest examples, see
-/// [`REFUSED_EXAMPLES_MIN`]; and whether that is all of them.
+/// Parked runs by version and class, of at most so many versions from either end, each with its newest examples, see
+/// [`REFUSED_EXAMPLES_MIN`]; and whether that is surely all of them.
 pub async fn parked(
     connection: &DatabaseConnection,
     versions_max: u32,
     examples_max: u32,
 ) -> Result<(Vec<(Parked, Vec<ParkedExample>)>, bool), DbErr> {
     let sql = parked_sql(connection.get_database_backend());
-    let limits = [(i64::from(versions_max) + 1).into(), i64::from(PARKED_COUNT_MAX).into()];
+    let limits = [i64::from(versions_max).into(), i64::from(PARKED_COUNT_MAX).into()];
     let rows = connection.query_all_raw(statement(connection, &sql, limits)).await?;
     let mut found = Vec::new();
     let mut versions = std::collections::BTreeSet::new();
     for row in &rows {
         let version: i64 = row.try_get_by_index(6)?;
         versions.insert(version);
-        if versions.len() > versions_max as usize {
-            return Ok((found, false));
-        }
         let parked = Parked {
             bundle: row.try_get_by_index(0)?,
             connection: row.try_get_by_index(1)?,
@@ -193,12 +198,15 @@ pub async fn parked(
             since_ms: row.try_get_by_index(4)?,
             newest_ms: row.try_get_by_index(5)?,
         };
-        let refused = parked.class == Class::AuthBroken.name();
-        let limit = if refused { examples_max.max(REFUSED_EXAMPLES_MIN) } else { examples_max };
+        let limit = match examples_max {
+            1.. if parked.class == Class::AuthBroken.name() => examples_max.max(REFUSED_EXAMPLES_MIN),
+            _ => examples_max,
+        };
         let examples = examples(connection, version, &parked.class, limit).await?;
         found.push((parked, examples));
     }
-    Ok((found, true))
+    // From both ends as many as may be: there may be others between them.
+    Ok((found, versions.len() as u64 != 2 * u64::from(versions_max)))
 }
 
 async fn examples(
@@ -207,6 +215,9 @@ async fn examples(
     class: &str,
     limit: u32,
 ) -> Result<Vec<ParkedExample>, DbErr> {
+    if limit == 0 {
+        return Ok(Vec::new());
+    }
     let sql = examples_sql(connection.get_database_backend());
     let values = [version.into(), class.into(), i64::from(limit).into()];
     let rows = connection.query_all_raw(statement(connection, &sql, values)).await?;
@@ -237,7 +248,7 @@ pub fn parked_sql(backend: DbBackend) -> String {
 SELECT n.bundle, n.connection, g.class, (SELECT count(*) FROM (SELECT 1 {of} LIMIT ?2) AS few),
     (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}), g.version
 FROM (SELECT v.version, c.column1 AS class FROM v CROSS JOIN (VALUES (''), {names}) c) g
-JOIN version n ON n.id = g.version WHERE EXISTS (SELECT 1 {of}) ORDER BY g.version DESC"
+JOIN version n ON n.id = g.version WHERE (SELECT 1 {of} LIMIT 1) IS NOT NULL"
     )
 }
 

@@ -36,7 +36,7 @@ struct Inner {
     database: Database,
     clock: Clock,
     readers: DatabaseConnection,
-    /// Opened by the first replay or note.
+    /// Opened by the first thing that is done to runs or gates, or noted.
     writer: OnceCell<DatabaseConnection>,
 }
 
@@ -122,8 +122,8 @@ impl Store {
         Ok(observe::waiting(&self.0.readers, self.0.clock.now_ms(), rows_max).await?)
     }
 
-    /// Parked runs by version and class, of the `versions_max` newest versions that have any, each with its newest examples;
-    /// and whether that is all of them.
+    /// Parked runs by version and class, of the `versions_max` newest and as many oldest versions that have any, each with its
+    /// newest examples; and whether that is surely all of them.
     ///
     /// # Errors
     /// `Storage`.
@@ -196,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     /// `Storage`.
-    pub async fn parked(&self, bundle: Option<&str>) -> Result<Vec<RunId>, QueueError> {
+    pub async fn parked_ids(&self, bundle: Option<&str>) -> Result<Vec<RunId>, QueueError> {
         Ok(replay::parked(&self.0.readers, bundle).await?)
     }
 

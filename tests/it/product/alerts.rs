@@ -144,7 +144,7 @@ async fn parked_runs_are_told_once_as_one_message_again_when_more_come_and_once_
     assert_eq!(receiver.messages().len(), 2, "nothing new");
 
     let store = world.running().queue().store();
-    let runs = store.parked(None).await.expect("runs");
+    let runs = store.parked_ids(None).await.expect("runs");
     assert_eq!(store.discard(&runs, "by a test").await.expect("given up").runs.len(), 5);
     world.look_for(Duration::from_millis(OVER_AFTER_MS.unsigned_abs()) + 2 * LOOK).await;
     let messages = told(&world, &receiver, 3).await;
@@ -166,7 +166,7 @@ async fn a_restart_neither_repeats_what_was_told_nor_forgets_what_is_open() {
     told(&world, &receiver, 1).await;
     assert_eq!(state(&world).await.open().count(), 1);
     let store = world.running().queue().store();
-    store.discard(&store.parked(None).await.expect("runs"), "by a test").await.expect("given up");
+    store.discard(&store.parked_ids(None).await.expect("runs"), "by a test").await.expect("given up");
     world.look_for(LOOK).await;
     let world = world.restart().await;
     world.look_for(Duration::from_millis(OVER_AFTER_MS.unsigned_abs()) + 2 * LOOK).await;

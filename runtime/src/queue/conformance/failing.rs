@@ -74,7 +74,7 @@ pub async fn a_bundle_that_keeps_failing_is_paused_and_a_person_lets_it_go_on<P:
     park(&mut bench, 1, parked).await;
     bench.accept(bench.event(800, 0)).await;
     // Those that were set aside wait with the others when they are replayed.
-    let aside = store.parked(Some("one")).await.unwrap();
+    let aside = store.parked_ids(Some("one")).await.unwrap();
     let replayed = store.replay(&aside, Replay::Retry).await.unwrap().runs.len();
     let mut bench = bench.restart(8).await;
     bench.nothing_to_claim().await;

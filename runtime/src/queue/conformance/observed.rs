@@ -157,13 +157,23 @@ pub async fn parked_runs_are_told_by_bundle_and_class_with_their_newest<P: Place
 
     bench.set.advance_ms(1_000);
     bench.claim().await.settle(delivered());
-    let newer = Decision { version: bench.versions[1], bundle: bundle("two"), ..bench.take(0) };
-    bench.accept(publish(bench.epoch, Some([9, 9]), vec![newer])).await;
-    bench.claim().await.settle(parked_as(Class::BadRequest));
-    bench.queue.flush().await.unwrap();
-    let (groups, all) = bench.queue.store().parked_groups(1, 1).await.unwrap();
-    assert_eq!(groups.iter().map(|(parked, _)| parked.bundle.as_str()).collect::<Vec<_>>(), ["two"]);
-    assert!(!all, "an older version has some too");
+    let all = ["one", "two", "three"].into_iter().zip(1..);
+    let activated = bench.queue.activate(all.map(|(name, hash)| version(name, hash)).collect::<Vec<_>>());
+    let Activated { epoch, versions, .. } = activated.await.unwrap();
+    for (version, name) in versions.into_iter().zip(["one", "two", "three"]).skip(1) {
+        let newer = Decision { version, bundle: bundle(name), ..bench.take(0) };
+        bench.accept(publish(epoch, None, vec![newer])).await;
+        bench.claim().await.settle(parked_as(Class::BadRequest));
+        bench.queue.flush().await.unwrap();
+    }
+    for (versions_max, expected, is_all) in
+        [(1, &["one", "three"][..], false), (2, &["one", "three", "two"], true)]
+    {
+        let (groups, all) = bench.queue.store().parked_groups(versions_max, 1).await.unwrap();
+        let mut bundles: Vec<&str> = groups.iter().map(|(parked, _)| parked.bundle.as_str()).collect();
+        bundles.sort_unstable();
+        assert_eq!((bundles.as_slice(), all), (expected, is_all));
+    }
 }
 
 pub async fn a_replayed_run_that_is_refused_again_waits_since_its_replay<P: Place>() {
