@@ -136,12 +136,12 @@ impl Progress {
 }
 
 /// Where the two do not say the same; a connection that only one of them knows has nothing in the other.
-fn differences(counters: &[Rows], counted: &[Rows]) -> Vec<LedgerMismatch> {
+fn differences(counters: &[Rows], all_rows: &[Rows]) -> Vec<LedgerMismatch> {
     let nothing = Rows::default();
-    let in_rows = |name: &str| counted.iter().find(|rows| rows.connection == name);
+    let in_rows = |name: &str| all_rows.iter().find(|rows| rows.connection == name);
     let known = |name: &str| counters.iter().any(|rows| rows.connection == name);
     let pairs = counters.iter().map(|said| (said, in_rows(&said.connection).unwrap_or(&nothing)));
-    let strangers = counted.iter().filter(|rows| !known(&rows.connection));
+    let strangers = all_rows.iter().filter(|rows| !known(&rows.connection));
     let mut found = Vec::new();
     for (said, rows) in pairs.chain(strangers.map(|rows| (&nothing, rows))) {
         let connection = if said.connection.is_empty() { &rows.connection } else { &said.connection };

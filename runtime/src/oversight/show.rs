@@ -41,77 +41,56 @@ impl Seen {
 
     /// Adds what was seen to a page of metrics.
     pub fn write_metrics(&self, page: &mut String) {
-        // Writing to a string cannot fail.
-        let _ = write!(
-            page,
-            "# HELP sheaf_looked_timestamp_seconds When the queue was last looked at\n\
-             # TYPE sheaf_looked_timestamp_seconds gauge\nsheaf_looked_timestamp_seconds {}\n",
-            self.at_ms / 1_000
-        );
-        page.push_str(
-            "# HELP sheaf_oldest_seconds Age of the oldest run by connection and state\n# TYPE sheaf_oldest_seconds gauge\n",
-        );
-        for (connection, state, age_ms) in self.oldest_ms() {
+        let looked_s = [(String::new(), self.at_ms / 1_000)];
+        gauge(page, "sheaf_looked_timestamp_seconds", "When the queue was last looked at", looked_s);
+        let oldest = self.oldest_ms().into_iter().map(|(connection, state, age_ms)| {
             let (s, ms) = (age_ms / 1_000, age_ms % 1_000);
-            let _ = writeln!(
-                page,
-                "sheaf_oldest_seconds{{connection=\"{connection}\",state=\"{state}\"}} {s}.{ms:03}"
-            );
-        }
+            (format!("{{connection=\"{connection}\",state=\"{state}\"}}"), format!("{s}.{ms:03}"))
+        });
+        gauge(page, "sheaf_oldest_seconds", "Age of the oldest run by connection and state", oldest);
         if let Some(open) = &self.snapshot {
-            let _ = write!(
-                page,
-                "# HELP sheaf_oldest_snapshot_seconds How long the oldest transaction or snapshot of the database is seen to be open\n\
-                 # TYPE sheaf_oldest_snapshot_seconds gauge\nsheaf_oldest_snapshot_seconds {}\n",
-                (self.at_ms - open.since_ms).max(0) / 1_000
-            );
+            let help = "How long the oldest transaction or snapshot of the database is seen to be open";
+            let age_s = (self.at_ms - open.since_ms).max(0) / 1_000;
+            gauge(page, "sheaf_oldest_snapshot_seconds", help, [(String::new(), age_s)]);
         }
-        page.push_str(
-            "# HELP sheaf_ledger_mismatch Counters that differed from their rows at the last recount\n# TYPE sheaf_ledger_mismatch gauge\n",
-        );
-        for it in &self.mismatches {
-            let (connection, counter, by) = (&it.connection, &it.counter, it.counted - it.rows);
-            let _ = writeln!(
-                page,
-                "sheaf_ledger_mismatch{{connection=\"{connection}\",counter=\"{counter}\"}} {by}"
-            );
-        }
+        let mismatches = self.mismatches.iter().map(|it| {
+            let labels = format!("{{connection=\"{}\",counter=\"{}\"}}", it.connection, it.counter);
+            (labels, it.counted - it.rows)
+        });
+        let help = "Counters that differed from their rows at the last recount";
+        gauge(page, "sheaf_ledger_mismatch", help, mismatches);
         if let Some(recounted_ms) = self.recounted_ms {
-            let _ = write!(
-                page,
-                "# HELP sheaf_ledger_recounted_timestamp_seconds When the last recount ended\n\
-                 # TYPE sheaf_ledger_recounted_timestamp_seconds gauge\n\
-                 sheaf_ledger_recounted_timestamp_seconds {}\n",
-                recounted_ms / 1_000
-            );
+            let recounted_s = [(String::new(), recounted_ms / 1_000)];
+            let help = "When the last recount ended";
+            gauge(page, "sheaf_ledger_recounted_timestamp_seconds", help, recounted_s);
         }
-        page.push_str(
-            "# HELP sheaf_held_runs Runs behind a gate that is closed\n# TYPE sheaf_held_runs gauge\n",
-        );
-        for gate in &self.gates {
+        let held = self.gates.iter().map(|gate| {
             let (kind, name, why) = (gate.kind.name(), &gate.name, gate.why);
-            let _ = writeln!(page, "sheaf_held_runs{{{kind}=\"{name}\",why=\"{why}\"}} {}", gate.waiting);
-        }
-        page.push_str(
-            "# HELP sheaf_budget_left What is left of a budget that something is spent of\n# TYPE sheaf_budget_left gauge\n",
-        );
-        for it in &self.budgets {
-            let (connection, budget) = (&it.connection, &it.budget);
-            let _ = writeln!(
-                page,
-                "sheaf_budget_left{{connection=\"{connection}\",budget=\"{budget}\"}} {}",
-                it.left
-            );
-        }
-        page.push_str("# HELP sheaf_alerts_open What is told of right now\n# TYPE sheaf_alerts_open gauge\n");
-        for (kind, count) in &self.open {
-            let _ = writeln!(page, "sheaf_alerts_open{{kind=\"{}\"}} {count}", kind.name());
-        }
-        page.push_str(
-            "# HELP sheaf_alerts_late Messages that did not arrive at the first attempt\n# TYPE sheaf_alerts_late gauge\n",
-        );
-        for (channel, count) in &self.late {
-            let _ = writeln!(page, "sheaf_alerts_late{{channel=\"{channel}\"}} {count}");
-        }
+            (format!("{{{kind}=\"{name}\",why=\"{why}\"}}"), gate.waiting)
+        });
+        gauge(page, "sheaf_held_runs", "Runs behind a gate that is closed", held);
+        let left = self
+            .budgets
+            .iter()
+            .map(|it| (format!("{{connection=\"{}\",budget=\"{}\"}}", it.connection, it.budget), it.left));
+        gauge(page, "sheaf_budget_left", "What is left of a budget that something is spent of", left);
+        let open = self.open.iter().map(|(kind, count)| (format!("{{kind=\"{}\"}}", kind.name()), count));
+        gauge(page, "sheaf_alerts_open", "What is told of right now", open);
+        let late = self.late.iter().map(|(channel, count)| (format!("{{channel=\"{channel}\"}}"), count));
+        gauge(page, "sheaf_alerts_late", "Messages that did not arrive at the first attempt", late);
+    }
+}
+
+/// One metric as Prometheus reads it: labels in braces, or nothing, and a value for each.
+fn gauge(
+    page: &mut String,
+    name: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (String, impl std::fmt::Display)>,
+) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (labels, value) in values {
+        let _ = writeln!(page, "{name}{labels} {value}");
     }
 }

@@ -13,7 +13,7 @@ use super::{
     delivery::DeliveryRecord,
     gate::{GateId, Stand},
     gates::{BreakerChange, Gates, Stored},
-    types::{Activated, Activation, ClaimedEvent, Publish},
+    types::{Activated, Activation, ClaimedEvent, Decision, Publish},
 };
 
 /// Runs a claim may take from the database in one turn.
@@ -116,6 +116,32 @@ pub struct QueueRow {
     pub lost: u32,
     /// Whether a state is stored.
     pub has_state: bool,
+}
+
+impl QueueRow {
+    /// A run of a new event; one that is handed out at once is claimed for the first time.
+    pub fn of_new(
+        run: RunId,
+        event: EventId,
+        connection: i64,
+        decision: &Decision,
+        is_handed_out: bool,
+    ) -> QueueRow {
+        QueueRow {
+            run,
+            event,
+            version: decision.version,
+            connection,
+            through: decision.through,
+            lane: decision.lane.map(|lane| lane.id),
+            fence: u32::from(is_handed_out),
+            attempt: 0,
+            generation: 0,
+            crashes: 0,
+            lost: 0,
+            has_state: false,
+        }
+    }
 }
 
 /// The end of an attempt, ready to be written.

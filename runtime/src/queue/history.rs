@@ -78,7 +78,7 @@ pub enum RunStateName {
     Delivered,
     /// Waiting for a person.
     Parked,
-    /// Given up by a person.
+    /// Given up by a person, or for a newer event of its key (`settle`).
     Discarded,
 }
 
@@ -107,7 +107,7 @@ pub struct RunSummary {
     pub behind_its_key: bool,
     /// When it was finished; unix milliseconds.
     pub finished_ms: Option<i64>,
-    /// Why it was parked, or which steps failed of a run that was delivered all the same.
+    /// Why it was parked or discarded, or which steps failed of a run that was delivered all the same.
     pub reason: Option<String>,
 }
 
@@ -196,7 +196,7 @@ pub struct LedgerLine {
     pub parked: i64,
     /// Runs that wait for their time or are being attempted.
     pub pending: i64,
-    /// Runs a person gave up.
+    /// Runs given up by a person, or for a newer event of their key.
     pub discarded: i64,
     /// `received = accepted + duplicate + quarantined`.
     pub events_balance: bool,

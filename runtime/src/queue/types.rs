@@ -354,8 +354,8 @@ pub struct Activated {
     pub epoch: u64,
     /// The id of each given version, in the given order.
     pub versions: Vec<VersionId>,
-    /// False when nothing was changed, and `versions` is empty: these are what this very node activated last, and another
-    /// node has activated something else since.
+    /// False, with `versions` empty, when of some workspace these are what this very node activated last, and another node
+    /// has activated something else since: that stays, the other workspaces are switched.
     pub in_force: bool,
 }
 

@@ -274,53 +274,12 @@ impl<B: Backend> Writer<B> {
         self.bills.clear();
         self.settles_since = None;
         self.settles_awaited = false;
-        self.refused_until = committed.full.as_ref().map(|_| Instant::now() + REFUSED_PAUSE);
-        let health = match committed.full.take().map(Arc::from) {
-            None => Health::Ready,
-            Some(why) => {
-                refuse_publishes(gathered, &why);
-                Health::Failing(why)
-            }
-        };
-        self.ends.health.send_if_modified(|now| std::mem::replace(now, health.clone()) != health);
-        let moved = self
-            .ends
-            .epoch
-            .send_if_modified(|epoch| std::mem::replace(epoch, committed.epoch) != committed.epoch);
-        if moved {
-            // A pause holds the new versions too.
-            (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
-        }
-        self.ends.stats.stale(committed.stale.len());
-
-        let soonest_ms = committed.soonest_due_ms.unwrap_or(i64::MAX);
-        if claim_max == 0 {
-            self.soonest_due_ms = self.soonest_due_ms.min(soonest_ms);
-        } else {
-            self.soonest_due_ms = soonest_ms;
-            self.poll_ms = now_ms + POLL_MS;
-        }
-        for (run, fence) in committed.stale {
-            if self.held.get(&run).is_some_and(|held| held.row.fence == fence)
-                && let Some(held) = self.held.remove(&run)
-            {
-                self.freed(&held);
-            }
-        }
+        self.tell_health(gathered, committed.full.take());
+        self.tell_epoch(committed.epoch);
+        self.note_due(committed.soonest_due_ms, claim_max, now_ms);
+        self.forget(std::mem::take(&mut committed.stale));
         self.renew(now_ms, lease_end_ms);
-        for seen in committed.behind {
-            match seen {
-                Seen::Put(stand) => self.gates.put(stand, now_ms),
-                Seen::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
-                Seen::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
-            }
-        }
-        if claim_max > 0 {
-            self.gates.claimed(committed.crowded);
-        }
-        for (gate, accounts) in committed.accounts {
-            self.gates.spent(gate, accounts, now_ms);
-        }
+        self.note_behind(&mut committed, claim_max, now_ms);
         let probes = committed.probes;
         for row in committed.claimed {
             self.hand_out(row, &probes, now_ms, lease_end_ms);
@@ -332,6 +291,66 @@ impl<B: Backend> Writer<B> {
             let _ = answer.send(Ok(published));
         }
         answer_all(&mut gathered.flushes, || Ok(()));
+    }
+
+    /// On a full disk what was accepted is settled, and nothing new is taken.
+    fn tell_health(&mut self, gathered: &mut Gathered, full: Option<String>) {
+        self.refused_until = full.as_ref().map(|_| Instant::now() + REFUSED_PAUSE);
+        let health = match full.map(Arc::from) {
+            None => Health::Ready,
+            Some(why) => {
+                refuse_publishes(gathered, &why);
+                Health::Failing(why)
+            }
+        };
+        self.ends.health.send_if_modified(|now| std::mem::replace(now, health.clone()) != health);
+    }
+
+    fn tell_epoch(&mut self, epoch: u64) {
+        if self.ends.epoch.send_if_modified(|now| std::mem::replace(now, epoch) != epoch) {
+            // A pause holds the new versions too.
+            (self.gates_ms, self.stands_ms) = (i64::MIN, i64::MIN);
+        }
+    }
+
+    /// A turn that has looked for runs knows when the next is due; another only of those it has put there.
+    fn note_due(&mut self, soonest_due_ms: Option<i64>, claim_max: usize, now_ms: i64) {
+        let soonest_ms = soonest_due_ms.unwrap_or(i64::MAX);
+        if claim_max == 0 {
+            self.soonest_due_ms = self.soonest_due_ms.min(soonest_ms);
+        } else {
+            self.soonest_due_ms = soonest_ms;
+            self.poll_ms = now_ms + POLL_MS;
+        }
+    }
+
+    /// Settles that came too late: the runs are somebody else's now.
+    fn forget(&mut self, stale: Vec<(RunId, u32)>) {
+        self.ends.stats.stale(stale.len());
+        for (run, fence) in stale {
+            if self.held.get(&run).is_some_and(|held| held.row.fence == fence)
+                && let Some(held) = self.held.remove(&run)
+            {
+                self.freed(&held);
+            }
+        }
+    }
+
+    /// What the turn has put and found behind gates.
+    fn note_behind(&mut self, committed: &mut Committed, claim_max: usize, now_ms: i64) {
+        for seen in committed.behind.drain(..) {
+            match seen {
+                Seen::Put(stand) => self.gates.put(stand, now_ms),
+                Seen::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
+                Seen::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
+            }
+        }
+        if claim_max > 0 {
+            self.gates.claimed(committed.crowded);
+        }
+        for (gate, accounts) in committed.accounts.drain(..) {
+            self.gates.spent(gate, accounts, now_ms);
+        }
     }
 
     /// Nothing was stored: publishers hear it at once, settles are kept and tried again.

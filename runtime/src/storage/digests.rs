@@ -13,16 +13,16 @@ const DIGEST_BYTES: usize = 32;
 
 /// A digest of the active versions of each workspace that has any, by its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said(BTreeMap<String, [u8; DIGEST_BYTES]>);
+pub struct Digests(BTreeMap<String, [u8; DIGEST_BYTES]>);
 
-impl Said {
+impl Digests {
     /// Of bundles with the hashes of their versions, in whatever order.
-    pub fn of<'v>(versions: impl IntoIterator<Item = (&'v str, &'v [u8])>) -> Said {
+    pub fn of<'v>(versions: impl IntoIterator<Item = (&'v str, &'v [u8])>) -> Digests {
         let mut by_workspace: BTreeMap<&str, BTreeSet<(&str, &[u8])>> = BTreeMap::new();
         for (bundle, hash) in versions {
             by_workspace.entry(workspace::of(bundle)).or_default().insert((bundle, hash));
         }
-        Said(by_workspace.into_iter().map(|(key, versions)| (key.to_owned(), digest(versions))).collect())
+        Digests(by_workspace.into_iter().map(|(key, versions)| (key.to_owned(), digest(versions))).collect())
     }
 
     /// As it is kept. Of a directory that is one workspace it is the bare digest, as an older sheaf kept it of all it served.
@@ -34,8 +34,8 @@ impl Said {
     }
 
     /// What was kept.
-    pub fn read(mut bytes: &[u8]) -> Said {
-        let mut said = Said::default();
+    pub fn read(mut bytes: &[u8]) -> Digests {
+        let mut said = Digests::default();
         while let Some((digest, rest)) = bytes.split_first_chunk() {
             let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
             said.0.insert(String::from_utf8_lossy(&rest[..end]).into_owned(), *digest);
@@ -45,16 +45,16 @@ impl Said {
     }
 
     /// What this activation says by all that was said before: of a workspace that it keeps, what was said last.
-    pub fn then(&self, activation: &Activation) -> Said {
+    pub fn then(&self, activation: &Activation) -> Digests {
         let versions = activation.versions.iter();
-        let mut said = Said::of(versions.map(|it| (it.bundle.as_str(), it.artefact.hash.as_slice())));
+        let mut said = Digests::of(versions.map(|it| (it.bundle.as_str(), it.artefact.hash.as_slice())));
         let kept = activation.keeping.iter().filter_map(|key| Some((key.clone(), *self.0.get(key)?)));
         said.0.extend(kept);
         said
     }
 
     /// The workspaces that these words leave as they are in force: of those nothing new is `said`.
-    pub fn nothing_new(&self, said: &Said, in_force: &Said) -> BTreeSet<String> {
+    pub fn nothing_new(&self, said: &Digests, in_force: &Digests) -> BTreeSet<String> {
         let all = self.0.keys().chain(said.0.keys()).chain(in_force.0.keys());
         let same =
             |key: &&String| self.0.get(*key) == said.0.get(*key) && in_force.0.get(*key) != said.0.get(*key);
@@ -76,9 +76,9 @@ fn digest(versions: BTreeSet<(&str, &[u8])>) -> [u8; DIGEST_BYTES] {
 mod tests {
     use super::*;
 
-    fn said(versions: &[(&str, u8)]) -> Said {
+    fn said(versions: &[(&str, u8)]) -> Digests {
         let hashes: Vec<[u8; 1]> = versions.iter().map(|(_, hash)| [*hash]).collect();
-        Said::of(versions.iter().zip(&hashes).map(|((bundle, _), hash)| (*bundle, hash.as_slice())))
+        Digests::of(versions.iter().zip(&hashes).map(|((bundle, _), hash)| (*bundle, hash.as_slice())))
     }
 
     #[test]
@@ -87,7 +87,7 @@ mod tests {
             [&[][..], &[("one", 1)], &[("shop/one", 1)], &[("one", 1), ("two", 2), ("shop/one", 3)]]
         {
             let said = said(versions);
-            assert_eq!(Said::read(&said.bytes()), said);
+            assert_eq!(Digests::read(&said.bytes()), said);
         }
         let alone = said(&[("one", 1), ("two", 2)]);
         assert_eq!(alone.bytes().len(), DIGEST_BYTES);

@@ -3,9 +3,9 @@
 //! What is hot (publish, claim, settle) is written for each database apart; what is read, and what people do to runs,
 //! is the same statement on both.
 
-mod activated;
 pub mod budgets;
 pub mod database;
+mod digests;
 mod gates;
 pub(crate) mod head;
 mod history;

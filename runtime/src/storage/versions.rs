@@ -8,7 +8,7 @@ use sheaf_bundles::{
     id::VersionId,
 };
 
-use super::{activated::Said, sql::statement};
+use super::{digests::Digests, sql::statement};
 use crate::queue::{
     ids::Ids,
     types::{Activation, NewVersion, Version},
@@ -51,9 +51,9 @@ pub async fn activate(
 }
 
 /// What is in force.
-pub async fn said_in_force(tx: &DatabaseTransaction) -> Result<Said, DbErr> {
+pub async fn digests_in_force(tx: &DatabaseTransaction) -> Result<Digests, DbErr> {
     let active = active(tx).await?;
-    Ok(Said::of(active.keys().map(|(bundle, hash)| (bundle.as_str(), hash.as_slice()))))
+    Ok(Digests::of(active.keys().map(|(bundle, hash)| (bundle.as_str(), hash.as_slice()))))
 }
 
 /// The active versions that the activation does not keep.

@@ -12,6 +12,7 @@ use super::{
 use crate::queue::{
     breaker::Passage,
     gate::{GateId, Stand},
+    types::Decision,
 };
 
 /// Gates that are looked behind in one turn.
@@ -172,6 +173,15 @@ impl<'a> Door<'a> {
         *self.taken.entry(through).or_default() += 1;
         if let Some(workspaces) = &self.gates.workspaces {
             *self.taken_together.entry(workspaces.of(through)).or_default() += 1;
+        }
+    }
+
+    /// Where a run of a new event goes; one whose key has another already waits behind it.
+    pub fn place_new(&mut self, decision: &Decision, due_ms: i64, is_behind_its_key: bool) -> Place {
+        match due_ms <= self.now_ms {
+            _ if is_behind_its_key => Place::Behind(Stand::at(GateId::LANE)),
+            true => self.place(&decision.due()),
+            false => Place::Ready,
         }
     }
 

@@ -31,7 +31,7 @@ use crate::{
         ids::Ids,
         types::{Activated, Activation},
     },
-    storage::{activated::Said, sql::statement, versions},
+    storage::{digests::Digests, sql::statement, versions},
 };
 
 /// How long a turn may take before its connection is given up. The server ends each statement sooner; this is for a server
@@ -240,10 +240,10 @@ impl PostgresBackend {
         let own: Option<Vec<u8>> = own.map_or(Ok(None), |row| row.try_get_by_index(0))?;
         let mut new = activation.clone();
         // A node that never said anything says all of it now.
-        let before = own.map(|own| Said::read(&own));
+        let before = own.map(|own| Digests::read(&own));
         let said = before.clone().unwrap_or_default().then(activation);
         if let Some(before) = &before {
-            new.keeping.extend(before.nothing_new(&said, &versions::said_in_force(&tx).await?));
+            new.keeping.extend(before.nothing_new(&said, &versions::digests_in_force(&tx).await?));
         }
         let in_force = new.keeping.len() == activation.keeping.len();
         new.versions.retain(|version| in_force || !new.keeping.contains(workspace::of(&version.bundle)));

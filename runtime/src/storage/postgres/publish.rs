@@ -204,27 +204,10 @@ impl<'a> Publisher<'a> {
         rows.store(candidate, EVENT_ACCEPTED, filtered(accepted), None);
         let mut handed = Vec::new();
         for (run, decision, due_ms) in &candidate.runs {
-            let Decision { version, through, lane, .. } = decision;
-            let behind = lane.is_some_and(|lane| rows.is_behind(lane));
-            let place = match *due_ms <= self.batch.now_ms {
-                _ if behind => Place::Behind(Stand::at(GateId::LANE)),
-                true => door.place(&decision.due()),
-                false => Place::Ready,
-            };
-            let row = QueueRow {
-                run: RunId(*run),
-                event: candidate.event,
-                version: *version,
-                connection: candidate.number,
-                through: *through,
-                lane: lane.map(|lane| lane.id),
-                fence: u32::from(place == Place::Slot),
-                attempt: 0,
-                generation: 0,
-                crashes: 0,
-                lost: 0,
-                has_state: false,
-            };
+            let is_behind = decision.lane.is_some_and(|lane| rows.is_behind(lane));
+            let place = door.place_new(decision, *due_ms, is_behind);
+            let (run, number) = (RunId(*run), candidate.number);
+            let row = QueueRow::of_new(run, candidate.event, number, decision, place == Place::Slot);
             let due_ms = (*due_ms).max(self.batch.now_ms);
             match place {
                 Place::Slot => {

@@ -217,27 +217,10 @@ impl Publishing {
         for decision in &accepted.decisions {
             let Verdict::Take { due_ms } = decision.verdict else { continue };
             runs += 1;
-            let behind = decision.lane.is_some_and(|lane| self.is_behind(lane));
-            let place = match due_ms <= batch.now_ms {
-                _ if behind => Place::Behind(Stand::at(GateId::LANE)),
-                true => door.place(&decision.due()),
-                false => Place::Ready,
-            };
-            let hand_over = place == Place::Slot;
-            let row = QueueRow {
-                run: RunId(backend.ids.next(batch.now_ms)),
-                event,
-                version: decision.version,
-                connection,
-                through: decision.through,
-                lane: decision.lane.map(|lane| lane.id),
-                fence: u32::from(hand_over),
-                attempt: 0,
-                generation: 0,
-                crashes: 0,
-                lost: 0,
-                has_state: false,
-            };
+            let is_behind = decision.lane.is_some_and(|lane| self.is_behind(lane));
+            let place = door.place_new(decision, due_ms, is_behind);
+            let run = RunId(backend.ids.next(batch.now_ms));
+            let row = QueueRow::of_new(run, event, connection, decision, place == Place::Slot);
             let due_ms = due_ms.max(batch.now_ms);
             match place {
                 Place::Slot => {
