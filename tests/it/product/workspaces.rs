@@ -17,7 +17,9 @@ use super::{
 /// Signing keys, base64 of 24 bytes.
 const AGENCY_KEY: &str = "whsec_YWdlbmN5LWFnZW5jeS1hZ2VuY3kt";
 const OPTICS_KEY: &str = "whsec_b3B0aWNzLW9wdGljcy1vcHRpY3Mt";
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
+    // What other examples send: nobody here may.
+    ("MINDBOX_SECRET_KEY", "of-nobody"),
     ("AGENCY_ALERTS_KEY", AGENCY_KEY),
     ("OPTICS_ALERTS_KEY", OPTICS_KEY),
     ("OPTICS_MINDBOX_KEY", "test-key"),
