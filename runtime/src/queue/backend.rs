@@ -234,7 +234,7 @@ pub struct Committed {
     /// Settles and extensions that found another fence, or no row: run and the fence they came with.
     pub stale: Vec<(RunId, u32)>,
     /// Where runs wait, in the order in which it happened.
-    pub behind: Vec<Seen>,
+    pub behind: Vec<GateNote>,
     /// Whether more was ready than there were slots for; `None` when nobody looked.
     pub crowded: Option<bool>,
     /// Claimed runs that find out whether a vendor is well, and its gate.
@@ -252,7 +252,7 @@ pub struct Committed {
 
 /// What a turn knows of runs that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seen {
+pub enum GateNote {
     /// Runs were put there.
     Put(Stand),
     /// It was looked for runs there that may come out.

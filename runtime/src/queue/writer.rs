@@ -15,12 +15,12 @@ use tokio::{
 };
 
 use self::{
-    flight::Held,
+    flight::InFlight,
     gathered::{Command, Gathered, answer_all, answer_refused, refuse_publishes},
 };
 use super::{
     Health, QueueError, Settings,
-    backend::{Backend, BackendError, Batch, BillRow, CLAIM_MAX, Committed, Failure, Seen, SettleRow},
+    backend::{Backend, BackendError, Batch, BillRow, CLAIM_MAX, Committed, Failure, GateNote, SettleRow},
     claim::{Claim, Ended},
     gates::Gates,
     stats::Stats,
@@ -78,7 +78,7 @@ pub(super) struct Writer<B> {
     clock: Clock,
     slots: usize,
     lease_ms: i64,
-    held: HashMap<RunId, Held>,
+    held: HashMap<RunId, InFlight>,
     gates: Gates,
     /// When what is stored about gates is read again, unix milliseconds.
     gates_ms: i64,
@@ -340,9 +340,9 @@ impl<B: Backend> Writer<B> {
     fn note_behind(&mut self, committed: &mut Committed, claim_max: usize, now_ms: i64) {
         for seen in committed.behind.drain(..) {
             match seen {
-                Seen::Put(stand) => self.gates.put(stand, now_ms),
-                Seen::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
-                Seen::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
+                GateNote::Put(stand) => self.gates.put(stand, now_ms),
+                GateNote::Looked { stand, again_ms } => self.gates.looked(stand, again_ms),
+                GateNote::Elsewhere { gate, again_ms } => self.gates.elsewhere(gate, again_ms, now_ms),
             }
         }
         if claim_max > 0 {

@@ -299,7 +299,7 @@ pub async fn of_two_nodes_that_decide_at_once_one_tells<P: Place>() {
     let (ours, theirs) = (bench.queue.store(), bench.place.store(bench.clock.clone()).await.unwrap());
     let (mut one, mut two) = (Memory::default(), Memory::default());
     let broken = Finding::new(Kind::LedgerBroken, "calls", 1, START_MS, START_MS);
-    let observed = Observed { findings: vec![broken], unseen: Vec::new() };
+    let observed = Observed { findings: vec![broken], ..Observed::default() };
     for (memory, store) in [(&mut one, ours), (&mut two, &theirs)] {
         memory.recall(store).await;
     }

@@ -22,7 +22,7 @@ use crate::queue::{
 
 /// A run in flight here.
 #[derive(Debug)]
-pub struct Held {
+pub struct InFlight {
     pub row: QueueRow,
     pub lease: Arc<AtomicI64>,
     pub extend_ms: i64,
@@ -56,7 +56,7 @@ impl<B: Backend> Writer<B> {
     }
 
     /// The gates hear what a run found out about each connection that it sent through.
-    fn learn(&mut self, held: &Held, settle: &Settle) {
+    fn learn(&mut self, held: &InFlight, settle: &Settle) {
         let now_ms = self.clock.now_ms();
         for Contact { through, answered } in settle.contacts.iter() {
             let probe = held.probe == Some(through);
@@ -75,7 +75,7 @@ impl<B: Backend> Writer<B> {
     }
 
     /// A slot is free. A probe that has asked the vendor is over by now.
-    pub fn freed(&mut self, held: &Held) {
+    pub fn freed(&mut self, held: &InFlight) {
         self.gates.gave(held.row.through);
         if let Some(gate) = held.probe {
             self.gates.probing(gate, 0);
@@ -83,7 +83,7 @@ impl<B: Backend> Writer<B> {
     }
 
     /// Notes what became of a request that was paid for, if that changes anything.
-    fn bill(&mut self, held: &Held, settle: &Settle) {
+    fn bill(&mut self, held: &InFlight, settle: &Settle) {
         let Some((paid, paid_ms)) = held.paid else { return };
         let through = held.row.through;
         let bill = Bill { paid, paid_ms, sent: settle.sent.clone() };
@@ -212,7 +212,7 @@ impl<B: Backend> Writer<B> {
         // Such a run came out from behind its connection's gate, and so was paid for.
         let paid = self.gates.budgets(row.through).map(|limit| (limit.cost, now_ms));
         let pass = Pass { through: row.through, paid: paid.is_some(), gated: self.gates.gated() };
-        self.held.insert(row.run, Held { row, lease: lease.clone(), extend_ms, probe, paid });
+        self.held.insert(row.run, InFlight { row, lease: lease.clone(), extend_ms, probe, paid });
         let claim = Claim {
             run: row.run,
             version: row.version,

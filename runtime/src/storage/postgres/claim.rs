@@ -12,7 +12,7 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use super::{budgets, gates, publish::count};
 use crate::{
     queue::{
-        backend::{Batch, ClaimedRow, QueueRow, Seen},
+        backend::{Batch, ClaimedRow, GateNote, QueueRow},
         gate::{GateId, GateKind, Stand},
         gates::door::{Door, Due, Opening, Place, ROUNDS_MAX},
     },
@@ -81,7 +81,7 @@ pub struct Claims {
     /// The runs.
     pub rows: Vec<ClaimedRow>,
     /// See [`crate::queue::backend::Committed`].
-    pub behind: Vec<Seen>,
+    pub behind: Vec<GateNote>,
     /// See there.
     pub crowded: Option<bool>,
     /// See there.
@@ -351,7 +351,7 @@ impl Claiming<'_> {
             let later_ms =
                 if seen.contains(&stand.row) { i64::MIN } else { self.batch.now_ms + ELSEWHERE_MS };
             let again_ms = soonest_ms.map(|soonest_ms| soonest_ms.max(later_ms));
-            claims.behind.push(Seen::Looked { stand: *stand, again_ms });
+            claims.behind.push(GateNote::Looked { stand: *stand, again_ms });
         }
         Ok(())
     }
@@ -387,7 +387,7 @@ impl Claiming<'_> {
     ) -> Result<(), sqlx::Error> {
         if !sorted.put.is_empty() {
             let gates: Vec<i64> = sorted.stands.iter().map(|stand| stand.row.0).collect();
-            claims.behind.extend(sorted.stands.into_iter().map(Seen::Put));
+            claims.behind.extend(sorted.stands.into_iter().map(GateNote::Put));
             let put = sqlx::query(PUT_BEHIND).bind(sorted.put).bind(gates);
             put.execute(&mut *self.connection).await?;
         }
@@ -429,7 +429,7 @@ FROM unnest($1::bigint[]) w (gate)";
 
 /// Another node has what comes out there for now.
 fn elsewhere(opening: &Opening, now_ms: i64, claims: &mut Claims) {
-    claims.behind.push(Seen::Elsewhere { gate: opening.gate, again_ms: now_ms + ELSEWHERE_MS });
+    claims.behind.push(GateNote::Elsewhere { gate: opening.gate, again_ms: now_ms + ELSEWHERE_MS });
 }
 
 fn candidate(row: &PgRow) -> Result<Candidate, sqlx::Error> {

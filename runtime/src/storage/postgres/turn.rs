@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     queue::{
-        backend::{Batch, Committed, PublishedRow, Seen},
+        backend::{Batch, Committed, GateNote, PublishedRow},
         gates::door::Door,
     },
     storage::ledger::Tally,
@@ -198,7 +198,7 @@ impl Written {
         self.left_over = done.soonest_due_ms.is_some_and(|due_ms| due_ms <= now_ms);
         let committed = &mut self.committed;
         committed.published = done.published;
-        committed.behind.extend(done.behind.into_iter().map(Seen::Put));
+        committed.behind.extend(done.behind.into_iter().map(GateNote::Put));
         committed.soonest_due_ms = committed.soonest_due_ms.into_iter().chain(done.soonest_due_ms).min();
     }
 }

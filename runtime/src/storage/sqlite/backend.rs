@@ -29,7 +29,7 @@ use super::{
 use crate::{
     queue::{
         QueueError, Settings,
-        backend::{Backend, BackendError, Batch, Committed, Failure, Seen},
+        backend::{Backend, BackendError, Batch, Committed, Failure, GateNote},
         gates::{Stored, door::Door},
         ids::Ids,
         lane::lane_gate,
@@ -148,7 +148,7 @@ impl SqliteBackend {
         committed.crowded = claims.crowded;
         committed.accounts.extend(claims.accounts);
         let publishing = publish::publish(self, tx, &mut tally, batch, &mut door).await?;
-        committed.behind.extend(publishing.behind.iter().copied().map(Seen::Put));
+        committed.behind.extend(publishing.behind.iter().copied().map(GateNote::Put));
         tally::write(tx, &mut self.shapes, tally).await?;
         if batch.probe {
             tx.execute_raw(fixed(NOTE, ["probe".into(), batch.now_ms.into()])).await?;

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     queue::{
-        backend::{Batch, ClaimedRow, QueueRow, Seen},
+        backend::{Batch, ClaimedRow, GateNote, QueueRow},
         gate::{GateId, GateKind, Stand},
         gates::door::{Door, Due, Opening, Place, ROUNDS_MAX},
     },
@@ -81,7 +81,7 @@ pub struct Claiming<'a> {
 pub struct Claims {
     pub rows: Vec<ClaimedRow>,
     /// See [`crate::queue::backend::Committed`].
-    pub behind: Vec<Seen>,
+    pub behind: Vec<GateNote>,
     pub crowded: Option<bool>,
     pub probes: Vec<(RunId, GateId)>,
     pub accounts: Vec<(GateId, Accounts)>,
@@ -276,7 +276,7 @@ impl Claiming<'_> {
             if again_ms.is_none() {
                 door.drained(stand);
             }
-            claims.behind.push(Seen::Looked { stand, again_ms });
+            claims.behind.push(GateNote::Looked { stand, again_ms });
         }
         Ok(())
     }
@@ -308,7 +308,7 @@ impl Claiming<'_> {
         let mut put = Rows::with_capacity(sorted.put.len() * 2);
         for (run, stand) in sorted.put {
             put.push([run.into(), stand.row.0.into()]);
-            claims.behind.push(Seen::Put(stand));
+            claims.behind.push(GateNote::Put(stand));
         }
         self.shapes.execute(self.tx, &PUT_BEHIND, put).await?;
         let mut take = Rows::with_capacity(sorted.taken.len() * 4);
