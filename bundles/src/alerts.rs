@@ -6,6 +6,7 @@ pub mod decide;
 pub mod file;
 pub mod letters;
 pub mod message;
+mod quarantine;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -7,6 +7,7 @@ mod delivery;
 mod nodes;
 mod order;
 mod outcomes;
+mod quarantine;
 mod resend;
 mod shares;
 mod workspaces;

@@ -73,6 +73,7 @@ fn is_of_both(kind: Kind) -> bool {
         | Kind::ConnectionClosed
         | Kind::QuotaExhausted
         | Kind::BundlePaused
+        | Kind::EventsQuarantined
         | Kind::WaitingLong
         | Kind::SnapshotOld
         | Kind::QueueFailing => false,

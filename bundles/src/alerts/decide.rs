@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Finding, Kind, MANY, Message, Phase};
+use super::{
+    message::{Finding, Kind, MANY, Message, Phase},
+    quarantine::Quarantine,
+};
 use crate::workspace;
 
 /// A thing must be gone for this long before it is called over, milliseconds: what comes and goes is one thing.
@@ -22,6 +25,8 @@ pub const SUBJECTS_MAX: usize = 10;
 pub struct Observed {
     /// Everything that is wrong.
     pub findings: Vec<Finding>,
+    /// How many events of each connection could never be read, of those that have any; `None` when that could not be looked at.
+    pub quarantined: Option<Vec<(String, u64)>>,
     /// Kinds that could not be looked at, or not to the end: nothing of them is called over.
     pub unseen: Vec<Kind>,
 }
@@ -34,6 +39,9 @@ pub struct State {
     /// The channels that any node has named lately.
     #[serde(default)]
     pub(super) known: Vec<super::letters::Known>,
+    /// What could not be read.
+    #[serde(default, skip_serializing_if = "Quarantine::is_unlooked")]
+    quarantine: Quarantine,
     /// Numbers messages of one millisecond.
     sequence: u64,
 }
@@ -64,7 +72,11 @@ pub fn decide(
     now_ms: i64,
 ) -> (State, Vec<Message>) {
     let mut said = Vec::new();
-    let findings = folded(&state, &observed.findings);
+    if let Some(totals) = &observed.quarantined {
+        state.quarantine.look(totals, now_ms);
+    }
+    let all: Vec<Finding> = observed.findings.iter().cloned().chain(state.quarantine.findings()).collect();
+    let findings = folded(&state, &all);
     for finding in &findings {
         said.extend(state.seen(finding, repeat_ms(finding), now_ms));
     }
@@ -168,7 +180,7 @@ impl Group {
 }
 
 /// Whether less than so many milliseconds have passed since then. A clock that went back must not silence a thing for years.
-fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
+pub(super) fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
     (0..ms).contains(&(now_ms - since_ms))
 }
 

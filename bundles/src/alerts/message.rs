@@ -24,6 +24,8 @@ pub enum Kind {
     QuotaExhausted,
     /// A person paused a bundle, or it keeps failing: its runs wait.
     BundlePaused,
+    /// Events of a connection could not be read. Its hook answered "ok" and they are kept.
+    EventsQuarantined,
     /// Runs of a connection's events have been waiting for too long.
     WaitingLong,
     /// A transaction or snapshot of the database is open for too long.
@@ -36,12 +38,13 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::RunParked,
         Kind::AuthorisationBroken,
         Kind::ConnectionClosed,
         Kind::QuotaExhausted,
         Kind::BundlePaused,
+        Kind::EventsQuarantined,
         Kind::WaitingLong,
         Kind::SnapshotOld,
         Kind::LedgerBroken,
@@ -56,6 +59,7 @@ impl Kind {
             Kind::ConnectionClosed => "connection_closed",
             Kind::QuotaExhausted => "quota_exhausted",
             Kind::BundlePaused => "bundle_paused",
+            Kind::EventsQuarantined => "events_quarantined",
             Kind::WaitingLong => "waiting_long",
             Kind::SnapshotOld => "snapshot_old",
             Kind::LedgerBroken => "ledger_broken",
@@ -66,7 +70,11 @@ impl Kind {
     /// Whether it does harm for as long as it lasts. What merely waits for a person is told again when it grew, else once a day.
     pub fn is_acute(self) -> bool {
         match self {
-            Kind::RunParked | Kind::AuthorisationBroken | Kind::BundlePaused | Kind::QuotaExhausted => false,
+            Kind::RunParked
+            | Kind::AuthorisationBroken
+            | Kind::QuotaExhausted
+            | Kind::BundlePaused
+            | Kind::EventsQuarantined => false,
             Kind::ConnectionClosed
             | Kind::WaitingLong
             | Kind::SnapshotOld
@@ -82,6 +90,7 @@ impl Kind {
             Kind::AuthorisationBroken
             | Kind::ConnectionClosed
             | Kind::QuotaExhausted
+            | Kind::EventsQuarantined
             | Kind::WaitingLong
             | Kind::LedgerBroken => Some("connection"),
             Kind::SnapshotOld | Kind::QueueFailing => None,

@@ -6,6 +6,7 @@ use super::{
     file,
     letters::{ATTEMPT_MS, Fate, PAUSES_MS, UNNAMED_MS_MAX},
     message::{Finding, KEEPS_FAILING, Kind, MANY, Message, Phase},
+    quarantine::LATELY_MS,
 };
 use crate::{
     diagnostic::{Diagnostics, Sources},
@@ -20,7 +21,7 @@ fn finding(kind: Kind, subject: &str, count: u64, newest_ms: i64) -> Finding {
 }
 
 fn seen(findings: impl IntoIterator<Item = Finding>) -> Observed {
-    Observed { findings: findings.into_iter().collect(), unseen: Vec::new() }
+    Observed { findings: findings.into_iter().collect(), ..Observed::default() }
 }
 
 /// A state and the time; what is told at each look, as `phase subject count`.
@@ -150,7 +151,7 @@ fn what_lasts_is_told_with_the_time_it_began() {
 fn what_could_not_be_looked_at_is_not_called_over() {
     let mut bench = Bench::default();
     bench.look(0, &seen([finding(Kind::RunParked, "crm", 1, 0)]));
-    let blind = Observed { findings: Vec::new(), unseen: vec![Kind::RunParked] };
+    let blind = Observed { unseen: vec![Kind::RunParked], ..Observed::default() };
     assert_eq!(bench.look(10 * OVER_AFTER_MS, &blind), [""; 0]);
     assert_eq!(bench.look(20 * OVER_AFTER_MS, &blind), [""; 0]);
 }
@@ -356,4 +357,30 @@ fn a_webhooks_url_is_of_the_very_origin_that_it_is_checked_for() {
     {
         assert_eq!(read(wrong), None, "{wrong}");
     }
+}
+
+fn quarantined(totals: &[(&str, u64)]) -> Observed {
+    let totals = totals.iter().map(|(connection, total)| ((*connection).to_owned(), *total));
+    Observed { quarantined: Some(totals.collect()), ..Observed::default() }
+}
+
+#[test]
+fn what_could_not_be_read_is_told_from_the_first_one_after_the_first_look_until_a_day_has_passed_without() {
+    let mut bench = Bench::default();
+    assert_eq!(bench.look(0, &quarantined(&[("shop", 5)])), [""; 0], "of before the first look");
+    assert_eq!(bench.look(MINUTE_MS, &quarantined(&[("shop", 6)])), ["opened shop 1"]);
+    let both = quarantined(&[("shop", 8), ("cafe", 2)]);
+    assert_eq!(bench.look(2 * MINUTE_MS, &both), ["opened cafe 2"], "the shop has just been told");
+    assert_eq!(bench.look(3 * MINUTE_MS, &Observed::default()), [""; 0], "the ledger could not be read");
+    assert_eq!(bench.look(MINUTE_MS + REPEAT_MS, &both), ["lasting shop 3"]);
+    let quiet_ms = 2 * MINUTE_MS + LATELY_MS;
+    assert_eq!(bench.look(quiet_ms - 1, &both), [""; 0]);
+    assert_eq!(bench.look(quiet_ms, &both), [""; 0]);
+    assert_eq!(bench.look(quiet_ms + OVER_AFTER_MS, &both), ["over shop 3", "over cafe 2"]);
+    let again_ms = quiet_ms + 2 * OVER_AFTER_MS;
+    assert_eq!(bench.look(again_ms, &quarantined(&[("shop", 9)])), ["opened shop 1"]);
+    let restored = quarantined(&[("shop", 7)]);
+    assert_eq!(bench.look(again_ms + MINUTE_MS, &restored), [""; 0]);
+    let over = bench.look(again_ms + MINUTE_MS + OVER_AFTER_MS, &restored);
+    assert_eq!(over, ["over shop 1"], "a backup has none of it");
 }

@@ -46,6 +46,7 @@ fn about(finding: &Finding) -> Words {
         Kind::AuthorisationBroken
         | Kind::ConnectionClosed
         | Kind::QuotaExhausted
+        | Kind::EventsQuarantined
         | Kind::WaitingLong
         | Kind::LedgerBroken => ("connection", "подключение", "several connections", "несколько подключений"),
         Kind::SnapshotOld | Kind::QueueFailing => return Words::default(),
@@ -83,6 +84,10 @@ fn problem(finding: &Finding) -> Words {
         Kind::BundlePaused => Words::new(
             format!("it is paused, runs wait: {count}"),
             format!("на паузе, ждут запусков: {count}"),
+        ),
+        Kind::EventsQuarantined => Words::new(
+            format!("events that could not be read are kept and start nothing: {count}"),
+            format!("не удалось прочитать события, они сохранены и ничего не запускают: {count}"),
         ),
         Kind::WaitingLong => Words::new(
             format!("runs wait for too long: {count}"),
@@ -125,6 +130,9 @@ fn relief(finding: &Finding) -> Words {
         Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
         Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
         Kind::BundlePaused => Words::new("it goes on", "снова работает"),
+        Kind::EventsQuarantined => {
+            Words::new("for a day all that came could be read", "за сутки удалось прочитать всё, что пришло")
+        }
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
         Kind::SnapshotOld => {
             Words::new("the database's old transaction has ended", "старая транзакция в базе завершилась")
@@ -201,6 +209,10 @@ fn commands(finding: &Finding) -> Vec<String> {
             format!("sheaf runs --state pending --connection {}", finding.subject)
         }
         Kind::WaitingLong => "sheaf runs --state pending".to_owned(),
+        Kind::EventsQuarantined if !finding.is_many() => {
+            format!("sheaf events --quarantined --connection {}", finding.subject)
+        }
+        Kind::EventsQuarantined => "sheaf events --quarantined".to_owned(),
         Kind::ConnectionClosed | Kind::BundlePaused | Kind::QuotaExhausted => "sheaf ledger".to_owned(),
         Kind::SnapshotOld => OPEN_TRANSACTIONS.to_owned(),
         Kind::LedgerBroken => "sheaf ledger --verify".to_owned(),

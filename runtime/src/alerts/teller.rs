@@ -135,6 +135,7 @@ fn log(message: &Message, told: &Told) {
             | Kind::ConnectionClosed
             | Kind::QuotaExhausted
             | Kind::BundlePaused
+            | Kind::EventsQuarantined
             | Kind::WaitingLong
             | Kind::SnapshotOld,
         ) => {

@@ -37,6 +37,7 @@ impl Seen {
         let cut = self.parked_more.then_some(&Part::Parked);
         let hidden = |kind: &Kind| self.unread.iter().chain(cut).any(|part| part.kinds().contains(kind));
         observed.unseen = Kind::ALL.into_iter().filter(hidden).collect();
+        observed.quarantined = (!self.unread.contains(&Part::Ledger)).then(|| self.quarantined());
         for part in Part::ALL.into_iter().filter(|part| !self.unread.contains(part)) {
             self.find(part, &waiting_max_ms, &mut observed.findings);
         }
@@ -68,6 +69,12 @@ impl Seen {
                 aside.for_each(|aside| merge(findings, aside));
             }
         }
+    }
+
+    /// How many events of each connection could never be read.
+    fn quarantined(&self) -> Vec<(String, u64)> {
+        let some = self.ledger.iter().filter(|line| line.quarantined > 0);
+        some.map(|line| (line.connection.clone(), line.quarantined.unsigned_abs())).collect()
     }
 
     fn ledger(&self, findings: &mut Vec<Finding>) {

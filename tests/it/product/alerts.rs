@@ -33,14 +33,14 @@ const PASSWORD: &str = "canary-7731-password";
 const PHONE: &str = "79995550123";
 const SECRETS: [(&str, &str); 2] = [("ALERTS_KEY", KEY), ("SMTP_PASSWORD", PASSWORD)];
 /// A little more than one look.
-const LOOK: Duration = Duration::from_secs(6);
+pub const LOOK: Duration = Duration::from_secs(6);
 const REPEAT: Duration = Duration::from_secs(30 * 60);
 /// Nothing here takes as long unless it is broken.
 const BROKEN_AFTER: Duration = Duration::from_secs(20);
 
 const WEBHOOK: &str = "kind: alerts\nwaiting_max: 10m\nwebhooks:\n  duty: {url: \"https://ops.example/alerts?team=1\", secret: {env: ALERTS_KEY}}\n";
 
-async fn world_told_by(receiver: &Receiver) -> World {
+pub async fn world_told_by(receiver: &Receiver) -> World {
     let to = receiver.origin();
     World::start_set("calltouch-mindbox", &[("alerts.yaml", WEBHOOK)], &SECRETS, |config| {
         config.egress_override.push(format!("https://ops.example={to}").parse().expect("an override"));
@@ -63,7 +63,7 @@ async fn parked(world: &World, ids: std::ops::Range<u64>, in_all: i64) {
 }
 
 /// The messages so far once there are that many, each checked by its signature, as (webhook-id, body).
-async fn told(world: &World, receiver: &Receiver, count: usize) -> Vec<(String, Value)> {
+pub async fn told(world: &World, receiver: &Receiver, count: usize) -> Vec<(String, Value)> {
     let messages =
         tokio::time::timeout(BROKEN_AFTER, receiver.at_least(count)).await.expect("so many messages");
     settled(world).await;

@@ -17,6 +17,7 @@ use sheaf_runtime::{
 use sheaf_tests::{
     calltouch::{Calltouch, Method, Model, Spaces, Webhook},
     mindbox::{Mindbox, Project, Record},
+    wire::{self, Client},
 };
 use tempfile::TempDir;
 
@@ -153,10 +154,21 @@ impl World {
 
     /// Calltouch with a webhook to the hook at another node.
     pub fn calltouch_to(&self, node: &Running, method: Method) -> Calltouch {
-        let address = node.addresses().hooks;
-        let key = MasterKey::load(None, &self.config.data_directory()).expect("the key it made");
-        let path = format!("/hooks/{}", key.token(&self.hook, 1).expose());
+        let (address, path) = (node.addresses().hooks, self.hook_path());
         Calltouch::new(Webhook { address, path, method, model: Model::Events, spaces: Spaces::Percent })
+    }
+
+    /// Sends anything to the hook; the status of its answer.
+    pub async fn post(&self, content_type: &str, body: &str) -> u16 {
+        let headers = [("content-type", content_type)];
+        let request = wire::request("POST", &self.hook_path(), &headers, body.as_bytes());
+        let mut client = Client::connect(self.running.addresses().hooks).await.expect("a connection");
+        client.exchange(&request).await.expect("an answer").status()
+    }
+
+    fn hook_path(&self) -> String {
+        let key = MasterKey::load(None, &self.config.data_directory()).expect("the key it made");
+        format!("/hooks/{}", key.token(&self.hook, 1).expose())
     }
 
     /// What the ledger says about the hook's connection, with both equations checked against every row.

@@ -32,7 +32,7 @@ impl Server {
             Some((key, repeat_ms)) if audience.pacer(finding) == key => repeat_ms,
             _ => REPEAT_MS,
         };
-        let observed = Observed { findings, unseen: Vec::new() };
+        let observed = Observed { findings, ..Observed::default() };
         let (mut state, messages) = decide(self.state.clone(), &observed, repeat_ms, now_ms);
         state.post(&messages, &self.channels, now_ms);
         let letters = state.take(&self.channels, now_ms);
