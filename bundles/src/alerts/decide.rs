@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use super::{
     message::{Finding, Kind, MANY, Message, Phase},
@@ -34,7 +34,9 @@ pub struct Observed {
 /// What was told already. It outlives the process, so it is kept as text; unknown to all but this module and [`super::letters`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
+    #[serde(deserialize_with = "known_of")]
     groups: Vec<Group>,
+    #[serde(deserialize_with = "known_of")]
     pub(super) letters: Vec<super::letters::Letter>,
     /// The channels that any node has named lately.
     #[serde(default)]
@@ -44,6 +46,12 @@ pub struct State {
     quarantine: Quarantine,
     /// Numbers messages of one millisecond.
     sequence: u64,
+}
+
+/// Of a node of a newer sheaf on the same database some may be of a kind that is unknown here: the rest is remembered.
+fn known_of<'de, T: DeserializeOwned, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    let all = Vec::<serde_json::Value>::deserialize(from)?;
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
 /// What is told as one: a kind and a subject.
@@ -179,9 +187,10 @@ impl Group {
     }
 }
 
-/// Whether less than so many milliseconds have passed since then. A clock that went back must not silence a thing for years.
-pub(super) fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
-    (0..ms).contains(&(now_ms - since_ms))
+/// Whether less than so many milliseconds have passed since then, or are still to pass by a clock that is a little behind
+/// another node's. One that went back by years must not silence a thing for years.
+fn is_within(ms: i64, since_ms: i64, now_ms: i64) -> bool {
+    (now_ms - since_ms).abs() < ms
 }
 
 /// The findings with those of a kind and a workspace that has too many subjects told as one; what is open already stays by

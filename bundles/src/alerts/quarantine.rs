@@ -1,17 +1,15 @@
 //! Which connections had events of late that could not be read: what grew of the ledger's totals from look to look. A hook
-//! answers such an event "ok", so nobody but us will ever say that a vendor's format has changed.
+//! answers such an event "ok", so nobody but us will ever say that, for one, a vendor sends JSON instead of a form.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    decide::is_within,
-    message::{Finding, Kind},
-};
+use super::message::{Finding, Kind};
 
-/// Events that could not be read are told of until none came for this long, milliseconds: a day.
-pub const LATELY_MS: i64 = 24 * 3_600_000;
+/// Events that could not be read are told of until none came for this long, milliseconds: 36 hours, so that what comes every
+/// night is one thing.
+pub const LATELY_MS: i64 = 36 * 3_600_000;
 
 /// The totals of every connection that has any, as they were at the last look.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +50,7 @@ impl Quarantine {
         }
         self.looked = true;
         for grown in self.connections.values_mut() {
-            grown.lately = grown.lately.take().filter(|it| is_within(LATELY_MS, it.newest_ms, now_ms));
+            grown.lately = grown.lately.take().filter(|it| now_ms - it.newest_ms < LATELY_MS);
         }
     }
 
@@ -67,14 +65,16 @@ impl Quarantine {
 }
 
 impl Grown {
-    /// A total that has become less is that of a database from a backup.
+    /// A total that is less is older than this: another node has looked in between.
     fn look(&mut self, total: u64, now_ms: i64) {
         if total > self.total {
             let first = Lately { before: self.total, since_ms: now_ms, newest_ms: now_ms };
             self.lately.get_or_insert(first).newest_ms = now_ms;
-        } else if total < self.total {
-            self.lately = None;
+            self.total = total;
         }
-        self.total = total;
+        // A clock that was put back must not keep it open for years.
+        if let Some(lately) = &mut self.lately {
+            lately.newest_ms = lately.newest_ms.min(now_ms);
+        }
     }
 }

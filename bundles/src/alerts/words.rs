@@ -86,8 +86,8 @@ fn problem(finding: &Finding) -> Words {
             format!("на паузе, ждут запусков: {count}"),
         ),
         Kind::EventsQuarantined => Words::new(
-            format!("events that could not be read are kept and start nothing: {count}"),
-            format!("не удалось прочитать события, они сохранены и ничего не запускают: {count}"),
+            format!("events that could not be read: {count}; they are kept and start nothing"),
+            format!("не удалось прочитать событий: {count}; они сохранены, но ничего не запускают"),
         ),
         Kind::WaitingLong => Words::new(
             format!("runs wait for too long: {count}"),
@@ -130,9 +130,10 @@ fn relief(finding: &Finding) -> Words {
         Kind::ConnectionClosed => Words::new("runs go through it again", "запуски снова идут через него"),
         Kind::QuotaExhausted => Words::new("there is quota again", "квота снова есть"),
         Kind::BundlePaused => Words::new("it goes on", "снова работает"),
-        Kind::EventsQuarantined => {
-            Words::new("for a day all that came could be read", "за сутки удалось прочитать всё, что пришло")
-        }
+        Kind::EventsQuarantined => Words::new(
+            "all that came of late could be read",
+            "в последнее время удалось прочитать всё, что пришло",
+        ),
         Kind::WaitingLong => Words::new("no run waits for too long any more", "слишком долго никто не ждёт"),
         Kind::SnapshotOld => {
             Words::new("the database's old transaction has ended", "старая транзакция в базе завершилась")

@@ -90,7 +90,7 @@ fn held(gates: &[ClosedGate], output: &Output) -> String {
 /// Why a gate is closed.
 fn why(gate: &ClosedGate, output: &Output) -> &'static str {
     match (output.language, gate.why) {
-        (Language::Ru, "failing") if gate.kind == GateKind::Bundle => "запуски подряд не удаются",
+        (Language::Ru, "failing") if gate.kind == GateKind::Bundle => "запуски откладываются подряд",
         (Language::Ru, "paused") => "на паузе",
         (Language::Ru, "failing") => "сервис сбоит",
         (Language::Ru, "refused") => "доступ отклонён",

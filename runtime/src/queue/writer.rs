@@ -324,7 +324,7 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// Settles that came too late: the runs are somebody else's now.
+    /// Settles and longer leases that came too late: the runs are somebody else's now.
     fn forget(&mut self, stale: Vec<(RunId, u32)>) {
         self.ends.stats.stale(stale.len());
         for (run, fence) in stale {
@@ -336,7 +336,7 @@ impl<B: Backend> Writer<B> {
         }
     }
 
-    /// What the turn has put and found behind gates.
+    /// What the turn has put and found behind gates, whether more would have come out, and what is left of budgets.
     fn note_behind(&mut self, committed: &mut Committed, claim_max: usize, now_ms: i64) {
         for seen in committed.behind.drain(..) {
             match seen {

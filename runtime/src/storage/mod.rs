@@ -1,7 +1,7 @@
 //! Where the queue, history and bundle versions are kept: one data model on two databases.
 //!
 //! What is hot (publish, claim, settle) is written for each database apart; what is read, and what people do to runs,
-//! is the same statement on both.
+//! is written once for both.
 
 pub mod budgets;
 pub mod database;

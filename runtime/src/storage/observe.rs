@@ -175,8 +175,8 @@ fn versions(backend: DbBackend) -> String {
     )
 }
 
-/// Parked runs by version and class, of at most so many versions from either end, each with its newest examples, see
-/// [`REFUSED_EXAMPLES_MIN`]; and whether that is surely all of them.
+/// Parked runs by version and class, of at most so many versions from either end, newest first, each with its newest
+/// examples, see [`REFUSED_EXAMPLES_MIN`]; and whether that is surely all of them.
 pub async fn parked(
     connection: &DatabaseConnection,
     versions_max: u32,
@@ -186,10 +186,7 @@ pub async fn parked(
     let limits = [i64::from(versions_max).into(), i64::from(PARKED_COUNT_MAX).into()];
     let rows = connection.query_all_raw(statement(connection, &sql, limits)).await?;
     let mut found = Vec::new();
-    let mut versions = std::collections::BTreeSet::new();
     for row in &rows {
-        let version: i64 = row.try_get_by_index(6)?;
-        versions.insert(version);
         let parked = Parked {
             bundle: row.try_get_by_index(0)?,
             connection: row.try_get_by_index(1)?,
@@ -202,11 +199,12 @@ pub async fn parked(
             1.. if parked.class == Class::AuthBroken.name() => examples_max.max(REFUSED_EXAMPLES_MIN),
             _ => examples_max,
         };
-        let examples = examples(connection, version, &parked.class, limit).await?;
+        let examples = examples(connection, row.try_get_by_index(6)?, &parked.class, limit).await?;
         found.push((parked, examples));
     }
+    let versions = rows.first().map_or(Ok(0), |row| count(row, 7))?;
     // From both ends as many as may be: there may be others between them.
-    Ok((found, versions.len() as u64 != 2 * u64::from(versions_max)))
+    Ok((found, versions < 2 * u64::from(versions_max)))
 }
 
 async fn examples(
@@ -246,9 +244,10 @@ pub fn parked_sql(backend: DbBackend) -> String {
     format!(
         "{versions}
 SELECT n.bundle, n.connection, g.class, (SELECT count(*) FROM (SELECT 1 {of} LIMIT ?2) AS few),
-    (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}), g.version
+    (SELECT min(finished_ms) {of}), (SELECT max(finished_ms) {of}) AS newest, g.version, (SELECT count(*) FROM v)
 FROM (SELECT v.version, c.column1 AS class FROM v CROSS JOIN (VALUES (''), {names}) c) g
-JOIN version n ON n.id = g.version WHERE (SELECT 1 {of} LIMIT 1) IS NOT NULL"
+JOIN version n ON n.id = g.version WHERE (SELECT 1 {of} LIMIT 1) IS NOT NULL
+ORDER BY newest DESC, g.version DESC"
     )
 }
 

@@ -122,8 +122,8 @@ impl Store {
         Ok(observe::waiting(&self.0.readers, self.0.clock.now_ms(), rows_max).await?)
     }
 
-    /// Parked runs by version and class, of the `versions_max` newest and as many oldest versions that have any, each with its
-    /// newest examples; and whether that is surely all of them.
+    /// Parked runs by version and class, of the `versions_max` newest and as many oldest versions that have any, newest first,
+    /// each with its newest examples; and whether that is surely all of them.
     ///
     /// # Errors
     /// `Storage`.
