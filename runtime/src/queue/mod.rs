@@ -1,6 +1,7 @@
 //! The durable queue: publish, claim, settle; one group-committing writer.
 
 mod apart;
+mod ask;
 pub mod backend;
 pub mod breaker;
 pub mod claim;
@@ -294,8 +295,6 @@ impl Queue {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, QueueError> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.send(command(answer)).await.map_err(|_| QueueError::Stopping)?;
-        answered.await.map_err(|_| QueueError::Stopping)
+        ask::ask(&self.commands, command).await
     }
 }
